@@ -1,0 +1,118 @@
+"""The agent: all of the room behind one door."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import assert_never
+
+from meshswarm.agent.card import Card
+from meshswarm.agent.host import describe
+from meshswarm.agent.logs import serve_logs
+from meshswarm.agent.memory import MemoryFile
+from meshswarm.agent.reporter import Reporter
+from meshswarm.agent.runtimes.port import Runtime
+from meshswarm.agent.runtimes.process import ProcessRuntime, root_of
+from meshswarm.agent.session import Session
+from meshswarm.agent.settings import AgentSettings, Identity
+from meshswarm.agent.supervisor import Supervisor
+from meshswarm.ids import TaskId
+from meshswarm.mesh.endpoint import Endpoint
+from meshswarm.mesh.peers import Peer
+from meshswarm.model.node import NodeDescription
+from meshswarm.model.service import RuntimeKind
+from meshswarm.store.assignments import AssignmentChange
+
+
+class Agent:
+    """A node's hands. Make it before the endpoint is opened: it registers its handlers.
+
+    `managers` are all of the cluster, this node included if it is one; `data_dir` is the node's.
+    `runtimes` replaces what the settings would make, for tests.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        settings: AgentSettings,
+        identity: Identity,
+        managers: Sequence[Peer],
+        data_dir: Path,
+        runtimes: Sequence[Runtime] | None = None,
+    ) -> None:
+        made = make_runtimes(settings, identity, data_dir) if runtimes is None else runtimes
+        self._runtimes = {runtime.kind: runtime for runtime in made}
+        memory = MemoryFile(
+            data_dir / "agent" / "state.cbor", identity.cluster_id, identity.node_id
+        )
+        self._session = Session(
+            endpoint, identity, settings, managers, self._describe, self._told
+        )
+        self._reporter = Reporter(identity.node_id, self._session.propose)
+        self._supervisor = Supervisor(self._runtimes, memory, self._reporter.say)
+        serve_logs(endpoint, self._runtime_of)
+
+    @property
+    def cards(self) -> Mapping[TaskId, Card]:
+        """What is known of each task of this node."""
+        return self._supervisor.cards
+
+    @property
+    def manager(self) -> Peer | None:
+        """The manager that serves this node; None between sessions."""
+        return self._session.manager
+
+    async def run(self) -> None:
+        """Work until cancelled, which leaves all containers and processes running.
+
+        :raises Conflict: if the cluster refuses this node for good.
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._supervisor.run(), name="agent supervisor")
+            group.create_task(self._reporter.run(), name="agent reporter")
+            group.create_task(self._session.run(), name="agent session")
+
+    def _told(self, change: AssignmentChange) -> None:
+        self._supervisor.told(change)
+
+    async def _describe(self) -> NodeDescription:
+        return await describe(self._runtimes.values())
+
+    def _runtime_of(self, task_id: TaskId) -> Runtime | None:
+        for runtime in self._runtimes.values():
+            if runtime.board.look(task_id) is not None:
+                return runtime
+        return None
+
+
+def make_runtimes(
+    settings: AgentSettings, identity: Identity, data_dir: Path
+) -> tuple[Runtime, ...]:
+    """The runtimes that the settings name; Docker's library is only loaded if one of them."""
+    made: list[Runtime] = []
+    for kind in settings.runtimes:
+        match kind:
+            case RuntimeKind.PROCESS:
+                made.append(
+                    ProcessRuntime(
+                        root_of(data_dir),
+                        cluster_id=identity.cluster_id,
+                        node_id=identity.node_id,
+                        node_name=identity.name,
+                        log_bytes=settings.log_bytes_max,
+                    )
+                )
+            case RuntimeKind.DOCKER:
+                from meshswarm.agent.runtimes.docker import DockerRuntime
+
+                made.append(
+                    DockerRuntime(
+                        cluster_id=identity.cluster_id,
+                        node_id=identity.node_id,
+                        host=settings.docker_host,
+                        parallel=settings.max_parallel_starts,
+                        log_bytes=settings.log_bytes_max,
+                    )
+                )
+            case _:
+                assert_never(kind)
+    return tuple(made)

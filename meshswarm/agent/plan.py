@@ -1,0 +1,264 @@
+"""What an agent does next for each of its tasks: all its decisions, as functions of values. PURE.
+
+An agent keeps one `Card` a task: what the managers told (`assignment`), what the runtime holds
+(`held`), what the agent says of it (`status`). `next_step` reads a card and names one step; whoever
+carries it out writes the result back with `after`, and asks again:
+
+    told(cards, change) -> cards          a manager spoke
+    seen(card, held) -> card              the runtime holds something else now
+    next_step(card, cards, now) -> Step   Prepare | Start | Stop | Remove | Report | Wait | Forget
+    after(card, step, result, now) -> card
+
+*Invariant:* states only move forward, and a task whose state is terminal is never started.
+*Invariant:* nothing is prepared or started on stale news: only after a manager confirmed the
+assignment to this very process of the agent. What runs is kept running without one.
+Times are milliseconds of the agent's wall clock.
+"""
+
+from attrs import evolve
+
+from meshswarm.agent import statuses
+from meshswarm.agent.card import (
+    Card,
+    Cards,
+    Failure,
+    Forget,
+    Held,
+    HeldState,
+    Prepare,
+    Remove,
+    Report,
+    Start,
+    Step,
+    Stop,
+    Stopping,
+    Trouble,
+    Wait,
+)
+from meshswarm.ids import TaskId
+from meshswarm.model.task import DesiredState, Health, Reason, TaskState, TaskStatus
+from meshswarm.store.assignments import AssignmentChange
+
+RETRY_FIRST_MS = 500
+RETRY_MAX_MS = 10_000
+"""A step that failed for want of its runtime is repeated after 0.5 s, doubling up to 10 s."""
+
+PATIENCE_MS = 30_000
+"""How long a task waits for a runtime that does not answer before it is rejected, so that it can
+be placed on another node."""
+
+KILL_AGAIN_MS = 10_000
+"""From one SIGKILL to the next, for what sleeps uninterruptibly."""
+
+
+# --- news ---------------------------------------------------------------------------------------
+
+
+def told(cards: Cards, change: AssignmentChange, now_ms: int) -> dict[TaskId, Card]:
+    """The cards after a manager spoke; whatever a full set lacks is no longer this node's."""
+    after = dict(cards)
+    gone = cards.keys() - {a.task.id for a in change.upserts} if change.full else change.removed
+    for task_id in gone:
+        if task_id in after:
+            after[task_id] = evolve(after[task_id], assignment=None, confirmed=True)
+    for assignment in change.upserts:
+        task = assignment.task
+        card = after.get(task.id, Card(task_id=task.id, told_at_ms=now_ms, status=task.status))
+        ahead = task.status if task.status.state > card.status.state else card.status
+        after[task.id] = evolve(
+            card, assignment=assignment, confirmed=True, status=ahead, trouble=None
+        )
+    return after
+
+
+def seen(card: Card, held: Held | None) -> Card:
+    """The card after a look at the runtime; None: it holds nothing of the task."""
+    return evolve(card, held=held, looked=True)
+
+
+def after(card: Card, step: Step, result: Held | Failure | None, now_ms: int) -> Card:
+    """The card after a step was carried out, or failed; the result of Stop and Remove is None."""
+    if isinstance(result, Failure):
+        return _after_failure(card, step, result, now_ms)
+    card = evolve(card, trouble=None)
+    match step:
+        case Report(status=status):
+            return evolve(card, status=status)
+        case Prepare() | Start():
+            return seen(card, result)
+        case Stop(kill=True):
+            stopping = card.stopping or Stopping(since_ms=now_ms)
+            return evolve(card, stopping=evolve(stopping, killed_at_ms=now_ms))
+        case Stop():
+            unhealthy = card.is_wanted
+            return evolve(card, stopping=Stopping(since_ms=now_ms, unhealthy=unhealthy))
+        case Remove():
+            return evolve(card, held=None)
+        case Wait() | Forget():
+            return card
+
+
+# --- decisions ----------------------------------------------------------------------------------
+
+
+def next_step(card: Card, cards: Cards, now_ms: int) -> Step:
+    """The one thing to do now for this task; `cards` are all of the node's, its own included."""
+    if card.assignment is None and not card.confirmed:
+        return Wait()  # found here, and no manager has said yet whose it is
+    if not card.looked and (card.status.state >= TaskState.STARTING or not card.is_wanted):
+        return Wait()  # its runtime does not answer yet, so nobody knows whether it runs
+    if card.trouble is not None and now_ms < card.trouble.retry_at_ms:
+        return Wait(until_ms=card.trouble.retry_at_ms)
+    if card.is_wanted:
+        return _onward(card, cards, now_ms)
+    return _wind_down(card, now_ms)
+
+
+def _onward(card: Card, cards: Cards, now_ms: int) -> Step:
+    """The next step towards running; the card is wanted."""
+    held, state = card.held, card.status.state
+    if held is None or held.state is HeldState.CREATED:
+        reached = TaskState.STARTING if held is None else TaskState.RUNNING
+        if state >= reached:
+            return Report(status=statuses.vanished(card, now_ms))
+        if not card.confirmed:
+            return Wait()
+        return _prepare(card, now_ms) if held is None else _start(card, cards, now_ms)
+    if held.state is HeldState.EXITED:
+        return Report(status=statuses.ended(card, held, now_ms))
+    running = statuses.running(card, held, now_ms)
+    if running != card.status:
+        return Report(status=running)
+    if held.health is Health.UNHEALTHY:
+        return Stop(kill=False)
+    return Wait()
+
+
+def _prepare(card: Card, now_ms: int) -> Step:
+    if card.status.state < TaskState.PREPARING:
+        return Report(status=TaskStatus(state=TaskState.PREPARING, since_ms=now_ms))
+    assert card.assignment is not None
+    return Prepare(assignment=card.assignment)
+
+
+def _start(card: Card, cards: Cards, now_ms: int) -> Step:
+    held_back = _held_back(card, cards, now_ms)
+    if held_back is None:
+        if card.status.state < TaskState.STARTING:
+            return Report(status=TaskStatus(state=TaskState.STARTING, since_ms=now_ms))
+        return Start()
+    reason, message, until_ms = held_back
+    ready = TaskStatus(
+        state=TaskState.READY, reason=reason, message=message, since_ms=card.status.since_ms
+    )
+    if card.status.state > TaskState.READY or card.status == ready:
+        return Wait(until_ms=until_ms)
+    return Report(status=statuses.since(card.status, ready, now_ms))
+
+
+def _held_back(card: Card, cards: Cards, now_ms: int) -> tuple[Reason, str, int | None] | None:
+    """Why a prepared task is not to be started yet, and until when if that is known."""
+    assert card.assignment is not None
+    due_ms = _due_ms(card)
+    if card.assignment.task.desired is DesiredState.READY:
+        return Reason.NONE, "", None
+    if now_ms < due_ms:
+        return Reason.BACKOFF, "it starts after the backoff of its service", due_ms
+    if predecessor := _running_predecessor(card, cards):
+        return Reason.WAITS_FOR_PREDECESSOR, f"it starts once {predecessor} has stopped", None
+    return None
+
+
+def _due_ms(card: Card) -> int:
+    """When it may start: the leader's instant, but never longer than its backoff after we heard.
+
+    So a clock that runs apart from the leader's cannot hold a task back for long.
+    """
+    assert card.assignment is not None
+    task = card.assignment.task
+    backoff_ms = max(0, task.not_before_ms - task.created_at_ms)
+    return min(task.not_before_ms, card.told_at_ms + backoff_ms)
+
+
+def _running_predecessor(card: Card, cards: Cards) -> TaskId | None:
+    """An earlier task of the same slot that still runs here and should not.
+
+    Two wanted tasks of one slot are a start-first rollout: the controllers know what they do.
+    """
+    assert card.assignment is not None
+    for other in cards.values():
+        if (
+            other.held is not None
+            and other.held.state is HeldState.RUNNING
+            and other.task_id != card.task_id
+            and other.place == card.place
+            and other.held.fencing < card.assignment.task.fencing
+            and not other.is_wanted
+        ):
+            return other.task_id
+    return None
+
+
+def _wind_down(card: Card, now_ms: int) -> Step:
+    """The next step towards leaving nothing behind; the card is not wanted."""
+    held, over = card.held, card.status.state.is_terminal
+    if held is None:
+        if not over:
+            return Report(
+                status=statuses.stopped(card, "it was stopped before it ran", None, now_ms)
+            )
+        return Forget() if card.assignment is None else Wait()
+    match held.state:
+        case HeldState.CREATED:
+            return Remove()
+        case HeldState.RUNNING:
+            return _stop(card, held, now_ms)
+        case HeldState.EXITED if not over:
+            return Report(status=statuses.ended(card, held, now_ms))
+        case HeldState.EXITED:
+            # As long as its row is kept as history, its logs are too.
+            task = card.assignment.task if card.assignment else None
+            kept = task is not None and task.desired < DesiredState.REMOVE
+            return Wait() if kept else Remove()
+
+
+def _stop(card: Card, held: Held, now_ms: int) -> Step:
+    """The stop signal, after the grace period SIGKILL, and again until it is gone."""
+    if card.stopping is None:
+        return Stop(kill=False)
+    killed_at_ms = card.stopping.killed_at_ms
+    if killed_at_ms is None:
+        kill_at_ms = card.stopping.since_ms + round(_grace_s(card, held) * 1000)
+    else:
+        kill_at_ms = killed_at_ms + KILL_AGAIN_MS
+    return Stop(kill=True) if now_ms >= kill_at_ms else Wait(until_ms=kill_at_ms)
+
+
+def _grace_s(card: Card, held: Held) -> float:
+    return card.assignment.spec.stop_grace_period_s if card.assignment else held.grace_s
+
+
+# --- failures -----------------------------------------------------------------------------------
+
+
+def _after_failure(card: Card, step: Step, failure: Failure, now_ms: int) -> Card:
+    """Reject what cannot be started; try again what failed for want of the runtime, or must end."""
+    trouble = card.trouble or Trouble(since_ms=now_ms, count=0, retry_at_ms=now_ms)
+    message = failure.message[: statuses.MAX_MESSAGE]
+    hopeless = (
+        failure.reason is not Reason.RUNTIME_UNAVAILABLE or now_ms - trouble.since_ms >= PATIENCE_MS
+    )
+    if isinstance(step, Prepare | Start) and hopeless:
+        rejected = statuses.terminal(
+            card, TaskState.REJECTED, failure.reason, message, card.held, now_ms
+        )
+        return evolve(card, status=rejected, trouble=None)
+    delay_ms = min(RETRY_MAX_MS, RETRY_FIRST_MS * 2**trouble.count)
+    status = card.status
+    if not status.state.is_terminal:
+        status = evolve(status, reason=failure.reason, message=message)
+    return evolve(
+        card,
+        status=status,
+        trouble=evolve(trouble, count=min(trouble.count + 1, 16), retry_at_ms=now_ms + delay_ms),
+    )

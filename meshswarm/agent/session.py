@@ -1,0 +1,190 @@
+"""An agent's session with one manager at a time: assignments come in, statuses go out.
+
+The manager tells the node's assignments on a stream and acknowledges our beats; when the stream
+ends or the beats stay unanswered the next manager is dialed. Losing a session touches no task.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+from attrs import evolve
+
+from meshswarm import codec
+from meshswarm.agent import dialing
+from meshswarm.agent.settings import AgentSettings, Identity
+from meshswarm.errors import Conflict, MeshswarmError, Unavailable
+from meshswarm.mesh.endpoint import Endpoint
+from meshswarm.mesh.links import Link
+from meshswarm.mesh.peers import Lane, Peer
+from meshswarm.mesh.requests import Chunk
+from meshswarm.model.node import NodeDescription
+from meshswarm.store.assignments import AssignmentChange, SessionHello
+from meshswarm.store.commands import Command, RegisterNode, encode_command
+from meshswarm.store.outcome import Outcome
+
+log = logging.getLogger(__name__)
+
+OPEN_TIMEOUT_S = 5.0
+"""From asking for a session to its first message; a manager without a quorum has nothing to say."""
+
+PROPOSE_TIMEOUT_S = 10.0
+
+DESCRIBE_INTERVAL_S = 20.0
+"""Between two looks at what this host offers."""
+
+
+class Session:
+    """`describe` looks at the host; `on_change` is called with what the manager says."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        identity: Identity,
+        settings: AgentSettings,
+        managers: Sequence[Peer],
+        describe: Callable[[], Awaitable[NodeDescription]],
+        on_change: Callable[[AssignmentChange], None],
+    ) -> None:
+        assert managers, "an agent needs a manager to speak to"
+        self._endpoint = endpoint
+        self._identity = identity
+        self._beat_s = settings.beat_ms / 1_000
+        self._managers = dialing.in_order(managers, identity.node_id)
+        self._describe = describe
+        self._on_change = on_change
+        self._description: NodeDescription | None = None
+        self._serving: Link | None = None
+        self._beats = dialing.Beats(beat_s=self._beat_s, answered_s=0.0)
+        self._random = random.Random()
+        endpoint.on_notify("session.beat_ack", self._on_ack)
+
+    @property
+    def manager(self) -> Peer | None:
+        """Who serves us; None between sessions."""
+        return self._serving.peer if self._serving else None
+
+    async def run(self) -> None:
+        """Keep a session open until cancelled.
+
+        :raises Conflict: if the cluster refuses this node for good: its name belongs to another
+            key, or a newer process of it runs.
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._send_beats(), name="session beats")
+            group.create_task(self._keep_described(), name="session description")
+            await self._keep_open()
+
+    async def propose(self, command: Command) -> None:
+        """Have the cluster carry a command out; raises its refusal, `Unavailable` if it could not.
+
+        Only for commands that may be carried out twice: after `OutcomeUnknown` they are repeated.
+        """
+        link = self._serving
+        if link is None:
+            raise Unavailable("no manager serves this node")
+        reply = await link.call(
+            Lane.DATA, "propose", [encode_command(command), None], timeout_s=PROPOSE_TIMEOUT_S
+        )
+        outcome: Outcome = codec.structure(reply.body, Outcome, lenient=True)
+        if outcome.error is not None:
+            raise outcome.error
+
+    # --- one session ------------------------------------------------------------------------------
+
+    async def _keep_open(self) -> None:
+        failures = 0
+        while True:
+            manager = self._managers[failures % len(self._managers)]
+            try:
+                async for change in self._changes(manager):
+                    failures = 0
+                    self._on_change(change)
+            except Conflict:
+                raise
+            except MeshswarmError as error:
+                log.warning("session manager=%s over: %s", manager.name, error.message)
+            finally:
+                self._serving = None
+            failures += 1
+            await asyncio.sleep(
+                dialing.pause_s(failures, len(self._managers), self._random.random())
+            )
+
+    async def _changes(self, manager: Peer) -> AsyncIterator[AssignmentChange]:
+        """What a manager says, until it falls silent (raises `Unavailable`)."""
+        loop = asyncio.get_running_loop()
+        link = self._endpoint.link(manager)
+        link.open(Lane.CONTROL, Lane.BULK)  # so that the manager can call us
+        self._description = self._description or await self._describe()
+        hello = SessionHello(registration=self._registration(self._description))
+        async with link.stream(Lane.DATA, "session.open", codec.unstructure(hello)) as chunks:
+            try:
+                async with asyncio.timeout(OPEN_TIMEOUT_S):
+                    first = await anext(chunks)
+            except (TimeoutError, StopAsyncIteration) as error:
+                raise Unavailable(f"{manager.name} opens no session") from error
+            log.info("session manager=%s open", manager.name)
+            self._serving = link
+            self._beats = evolve(self._beats, answered_s=loop.time())
+            yield _change_of(first)
+            while True:
+                try:
+                    async with asyncio.timeout_at(self._beats.dead_s):
+                        yield _change_of(await anext(chunks))
+                except TimeoutError as error:
+                    if loop.time() >= self._beats.dead_s:
+                        raise Unavailable(f"{manager.name} acknowledges no beats") from error
+                except StopAsyncIteration as error:
+                    raise Unavailable(f"{manager.name} ended the session") from error
+
+    # --- beats ------------------------------------------------------------------------------------
+
+    async def _send_beats(self) -> None:
+        """The core's own sign of life: it comes from the loop, so a wedged loop falls silent."""
+        sequence = 0
+        while True:
+            sequence += 1
+            if self._serving is not None:
+                beat = [self._identity.incarnation, sequence]
+                self._serving.notify(Lane.CONTROL, "session.beat", beat)
+            await asyncio.sleep(self._beat_s)
+
+    def _on_ack(self, peer: Peer, body: object, payloads: tuple[bytes, ...]) -> None:
+        if self._serving is not None and peer.id == self._serving.peer.id:
+            self._beats = evolve(self._beats, answered_s=asyncio.get_running_loop().time())
+
+    # --- who we are -------------------------------------------------------------------------------
+
+    async def _keep_described(self) -> None:
+        """Register anew when what the host offers changed."""
+        while True:
+            await asyncio.sleep(DESCRIBE_INTERVAL_S)
+            description = await self._describe()
+            if description == self._description or self._serving is None:
+                continue
+            try:
+                await self.propose(self._registration(description))
+                self._description = description
+            except Unavailable as error:
+                log.info("registration waits: %s", error.message)
+
+    def _registration(self, description: NodeDescription) -> RegisterNode:
+        return RegisterNode(
+            node_id=self._identity.node_id,
+            name=self._identity.name,
+            role=self._identity.role,
+            address=self._identity.address,
+            incarnation=self._identity.incarnation,
+            labels=self._identity.labels,
+            description=description,
+        )
+
+
+def _change_of(chunk: Chunk) -> AssignmentChange:
+    match chunk.payloads:
+        case (bytes() as data,):
+            return codec.decode(data, AssignmentChange, lenient=True)
+        case _:
+            raise codec.Undecodable("the manager sent no assignments")

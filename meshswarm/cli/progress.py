@@ -1,0 +1,118 @@
+"""Waiting for a goal, and showing how far it is: live on a terminal, else a line per change."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING
+
+from meshswarm.cli.options import Options, When
+from meshswarm.cli.talk import count, say
+from meshswarm.cli.waiting import Goal, SlotProgress, is_reached, progress
+from meshswarm.client import Client
+from meshswarm.errors import MeshswarmError, WaitTimedOut
+from meshswarm.store.view import Table, View
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Report = Callable[[tuple[SlotProgress, ...]], None]
+
+TABLES = (Table.NODES, Table.SERVICES, Table.TASKS, Table.REVISIONS)
+LINES_MAX = 20
+"""Slots shown at once, and listed when a wait ends without them; the rest is counted."""
+
+
+async def wait(client: Client, options: Options, goal: Goal, timeout_s: float) -> None:
+    """Return when the goal is reached; what it still lacks is shown meanwhile.
+
+    :raises WaitTimedOut: after `timeout_s`, with each slot that is missing and why.
+    :raises MeshswarmError: when all that is missing has ended for good.
+    """
+    slots: tuple[SlotProgress, ...] = ()
+    try:
+        async with asyncio.timeout(timeout_s):
+            with reporting(options) as report:
+                async with aclosing(views(client)) as newer:
+                    async for view in newer:
+                        slots = progress(view, goal)
+                        report(slots)
+                        if is_reached(slots):
+                            return
+                        if all(slot.is_done or slot.is_hopeless for slot in slots):
+                            raise _failed(MeshswarmError, slots, "and will stay so")
+    except TimeoutError:
+        raise _failed(WaitTimedOut, slots, f"after {timeout_s:g} s") from None
+
+
+async def views(client: Client) -> AsyncGenerator[View, None]:
+    """The view that holds all that was acknowledged, then every newer one."""
+    present = await client.read(*TABLES)
+    yield present
+    async with aclosing(client.watch(*TABLES)) as watched:
+        async for view in watched:
+            if view.index > present.index:
+                yield view
+
+
+def _failed(
+    kind: type[MeshswarmError], slots: tuple[SlotProgress, ...], ending: str
+) -> MeshswarmError:
+    missing = [slot for slot in slots if not slot.is_done]
+    details = [str(slot) for slot in missing[:LINES_MAX]]
+    if len(missing) > LINES_MAX:
+        details.append(f"and {len(missing) - LINES_MAX} more")
+    names = sorted({slot.name.partition(".")[0] for slot in missing})
+    return kind(
+        f"{len(missing)} of {count(len(slots), 'slot')} not as wanted {ending}",
+        details=details,
+        hint=f"meshswarm why {names[0]}" if names else "meshswarm cluster status",
+    )
+
+
+@contextmanager
+def reporting(options: Options) -> Iterator[Report]:
+    """A way to show slots, for as long as the block lasts."""
+    is_live = sys.stderr.isatty() and options.color is not When.NEVER and not os.environ.get("CI")
+    if not is_live:
+        yield _line_report()
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(stderr=True), auto_refresh=False) as live:
+        yield lambda slots: live.update(_table(slots), refresh=True)
+
+
+def _line_report() -> Report:
+    """One line for each slot whose state changed; repeated failures say so each time."""
+    shown: dict[str, str] = {}
+
+    def report(slots: tuple[SlotProgress, ...]) -> None:
+        present = {slot.name: str(slot) for slot in slots}
+        for name, line in present.items():
+            if shown.get(name) != line:
+                say(line)
+        for name in shown.keys() - present.keys():
+            say(f"{name} is gone")
+        shown.clear()
+        shown.update(present)
+
+    return report
+
+
+def _table(slots: tuple[SlotProgress, ...]) -> "RenderableType":
+    from rich.console import Group
+    from rich.text import Text
+
+    from meshswarm.cli.show import rich_table
+
+    done = sum(slot.is_done for slot in slots)
+    ordered = sorted(slots, key=lambda slot: slot.is_done)
+    rows = [[slot.name, slot.state, slot.node or "-", slot.why] for slot in ordered[:LINES_MAX]]
+    parts: list[RenderableType] = [rich_table(["SLOT", "STATE", "NODE", ""], rows)]
+    if len(slots) > LINES_MAX:
+        parts.append(Text(f"and {len(slots) - LINES_MAX} more", style="dim"))
+    parts.append(Text(f"{done} of {len(slots)} as wanted", style="bold"))
+    return Group(*parts)

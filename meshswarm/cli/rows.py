@@ -1,0 +1,299 @@
+"""What listings show: a view becomes rows. Pure; the keys of rows are the JSON contract.
+
+`service ls`: name, stack, mode, desired, running, healthy. `service ps`: id, slot, node, desired,
+state, reason, message, runtime_id. `stack ls`: name, services. `node ls`: id, name, role, state,
+availability, runtimes, leader. `cluster status`: leader, term, nodes (name, raft_state, term,
+last_index, commit_index, applied_index). All have more keys; none is ever renamed or removed.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from enum import Enum
+
+import attrs
+
+from meshswarm.cli.show import Column, Listing, Row
+from meshswarm.cli.talk import age
+from meshswarm.client import Answer, ManagerStatus
+from meshswarm.ids import NodeId
+from meshswarm.model.node import Node
+from meshswarm.model.service import Mode, Service
+from meshswarm.model.task import DesiredState, Task, TaskState
+from meshswarm.store.view import View
+
+
+LEADER = "Leader"
+"""How a manager that leads names its state."""
+
+
+def services(view: View, stack: str | None = None) -> Listing:
+    """The services, or those of one stack."""
+    chosen = view.sorted_services() if stack is None else view.services_of(stack)
+    return Listing(
+        columns=(
+            Column("NAME", "name"),
+            Column("MODE", "mode"),
+            Column("RUNNING", lambda row: f"{row['running']}/{row['desired']}"),
+            Column("HEALTHY", "healthy"),
+            Column("RUNTIME", "runtime", is_wide=True),
+            Column("IMAGE", "image"),
+            Column("PORTS", "ports"),
+            Column("ID", "id", is_wide=True),
+            Column("REVISION", "revision", is_wide=True),
+        ),
+        rows=[service_row(view, service) for service in chosen],
+    )
+
+
+def service_row(view: View, service: Service) -> Row:
+    """One service with its counts; a global service desires as many tasks as it was given."""
+    spec = service.spec
+    live = [task for task in view.tasks_of(service.id) if task.is_live]
+    running = [task for task in live if task.status.state is TaskState.RUNNING]
+    return {
+        "name": spec.name,
+        "stack": spec.stack,
+        "mode": spec.mode.value,
+        "desired": spec.replicas if spec.mode is Mode.REPLICATED else len(live),
+        "running": len(running),
+        "healthy": sum(task.is_healthy for task in running),
+        "id": service.id,
+        "revision": service.revision,
+        "runtime": spec.task.runtime.value,
+        "image": spec.task.image,
+        "ports": [f"{port.published}:{port.target}" for port in spec.task.ports],
+        "created_at": instant(service.created_at_ms),
+        "updated_at": instant(service.updated_at_ms),
+    }
+
+
+def tasks(view: View, chosen: Iterable[Task], now_ms: int) -> Listing:
+    """These tasks: by service and slot, in each the newest first."""
+    ordered = sorted(chosen, key=lambda t: (t.service_name, t.slot, _home(t), -t.created_at_ms))
+    return Listing(
+        columns=(
+            Column("ID", "id"),
+            Column("NAME", "name"),
+            Column("NODE", "node"),
+            Column("DESIRED", "desired"),
+            Column("STATE", "state"),
+            Column("HEALTH", "health", is_wide=True),
+            Column("SINCE", lambda row: age(_int(row["since_ms"]), now_ms)),
+            Column("REASON", "reason", is_wide=True),
+            Column("MESSAGE", "message"),
+            Column("RUNTIME ID", "runtime_id", is_wide=True),
+            Column("PORTS", "ports", is_wide=True),
+        ),
+        rows=[task_row(view, task) for task in ordered],
+        name_key="id",
+    )
+
+
+def _home(task: Task) -> str:
+    """A global service's slot is its node."""
+    return "" if task.slot else task.node_id or ""
+
+
+def task_row(view: View, task: Task) -> Row:
+    """One task, dead or alive."""
+    status = task.status
+    node = node_name(view, task.node_id)
+    return {
+        "id": task.id,
+        "name": f"{task.service_name}.{task.slot or node or '-'}",
+        "service": task.service_name,
+        "slot": task.slot,
+        "node": node,
+        "desired": task.desired.label,
+        "state": status.state.label,
+        "reason": status.reason.value,
+        "message": status.message,
+        "runtime_id": status.runtime_id,
+        "health": status.health.value,
+        "exit_code": status.exit_code,
+        "revision": task.revision,
+        "attempt": task.attempt,
+        "ports": list(status.published),
+        "since_ms": status.since_ms or task.created_at_ms,
+        "since": instant(status.since_ms or task.created_at_ms),
+        "created_at": instant(task.created_at_ms),
+    }
+
+
+def nodes(view: View, leader: NodeId | None) -> Listing:
+    """The nodes that ever registered."""
+    return Listing(
+        columns=(
+            Column("NAME", "name"),
+            Column("ID", "id", is_wide=True),
+            Column("ROLE", lambda row: "leader" if row["leader"] else row["role"]),
+            Column("STATE", "state"),
+            Column("AVAILABILITY", "availability"),
+            Column("TASKS", "tasks"),
+            Column("RUNTIMES", "runtimes"),
+            Column("ADDRESS", "address"),
+            Column("LABELS", "labels", is_wide=True),
+            Column("ENGINE", "engine_version", is_wide=True),
+            Column("MESSAGE", "message"),
+        ),
+        rows=[node_row(view, node, leader) for node in view.sorted_nodes()],
+    )
+
+
+def node_row(view: View, node: Node, leader: NodeId | None) -> Row:
+    """One node."""
+    return {
+        "id": node.id,
+        "name": node.name,
+        "role": node.role.value,
+        "state": node.state.value,
+        "availability": node.availability.value,
+        "runtimes": [runtime.value for runtime in node.description.runtimes],
+        "leader": node.id == leader,
+        "address": node.address,
+        "tasks": sum(task.is_live for task in view.tasks_on(node.id)),
+        "labels": dict(node.labels),
+        "engine_version": node.description.engine_version,
+        "message": node.message,
+        "since": instant(node.since_ms),
+    }
+
+
+def node_name(view: View, node_id: NodeId | None) -> str | None:
+    """The node's name, or its id if it is not in the view."""
+    node = view.nodes.get(node_id) if node_id is not None else None
+    return node.name if node is not None else node_id
+
+
+def stacks(view: View) -> Listing:
+    """The stacks and how many services each has."""
+    return Listing(
+        columns=(Column("NAME", "name"), Column("SERVICES", "services")),
+        rows=[
+            {
+                "name": name,
+                "services": len(view.services_of(name)),
+                "created_at": instant(view.stacks[name].created_at_ms),
+                "updated_at": instant(view.stacks[name].updated_at_ms),
+            }
+            for name in sorted(view.stacks)
+        ],
+    )
+
+
+def effects(done: Sequence[tuple[str, str]]) -> Listing:
+    """What a command did to each object."""
+    return Listing(
+        columns=(Column("NAME", "name"), Column("EFFECT", "effect")),
+        rows=[{"name": name, "effect": effect} for name, effect in done],
+    )
+
+
+# --- the managers ---------------------------------------------------------------------------------
+
+
+def leader_of(answers: Iterable[Answer]) -> ManagerStatus | None:
+    """The manager that leads: the one that says so in the highest term."""
+    said = [answer.status for answer in answers if answer.status is not None]
+    leading = [status for status in said if status.raft_state == LEADER]
+    return max(leading, key=lambda status: status.term, default=None)
+
+
+def cluster_status(answers: Sequence[Answer]) -> Listing:
+    """Every manager with its place in the log; `peers` is what the leader knows of the others."""
+    leader = leader_of(answers)
+    rows = [_manager_row(answer) for answer in answers]
+    terms = [answer.status.term for answer in answers if answer.status is not None]
+    progress = [] if leader is None else [attrs.asdict(peer) for peer in leader.peers]
+    return Listing(
+        columns=(
+            Column("NAME", "name"),
+            Column("STATE", lambda row: row["raft_state"] or "Unreachable"),
+            Column("TERM", "term"),
+            Column("LAST", "last_index"),
+            Column("COMMIT", "commit_index"),
+            Column("APPLIED", "applied_index"),
+            Column("HEARTBEAT", lambda row: _ms(row["heartbeat_ms"]), is_wide=True),
+            Column("ELECTION", lambda row: _ms(row["election_timeout_ms"]), is_wide=True),
+            Column("SESSIONS", "sessions", is_wide=True),
+            Column("MESH", "mesh", is_wide=True),
+            Column("ADDRESS", "address"),
+            Column("ERROR", "error"),
+        ),
+        rows=rows,
+        document={
+            "leader": None if leader is None else leader.name,
+            "term": max(terms, default=0),
+            "nodes": rows,
+            "peers": progress,
+        },
+    )
+
+
+def peer_progress(leader: ManagerStatus) -> Listing:
+    """How far each peer has got, as the leader sees it."""
+    return Listing(
+        columns=(
+            Column("PEER", "name"),
+            Column("MATCH", "match"),
+            Column("NEXT", "next"),
+            Column("LAG", "lag"),
+            Column("STATE", "state"),
+            Column("ACTIVE", "active"),
+        ),
+        rows=[attrs.asdict(peer) for peer in leader.peers],
+    )
+
+
+def _manager_row(answer: Answer) -> Row:
+    status = answer.status
+    if status is None:
+        error = "" if answer.error is None else answer.error.message
+        blank = dict.fromkeys(field.name for field in attrs.fields(ManagerStatus))
+        unknown = {"mesh": {}, "peers": []}
+        return {**blank, **unknown, "name": answer.name, "address": answer.address, "error": error}
+    known = plain(status)
+    assert isinstance(known, dict), "an attrs value is a map"
+    return {
+        **known,
+        "address": answer.address,
+        "error": "",
+    }
+
+
+# --- plain values ---------------------------------------------------------------------------------
+
+
+def instant(at_ms: int) -> str | None:
+    """An instant as ISO 8601 in UTC; None for 0, "never"."""
+    if at_ms == 0:
+        return None
+    at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def plain(value: object) -> object:
+    """A frozen value as JSON has it: every attribute by its name, states by their words."""
+    match value:
+        case DesiredState() | TaskState():
+            return value.label
+        case Enum():
+            return value.value
+        case tuple() | list():
+            return [plain(item) for item in value]
+        case dict():
+            return {str(key): plain(item) for key, item in value.items()}
+        case _ if attrs.has(type(value)):
+            names = [field.name for field in attrs.fields(type(value))]  # type: ignore[arg-type]
+            return {name: plain(getattr(value, name)) for name in names}
+        case _:
+            return value
+
+
+def _int(value: object) -> int:
+    assert isinstance(value, int), f"an instant in ms, not {value!r}"
+    return value
+
+
+def _ms(value: object) -> str:
+    return "-" if value is None else f"{value} ms"

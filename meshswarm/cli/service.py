@@ -1,0 +1,185 @@
+"""`meshswarm service`: what runs, where, how many of it, and what it writes."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from meshswarm.cli.complete import complete_service
+from meshswarm.cli.options import WAIT_S, Detach, Output, Timeout, options_of
+from meshswarm.cli.talk import now_ms, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshswarm.store.commands import Command
+    from meshswarm.store.view import View
+
+app = typer.Typer(no_args_is_help=True, help="See, scale and remove services.")
+
+Service = Annotated[
+    str,
+    typer.Argument(
+        help="Its full name, or a prefix of its id.",
+        metavar="SERVICE",
+        autocompletion=complete_service,
+    ),
+]
+
+
+@app.command("ls")
+def ls(ctx: typer.Context, output: Output = None) -> None:
+    """List the services and how many of their replicas run.
+
+    Example: `meshswarm service ls -o json`
+    """
+    from meshswarm.cli import rows
+    from meshswarm.cli.reach import ask
+    from meshswarm.cli.show import show
+    from meshswarm.store.view import Table
+
+    options = options_of(ctx, output)
+    view = ask(options, lambda client: client.read(Table.SERVICES, Table.TASKS))
+    show(options, rows.services(view))
+
+
+@app.command("ps")
+def ps(ctx: typer.Context, service: Service, output: Output = None) -> None:
+    """List the tasks of a service, those that ended included.
+
+    Example: `meshswarm service ps shop_web -o wide`
+    """
+    from meshswarm.cli import rows
+    from meshswarm.cli.reach import ask
+    from meshswarm.cli.show import show
+    from meshswarm.store.view import Table
+
+    options = options_of(ctx, output)
+    view = ask(options, lambda client: client.read(Table.SERVICES, Table.TASKS, Table.NODES))
+    show(options, rows.tasks(view, view.tasks_of(view.find_service(service).id), now_ms()))
+
+
+@app.command("inspect")
+def inspect(ctx: typer.Context, service: Service, output: Output = None) -> None:
+    """Print all that is known of a service: its spec, its counts, its tasks.
+
+    Example: `meshswarm service inspect shop_web -o json`
+    """
+    from meshswarm.cli import rows
+    from meshswarm.cli.reach import ask
+    from meshswarm.cli.show import show_document
+    from meshswarm.store.view import Table
+
+    options = options_of(ctx, output)
+    view = ask(options, lambda client: client.read(Table.SERVICES, Table.TASKS, Table.NODES))
+    found = view.find_service(service)
+    tasks = [dict(rows.task_row(view, task)) for task in view.tasks_of(found.id)]
+    row = dict(rows.service_row(view, found))
+    show_document(options, {**row, "spec": rows.plain(found.spec), "tasks": tasks})
+
+
+@app.command("scale")
+def scale(
+    ctx: typer.Context,
+    counts: Annotated[
+        list[str],
+        typer.Argument(
+            help="How many replicas each service is to have.",
+            metavar="SERVICE=N...",
+            autocompletion=complete_service,
+        ),
+    ],
+    detach: Detach = False,
+    timeout: Timeout = WAIT_S,
+    output: Output = None,
+) -> None:
+    """Change how many replicas services have, and wait until they run.
+
+    Example: `meshswarm service scale shop_web=5 shop_api=2`
+    """
+    wanted = [_parse_count(text) for text in counts]
+    from meshswarm.cli.change import carry_out
+
+    commands = [_scale(name, replicas) for name, replicas in wanted]
+    carry_out(options_of(ctx, output), *commands, detach=detach, timeout_s=timeout)
+
+
+def _parse_count(text: str) -> tuple[str, int]:
+    name, separator, number = text.rpartition("=")
+    if not separator or not name or not number.isdecimal():
+        raise typer.BadParameter(f"{text!r} is not SERVICE=N", param_hint="SERVICE=N")
+    return name, int(number)
+
+
+def _scale(name: str, replicas: int) -> "Callable[[View], Command]":
+    from meshswarm.store.commands import ScaleService
+
+    return lambda view: ScaleService(service_id=view.find_service(name).id, replicas=replicas)
+
+
+@app.command("rm")
+def rm(
+    ctx: typer.Context,
+    services: Annotated[
+        list[str],
+        typer.Argument(
+            help="Full names, or prefixes of ids.",
+            metavar="SERVICE...",
+            autocompletion=complete_service,
+        ),
+    ],
+    detach: Detach = False,
+    timeout: Timeout = WAIT_S,
+    output: Output = None,
+) -> None:
+    """Remove services, and wait until their tasks are gone.
+
+    Example: `meshswarm service rm shop_web`
+    """
+    from meshswarm.cli.change import carry_out
+
+    commands = [_remove(name) for name in services]
+    carry_out(options_of(ctx, output), *commands, detach=detach, timeout_s=timeout)
+
+
+def _remove(name: str) -> "Callable[[View], Command]":
+    from meshswarm.store.commands import RemoveService
+
+    return lambda view: RemoveService(service_id=view.find_service(name).id)
+
+
+@app.command("logs")
+def logs(
+    ctx: typer.Context,
+    service: Annotated[
+        str,
+        typer.Argument(
+            help="A service's full name, or a prefix of a service's or task's id.",
+            metavar="SERVICE|TASK",
+            autocompletion=complete_service,
+        ),
+    ],
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on as more is written.")
+    ] = False,
+    tail: Annotated[
+        int | None, typer.Option("--tail", "-n", min=0, help="Only the last lines of each task.")
+    ] = None,
+    timestamps: Annotated[
+        bool, typer.Option("--timestamps", "-t", help="Begin each line with its instant.")
+    ] = False,
+    output: Output = None,
+) -> None:
+    """Print what the tasks of a service wrote, merged; each line says which task wrote it.
+
+    Example: `meshswarm service logs shop_web -f --tail 20`
+    """
+    from meshswarm.cli.logs import LogRequest, print_logs
+    from meshswarm.cli.reach import ask
+
+    options = options_of(ctx, output)
+    request = LogRequest(target=service, follow=follow, tail=tail, timestamps=timestamps)
+    try:
+        ask(options, lambda client: print_logs(client, options, request))
+    except KeyboardInterrupt:
+        say("")
+        raise typer.Exit(130) from None

@@ -1,0 +1,360 @@
+"""The mesh client: the two verbs, *propose* and *watch*, for programs outside the cluster.
+
+    async with connected(keys, name="ops", managers=peers) as client:
+        outcome = await client.propose(ScaleService(service_id=service.id, replicas=5))
+
+Each request goes from manager to manager, the one that answered last first, until one answers or
+the client's patience ends; then the error lists what every manager said. A command is named by
+(client id, sequence), so repeating it elsewhere applies it once (thesis section 6.3).
+"""
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+
+from attrs import Factory, field, frozen
+
+from meshswarm import codec
+from meshswarm.errors import MeshswarmError, OutcomeUnknown, Unavailable
+from meshswarm.ids import ClientId, Index, NodeId, TaskId, Term, digest_id
+from meshswarm.mesh.endpoint import Endpoint
+from meshswarm.mesh.keys import KeyPair
+from meshswarm.mesh.links import Link
+from meshswarm.mesh.peers import Lane, Peer
+from meshswarm.mesh.requests import Chunk, Reply
+from meshswarm.store.commands import Command, encode_command
+from meshswarm.store.feed import Delta, follow
+from meshswarm.store.outcome import Outcome
+from meshswarm.store.view import Table, View, decode_view
+
+PATIENCE_S = 10.0
+"""How long a request goes round the managers before it fails."""
+
+TRY_S = 3.0
+"""How long one manager may take; a stopped one must not use the patience up."""
+
+STATUS_S = 1.5
+"""How long a manager may take to say how it is."""
+
+PAUSE_S = 0.05
+PAUSE_MAX_S = 0.5
+"""After each round of the managers; doubles up to this, jittered."""
+
+
+@frozen(kw_only=True)
+class PeerProgress:
+    """How far one peer has got, as the leader sees it."""
+
+    name: str
+    match: Index
+    next: Index
+    lag: int
+    """Entries that it lacks."""
+    state: str
+    active: bool
+
+
+@frozen(kw_only=True)
+class ManagerStatus:
+    """What one manager says of itself, with or without a quorum."""
+
+    name: str
+    id: NodeId
+    raft_state: str
+    leader: str | None = None
+    leader_id: NodeId | None = None
+    term: Term
+    last_index: Index
+    commit_index: Index
+    applied_index: Index
+    heartbeat_ms: int
+    election_timeout_ms: int
+    peers: tuple[PeerProgress, ...] = ()
+    """On the leader only."""
+    sessions: int = 0
+    """Agents that it serves."""
+    version: str = ""
+    mesh: Mapping[str, int] = Factory(dict)
+    """Messages that came and went, and those dropped, by cause."""
+
+
+@frozen(kw_only=True)
+class Answer:
+    """How one manager answered the question for its status: `status`, or else `error`."""
+
+    name: str
+    address: str
+    status: ManagerStatus | None = None
+    error: MeshswarmError | None = None
+
+
+@frozen(kw_only=True)
+class LogLine:
+    """One entry of the replicated log, in words."""
+
+    index: Index
+    term: Term
+    at_ms: int | None
+    """Log time; None for an entry without a command."""
+    by: str
+    words: str
+
+
+@frozen(kw_only=True)
+class Elected:
+    """Who leads after a transfer, in which term."""
+
+    leader: str
+    term: Term
+
+
+@frozen(kw_only=True)
+class TaskLines:
+    """Some lines that a task wrote."""
+
+    stream: str
+    """`stdout` or `stderr`."""
+    at_ms: int | None = None
+    lines: tuple[str, ...] = field(converter=tuple)
+
+
+@asynccontextmanager
+async def connected(
+    keys: KeyPair, *, name: str, managers: Sequence[Peer], patience_s: float = PATIENCE_S
+) -> AsyncIterator["Client"]:
+    """A client of the cluster that these managers form; connections are made when first used."""
+    incarnation = time.time_ns() // 1_000_000
+    async with Endpoint(keys, name=name, incarnation=incarnation).opened() as endpoint:
+        links = [endpoint.link(manager) for manager in managers]
+        client_id = ClientId(digest_id("client", keys.public, incarnation, os.urandom(8)))
+        yield Client(links, client_id, patience_s=patience_s)
+
+
+class Client:
+    """The cluster as seen from outside; implements `store.port.Cluster`."""
+
+    def __init__(
+        self, links: Sequence[Link], client_id: ClientId, *, patience_s: float = PATIENCE_S
+    ) -> None:
+        self._links = list(links)
+        self._id = client_id
+        self._patience_s = patience_s
+        self._sequence = 0
+        self._unanswered: set[int] = set()
+
+    async def propose(self, command: Command) -> Outcome:
+        """Carry the command out exactly once and say what it did.
+
+        Raises the command's refusal; `Unavailable` if nothing was done; `OutcomeUnknown` if it may
+        still be carried out.
+        """
+        self._sequence += 1
+        sequence = self._sequence
+        self._unanswered.add(sequence)
+        acknowledged = min(self._unanswered) - 1
+        body = [encode_command(command), [self._id, sequence, acknowledged]]
+        reply = await self._call(Lane.DATA, "propose", body)
+        self._unanswered.discard(sequence)
+        outcome: Outcome = codec.structure(reply.body, Outcome, lenient=True)
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome
+
+    async def read(self, *tables: Table) -> View:
+        """A view of these tables (none: all) that holds everything acknowledged before this call.
+
+        Raises `Unavailable` without a leader or quorum.
+        """
+        reply = await self._call(Lane.DATA, "read", {"tables": _names(tables)}, repeatable=True)
+        return decode_view(_blob(reply))
+
+    async def watch(self, *tables: Table) -> AsyncGenerator[View, None]:
+        """The present view of these tables (none: all), then a newer one after every change.
+
+        Moves to another manager when one fails, and never goes back to an older view. Raises
+        `Unavailable` when no manager serves it any longer.
+        """
+        view = View()
+        newest = Index(0)
+        body = {"tables": _names(tables)}
+        while True:
+            async with aclosing(self._chunks(Lane.DATA, "watch", lambda: body)) as chunks:
+                async for chunk in chunks:
+                    if chunk.body == {"full": True}:
+                        view = decode_view(_blob(chunk))
+                    else:
+                        view = follow(view, codec.decode(_blob(chunk), Delta))
+                    if view.index >= newest:
+                        newest = view.index
+                        yield view
+
+    async def statuses(self, *, without: str | None = None) -> list[Answer]:
+        """How each manager is, by name; they are asked at once, but for the one named `without`."""
+        asked_for = (link for link in self._links if link.peer.name != without)
+        links = sorted(asked_for, key=lambda link: link.peer.name)
+        async with asyncio.TaskGroup() as group:
+            asked = [
+                group.create_task(_status_of(link), name=f"status of {link.peer.name}")
+                for link in links
+            ]
+        return [task.result() for task in asked]
+
+    async def log(
+        self, *, start: Index | None = None, tail: int | None = None, follow: bool = False
+    ) -> AsyncGenerator[LogLine, None]:
+        """The log from index `start`, or its last `tail` entries; with `follow` it never ends."""
+        last: Index | None = None
+
+        def body() -> dict[str, object]:
+            if last is None:
+                return {"from": start, "tail": tail, "follow": follow}
+            return {"from": last + 1, "tail": None, "follow": follow}
+
+        async with aclosing(self._chunks(Lane.DATA, "log", body)) as chunks:
+            async for chunk in chunks:
+                line = _log_line(chunk.body)
+                last = line.index
+                yield line
+
+    async def elect(self, node_id: NodeId | None = None) -> Elected:
+        """Hand leadership to that manager, or to the one best suited."""
+        reply = await self._call(Lane.CONTROL, "elect", {"node": node_id})
+        elected: Elected = codec.structure(reply.body, Elected, lenient=True)
+        return elected
+
+    async def task_logs(
+        self,
+        task_id: TaskId,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since_ms: int | None = None,
+    ) -> AsyncGenerator[TaskLines, None]:
+        """What a task wrote; raises `Unavailable` when its node cannot be asked (any longer)."""
+        body = {"task": task_id, "follow": follow, "tail": tail, "since_ms": since_ms}
+        stream = self._chunks(Lane.BULK, "logs", lambda: body, resume=False)
+        async with aclosing(stream) as chunks:
+            async for chunk in chunks:
+                lines: TaskLines = codec.structure(chunk.body, TaskLines, lenient=True)
+                yield lines
+
+    # --- going round the managers -----------------------------------------------------------------
+
+    async def _call(
+        self, lane: Lane, method: str, body: object, *, repeatable: bool = False
+    ) -> Reply:
+        """The first answer; a request that changes nothing (`repeatable`) is never "unknown"."""
+        tries = _Tries(self._links, self._patience_s)
+        while (link := await tries.next()) is not None:
+            try:
+                reply = await link.call(lane, method, body, timeout_s=tries.try_s)
+            except Unavailable as error:
+                tries.note(link, error)
+            else:
+                self._prefer(link)
+                return reply
+        raise tries.error(repeatable=repeatable)
+
+    async def _chunks(
+        self, lane: Lane, method: str, body: Callable[[], object], *, resume: bool = True
+    ) -> AsyncGenerator[Chunk, None]:
+        """The chunks of a stream; with `resume` it goes on elsewhere, by a new `body()`."""
+        tries = _Tries(self._links, self._patience_s)
+        while (link := await tries.next()) is not None:
+            has_begun = False
+            try:
+                async with link.stream(lane, method, body()) as chunks:
+                    async for chunk in chunks:
+                        has_begun = True
+                        yield chunk
+                self._prefer(link)
+                return
+            except Unavailable as error:
+                if has_begun and not resume:
+                    raise
+                if has_begun:
+                    tries = _Tries(self._links, self._patience_s)
+                tries.note(link, error)
+        raise tries.error(repeatable=True)
+
+    def _prefer(self, link: Link) -> None:
+        self._links.remove(link)
+        self._links.insert(0, link)
+
+
+class _Tries:
+    """One request's way round the managers, until the patience ends."""
+
+    def __init__(self, links: Sequence[Link], patience_s: float) -> None:
+        self._links = list(links)
+        self._left = list(links)
+        self._now = asyncio.get_running_loop().time
+        self._patience_s = patience_s
+        self._deadline = self._now() + patience_s
+        self._pause_s = PAUSE_S
+        self._said: dict[str, Unavailable] = {}
+        self._may_have_been_done = False
+
+    @property
+    def try_s(self) -> float:
+        """How long the next manager may take."""
+        return max(0.1, min(TRY_S, self._deadline - self._now()))
+
+    async def next(self) -> Link | None:
+        """The manager to ask next, after a pause between rounds; None: no patience left."""
+        if not self._left:
+            pause_s = self._pause_s * random.uniform(0.5, 1.0)
+            self._pause_s = min(2 * self._pause_s, PAUSE_MAX_S)
+            if self._now() + pause_s >= self._deadline:
+                return None
+            await asyncio.sleep(pause_s)
+            self._left = list(self._links)
+        if self._said and self._now() >= self._deadline:
+            return None
+        return self._left.pop(0)
+
+    def note(self, link: Link, error: Unavailable) -> None:
+        """Remember what this manager answered last."""
+        self._said[f"{link.peer.name} ({link.peer.address})"] = error
+        self._may_have_been_done |= isinstance(error, OutcomeUnknown)
+
+    def error(self, *, repeatable: bool) -> Unavailable:
+        """What to tell the caller: each manager and its last answer."""
+        is_unknown = self._may_have_been_done and not repeatable
+        end = "whether it was carried out is unknown" if is_unknown else "nothing was changed"
+        return (OutcomeUnknown if is_unknown else Unavailable)(
+            f"no manager could answer within {self._patience_s:g} s; {end}",
+            details=[f"{who}: {said.message}" for who, said in sorted(self._said.items())],
+            hint="`meshswarm cluster status` shows what each manager can tell",
+        )
+
+
+async def _status_of(link: Link) -> Answer:
+    name, address = link.peer.name, link.peer.address or ""
+    try:
+        reply = await link.call(Lane.CONTROL, "status", {}, timeout_s=STATUS_S)
+        status = codec.structure(reply.body, ManagerStatus, lenient=True)
+        return Answer(name=name, address=address, status=status)
+    except MeshswarmError as error:
+        return Answer(name=name, address=address, error=error)
+
+
+def _blob(message: Reply | Chunk) -> bytes:
+    if len(message.payloads) != 1:
+        raise codec.Undecodable(f"{len(message.payloads)} payloads where there should be one")
+    return message.payloads[0]
+
+
+def _names(tables: Sequence[Table]) -> list[str]:
+    return [table.value for table in tables or tuple(Table)]
+
+
+def _log_line(body: object) -> LogLine:
+    match body:
+        case [int() as index, int() as term, int() | None as at_ms, str() as by, str() as words]:
+            return LogLine(index=Index(index), term=Term(term), at_ms=at_ms, by=by, words=words)
+        case _:
+            raise codec.Undecodable(f"not a line of the log: {body!r:.200}")

@@ -1,0 +1,300 @@
+"""Raft's embedder: ticks the core, makes its writes durable, sends, applies; in that order.
+
+The core decides everything (`raft`); this shell carries out each `Ready` by the duties written in
+`raft.ready`. All of it runs on the event loop, in one place, never re-entrantly; only the disk is
+elsewhere (the journal's thread), and its completions come back as calls on the loop. Because ticks
+come from this same loop, a loop that is stuck neither sends heartbeats nor looks alive.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from meshswarm.cluster.hub import Hub
+from meshswarm.cluster.journal import Journal, JournalWrite
+from meshswarm.cluster.settings import ClusterSettings
+from meshswarm.errors import Unavailable
+from meshswarm.ids import Index, NodeId, Term
+from meshswarm.raft.core import RaftCore
+from meshswarm.raft.messages import InstallSnapshot, Message
+from meshswarm.raft.ready import Ready
+from meshswarm.raft.types import Entry, EntryKind, Snapshot, SnapshotMeta
+from meshswarm.store.apply import advance, apply
+from meshswarm.store.outcome import Outcome
+from meshswarm.store.view import decode_view, encode_view
+
+log = logging.getLogger("meshswarm.raft")
+
+Waiter = Callable[[Outcome | None], None]
+"""Told the outcome of an entry, or None when another entry took its place for good."""
+
+
+class Driver:
+    """One manager's Raft, running."""
+
+    def __init__(
+        self,
+        core: RaftCore,
+        journal: Journal,
+        hub: Hub,
+        settings: ClusterSettings,
+        send: Callable[[Message], bool],
+        snapshot: SnapshotMeta | None,
+    ) -> None:
+        self.core = core
+        self.hub = hub
+        self._journal = journal
+        self._settings = settings
+        self._send = send
+        self._waiting: dict[Index, tuple[Term, Waiter]] = {}
+        self._reads: dict[object, asyncio.Future[Index]] = {}
+        self._read_number = 0
+        self._pump_scheduled = False
+        self._snapshot_at = snapshot.index if snapshot else Index(0)
+        self._snapshot: Snapshot | None = None
+        self._snapshot_due = asyncio.Event()
+        self._repaired = asyncio.Event()
+        self._applied: list[tuple[Index, asyncio.Future[None]]] = []
+        self._role_listeners: list[Callable[[], None]] = []
+
+    # --- running ------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Tick until cancelled; a failed disk ends it with the journal's error."""
+        async with asyncio.TaskGroup() as parts:
+            parts.create_task(self._tick_forever(), name="raft-ticks")
+            parts.create_task(self._snapshot_forever(), name="raft-snapshots")
+            parts.create_task(self._note_repair(), name="raft-repair")
+
+    async def _tick_forever(self) -> None:
+        """Ticks at a steady pace; those missed by a stalled loop are not made up for.
+
+        Making them up would let a node that slept start elections it has no reason for.
+        """
+        loop = asyncio.get_running_loop()
+        self._schedule_pump()
+        period = self._settings.tick_ms / 1_000
+        due = loop.time()
+        while True:
+            due = max(due + period, loop.time())
+            await asyncio.sleep(due - loop.time())
+            self._journal.raise_if_failed()
+            self.core.tick()
+            self._pump()
+
+    async def _note_repair(self) -> None:
+        """Once lost data is back from the peers, let the journal forget that it was lost."""
+        if not self.core.status().recovering:
+            return
+        log.error("entries were lost here: not voting until a leader has repaired them")
+        await self._repaired.wait()
+        await self._journal.mark_healed()
+        log.warning("what was lost is back from the peers: voting again")
+
+    def _schedule_pump(self) -> None:
+        """Carry out what is ready once the present batch of input has been stepped."""
+        if not self._pump_scheduled:
+            self._pump_scheduled = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pump_scheduled = False
+        while self.core.has_ready():
+            self._carry_out(self.core.ready())
+        if not self._repaired.is_set() and not self.core.status().recovering:
+            self._repaired.set()
+
+    def _carry_out(self, ready: Ready) -> None:
+        self._send_all(ready.messages)
+        if ready.snapshot is not None:
+            self._install(ready.snapshot)
+        if ready.token is not None:
+            token = ready.token
+            self._journal.submit(
+                JournalWrite(
+                    token=token,
+                    entries=ready.entries,
+                    hard_state=ready.hard_state,
+                    snapshot=ready.snapshot,
+                ),
+                lambda: self._persisted(token),
+            )
+        if ready.committed:
+            self._apply_all(ready.committed)
+        for state in ready.read_states:
+            waiter = self._reads.pop(state.context, None)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(state.index)
+        for context in ready.rejected_reads:
+            waiter = self._reads.pop(context, None)
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(
+                    Unavailable("leadership was lost before the read was confirmed")
+                )
+        for peer in ready.snapshot_requests:
+            self._send_snapshot(peer)
+        if ready.soft_state is not None:
+            self._note_role()
+
+    def _persisted(self, token: int) -> None:
+        self._send_all(self.core.persisted(token))
+        self._schedule_pump()
+
+    def _send_all(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            if self._send(message):
+                continue
+            if isinstance(message, InstallSnapshot):
+                self.core.snapshot_sent(message.to, ok=False)
+            else:
+                self.core.unreachable(message.to)
+
+    # --- input --------------------------------------------------------------------------------
+
+    def step(self, message: Message) -> None:
+        """Take in one message of a peer."""
+        self.core.step(message)
+        self._schedule_pump()
+
+    def propose(self, data: bytes, waiter: Waiter) -> None:
+        """Append `data` on the leader; `waiter` is told what became of it.
+
+        Raises `raft.NotLeader` or `raft.ProposalRefused` (both `Unavailable`): nothing was done.
+        """
+        if self._journal.low_space:
+            raise Unavailable(
+                "the leader's disk is nearly full: it takes no writes",
+                hint="free space in the manager's data directory",
+            )
+        if len(self._waiting) >= self._settings.max_pending_proposals:
+            raise Unavailable(
+                f"{self._settings.max_pending_proposals} proposals are waiting already"
+            )
+        term, index = self.core.propose([data])
+        self._waiting[index] = (term, waiter)
+        self._schedule_pump()
+
+    async def confirmed_index(self) -> Index:
+        """On the leader: an index that covers everything acknowledged before now (thesis 6.4).
+
+        Raises `raft.NotLeader`, or `Unavailable` when leadership is lost meanwhile.
+        """
+        self._read_number += 1
+        context = self._read_number
+        waiter: asyncio.Future[Index] = asyncio.get_running_loop().create_future()
+        self.core.read_index(context)
+        self._reads[context] = waiter
+        self._schedule_pump()
+        try:
+            return await waiter
+        finally:
+            self._reads.pop(context, None)
+
+    def transfer_leadership(self, to: NodeId | None) -> None:
+        """Begin handing leadership over; raises `raft.NotLeader`."""
+        self.core.transfer_leadership(to)
+        self._schedule_pump()
+
+    def unreachable(self, peer: NodeId) -> None:
+        """The mesh lost the connection to a peer."""
+        self.core.unreachable(peer)
+
+    # --- roles --------------------------------------------------------------------------------
+
+    def on_role_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever the leader or the reported role changes."""
+        self._role_listeners.append(listener)
+
+    def _note_role(self) -> None:
+        status = self.core.status()
+        log.info(
+            "role changed node=%s role=%s term=%d leader=%s",
+            status.id,
+            status.role.value,
+            status.term,
+            status.leader,
+        )
+        for listener in self._role_listeners:
+            listener()
+
+    # --- apply --------------------------------------------------------------------------------
+
+    def _apply_all(self, committed: Sequence[Entry]) -> None:
+        view = self.hub.view
+        changed: set[tuple[object, str]] = set()
+        for entry in committed:
+            assert entry.index == view.index + 1, f"applying {entry.index} after {view.index}"
+            outcome = Outcome(index=entry.index)
+            if entry.kind is EntryKind.NORMAL:
+                applied = apply(view, index=entry.index, term=entry.term, data=entry.data)
+                view, outcome = applied.view, applied.outcome
+                changed |= applied.changed
+            else:
+                view = advance(view, index=entry.index, term=entry.term)
+            self._settle(entry, outcome)
+        self.hub.publish(view, frozenset(changed))  # type: ignore[arg-type]  # keys of the store
+        self.core.applied(view.index)
+        self._wake_appliers(view.index)
+        if view.index - self._snapshot_at >= self._settings.snapshot_entries:
+            self._snapshot_due.set()
+
+    async def applied(self, index: Index) -> None:
+        """Return once everything up to `index` is applied here."""
+        if self.hub.view.index >= index:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._applied.append((index, waiter))
+        try:
+            await waiter
+        finally:
+            self._applied = [pair for pair in self._applied if pair[1] is not waiter]
+
+    def _wake_appliers(self, index: Index) -> None:
+        for wanted, waiter in self._applied:
+            if wanted <= index and not waiter.done():
+                waiter.set_result(None)
+
+    def _settle(self, entry: Entry, outcome: Outcome) -> None:
+        """Tell whoever proposed the entry at this index what became of it."""
+        waiting = self._waiting.pop(entry.index, None)
+        if waiting is not None:
+            term, waiter = waiting
+            waiter(outcome if term == entry.term else None)
+
+    # --- snapshots ----------------------------------------------------------------------------
+
+    def _install(self, snapshot: Snapshot) -> None:
+        """Take the leader's state in place of ours, which is older."""
+        view = decode_view(snapshot.data)
+        assert view.index == snapshot.meta.index, f"{view.index} in a snapshot of {snapshot.meta}"
+        for index in sorted(self._waiting):
+            if index <= view.index:
+                # It was committed or replaced out of our sight: only its proposer's retry can tell.
+                del self._waiting[index]
+        self._snapshot, self._snapshot_at = snapshot, snapshot.meta.index
+        self.hub.publish(view, None)
+        self.core.applied(view.index)
+        self._wake_appliers(view.index)
+        log.info("installed a snapshot index=%d term=%d", snapshot.meta.index, snapshot.meta.term)
+
+    async def _snapshot_forever(self) -> None:
+        """Snapshot and compact whenever enough entries were applied; encoding is off the loop."""
+        while True:
+            await self._snapshot_due.wait()
+            snapshot = await self._take_snapshot()
+            self._snapshot_due.clear()
+            await self._journal.save_snapshot(snapshot, keep=self._settings.trailing_entries)
+            if snapshot.meta.index > self._snapshot_at:
+                self._snapshot, self._snapshot_at = snapshot, snapshot.meta.index
+                self.core.compact(snapshot.meta, keep=self._settings.trailing_entries)
+
+    async def _take_snapshot(self) -> Snapshot:
+        view, meta = self.hub.view, self.core.snapshot_meta()
+        assert view.index == meta.index, f"the view is at {view.index}, the core at {meta.index}"
+        return Snapshot(meta, await asyncio.to_thread(encode_view, view))
+
+    def _send_snapshot(self, peer: NodeId) -> None:
+        """Give a lagging peer the present state: newer than any stored snapshot, and at hand."""
+        snapshot = Snapshot(self.core.snapshot_meta(), encode_view(self.hub.view))
+        self.core.send_snapshot(peer, snapshot)
+        self._schedule_pump()

@@ -1,0 +1,83 @@
+"""When was each node last heard of: the evidence on which the leader declares nodes down.
+
+Every manager notes what reaches it directly (its own agents' beats, and any message of another
+manager) and tells the other managers the ages once a beat, so a node is silent only when *no*
+manager hears it, and a new leader knows at once what the old one knew. What a manager heard from
+others is never passed on: an age cannot be refreshed by going round in circles.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from attrs import frozen
+
+from meshswarm.control.liveness import Liveness
+from meshswarm.ids import NodeId
+
+MAX_NODES = 20_000
+"""Nodes that are kept track of; reports of further ones are passed over."""
+
+
+@frozen(kw_only=True)
+class HeardReport:
+    """What one manager tells the others."""
+
+    ages_ms: Mapping[NodeId, int]
+    """Since this manager last heard each node directly."""
+    sessions: tuple[NodeId, ...]
+    """The nodes whose sessions it serves now."""
+
+
+class Heard:
+    """One manager's evidence; times are seconds of a monotonic clock given by the caller."""
+
+    def __init__(self, me: NodeId, now: float) -> None:
+        self._me = me
+        self._since = now
+        self._direct: dict[NodeId, float] = {}
+        self._indirect: dict[NodeId, float] = {}
+        self._served_by: dict[NodeId, NodeId] = {}
+
+    def note(self, node_id: NodeId, now: float) -> None:
+        """A message came from this node itself."""
+        if node_id in self._direct or len(self._direct) < MAX_NODES:
+            self._direct[node_id] = now
+
+    def report(self, sessions: Iterable[NodeId], now: float) -> HeardReport:
+        """What to tell the other managers."""
+        return HeardReport(
+            ages_ms={
+                node_id: int(1_000 * (now - at)) for node_id, at in sorted(self._direct.items())
+            },
+            sessions=tuple(sorted(sessions)),
+        )
+
+    def merge(self, manager: NodeId, report: HeardReport, now: float) -> None:
+        """Take in another manager's report."""
+        for node_id, age_ms in list(report.ages_ms.items())[:MAX_NODES]:
+            at = now - max(0, age_ms) / 1_000
+            self._indirect[node_id] = max(at, self._indirect.get(node_id, at))
+        served = {n: m for n, m in self._served_by.items() if m != manager}
+        self._served_by = served | dict.fromkeys(report.sessions[:MAX_NODES], manager)
+
+    def server_of(self, node_id: NodeId) -> NodeId | None:
+        """The other manager that serves this node's session, as far as it said."""
+        return self._served_by.get(node_id)
+
+    def forget(self, keep: Iterable[NodeId]) -> None:
+        """Drop what is known of nodes that are no longer in the cluster."""
+        kept = set(keep)
+        for table in (self._direct, self._indirect):
+            for node_id in table.keys() - kept:
+                del table[node_id]
+
+    def liveness(self, now: float) -> Liveness:
+        """The evidence as the controllers take it; this node itself is never silent."""
+        latest = dict(self._indirect)
+        for node_id, at in self._direct.items():
+            latest[node_id] = max(at, latest.get(node_id, at))
+        latest[self._me] = now
+        return Liveness(
+            silent_ms={node_id: max(0, int(1_000 * (now - at))) for node_id, at in latest.items()},
+            observing_ms=int(1_000 * (now - self._since)),
+            incarnations={},
+        )

@@ -1,0 +1,80 @@
+"""The change feed inside a manager: whoever watches is woken, and told which rows changed.
+
+A watcher that does not come back in time loses nothing: the keys that changed since are merged,
+and past `MAX_KEYS` it is told to look at everything.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from meshswarm.store.view import Key, View
+
+MAX_KEYS = 10_000
+"""Changed keys kept for one watcher; beyond that its next look is a full one."""
+
+
+class Watch:
+    """One watcher's place in the feed."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._keys: set[Key] | None = None
+        self._woken = asyncio.Event()
+        self._woken.set()
+
+    async def wait(self) -> None:
+        """Return as soon as something changed since the last `take`."""
+        await self._woken.wait()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something changed since the last `take`."""
+        return self._woken.is_set()
+
+    def take(self) -> tuple[View, frozenset[Key] | None]:
+        """The newest view, and the keys that changed since the last call; None: look at all."""
+        self._woken.clear()
+        keys = None if self._keys is None else frozenset(self._keys)
+        self._keys = set()
+        return self._view, keys
+
+    def tell(self, view: View, changed: frozenset[Key] | None) -> None:
+        """Note a newer view; `changed` None means "anything may differ"."""
+        self._view = view
+        if changed is None or self._keys is None:
+            self._keys = None
+        else:
+            self._keys |= changed
+            if len(self._keys) > MAX_KEYS:
+                self._keys = None
+        self._woken.set()
+
+    def wake(self) -> None:
+        """Wake the watcher for a reason outside the feed."""
+        self._woken.set()
+
+
+class Hub:
+    """The newest view of this manager, and those who watch it."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self._watches: set[Watch] = set()
+
+    @contextmanager
+    def watching(self) -> Iterator[Watch]:
+        """A place in the feed for as long as the block runs."""
+        watch = Watch(self.view)
+        self._watches.add(watch)
+        try:
+            yield watch
+        finally:
+            self._watches.discard(watch)
+
+    def publish(self, view: View, changed: frozenset[Key] | None) -> None:
+        """Make `view` the newest; a view that changed no row wakes nobody."""
+        self.view = view
+        if changed is None or changed:
+            for watch in self._watches:
+                watch.tell(view, changed)

@@ -1,0 +1,400 @@
+"""A manager's durable log: queued writes become durable in groups, with one sync for each group.
+
+*Invariants:* writes become durable in the order of `submit`, and are acknowledged in that order,
+after their sync; term, vote, commit index and log change together; after an error nothing is
+written any more, since a sync that failed once proves nothing when it succeeds later, and the
+manager must stop. Two threads, each in an executor of its own: the writer owns the database, the
+other writes snapshots aside. Everything public is called on the event loop.
+"""
+
+import asyncio
+import errno
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from attrs import evolve, frozen
+
+from meshswarm.cluster.journal_mark import Head, Mark
+from meshswarm.cluster.journal_recovery import (
+    DATABASE,
+    Damage,
+    Opened,
+    Recovered,
+    open_directory,
+)
+from meshswarm.cluster.snapshots import prune_snapshots, write_snapshot
+from meshswarm.errors import Corrupt, Unavailable
+from meshswarm.ids import ClusterId, Index, NodeId
+from meshswarm.raft.types import ConfState, Entry, HardState, Snapshot, SnapshotMeta
+
+__all__ = ["Damage", "Journal", "JournalWrite", "Recovered"]
+
+T = TypeVar("T")
+
+MAX_QUEUED_BYTES = 256 << 20
+"""Waiting to be written; more is refused as busy. Raft's own limits keep it far below."""
+
+MIN_FREE_BYTES = 64 << 20
+"""Free space below which proposals are to be refused, while there is still room to stop well."""
+
+CHECKPOINT_BYTES = 4 << 20
+"""Write-ahead log after which a checkpoint is made as soon as nothing waits."""
+
+MAX_WAL_BYTES = 32 << 20
+"""Write-ahead log after which a checkpoint is made even though something waits."""
+
+DROPPED_AT_ONCE = 1_000
+"""Compacted entries removed in one transaction, so that no commit waits for many."""
+
+ENTRY_BYTES = 64
+"""What an entry counts besides its data."""
+
+
+@frozen(kw_only=True)
+class JournalWrite:
+    """What one `Ready` wants durable, applied in the order snapshot, entries, hard state."""
+
+    token: int
+    entries: tuple[Entry, ...] = ()
+    """Consecutive; they replace everything from the first one's index on."""
+    hard_state: HardState | None = None
+    snapshot: Snapshot | None = None
+    """The leader's: it takes the place of the whole log."""
+
+    @property
+    def size(self) -> int:
+        """Bytes, roughly."""
+        entries = sum(len(entry.data) + ENTRY_BYTES for entry in self.entries)
+        return ENTRY_BYTES + entries + (len(self.snapshot.data) if self.snapshot else 0)
+
+
+@frozen
+class _Queued:
+    write: JournalWrite
+    done: Callable[[], None]
+    size: int
+
+
+class Journal:
+    """An open journal; made by `open`, ended by `close`."""
+
+    def __init__(
+        self, directory: Path, opened: Opened, owner: Mark, free_bytes: Callable[[Path], int]
+    ) -> None:
+        self._directory = directory
+        self._lock_descriptor = opened.lock
+        self._owner = owner
+        self._free_bytes = free_bytes
+        self._space_checked_at = -1.0
+        self._low_space = False
+        self._failure: BaseException | None = None
+        self._saving = False
+        self._closed = False
+        self._writer = ThreadPoolExecutor(1, "journal")
+        self._archivist = ThreadPoolExecutor(1, "journal-snapshots")
+        # The writer's own.
+        self._table, self._mark, self._head = opened.table, opened.mark, opened.head
+        self._first = self._table.first_index() or Index(self._head.last_index + 1)
+        self._wal_bytes = 0
+        # Shared under the lock.
+        self._shared = threading.Lock()
+        self._queue: list[_Queued] = []
+        self._queued_bytes = 0
+        self._is_draining = False
+        self._commit_ms: deque[float] = deque(maxlen=1_000)
+        self._commits = 0
+
+    @staticmethod
+    def open(
+        directory: Path,
+        *,
+        cluster_id: ClusterId,
+        node_id: NodeId,
+        initial_conf: ConfState,
+        free_bytes: Callable[[Path], int] | None = None,
+    ) -> tuple["Journal", Recovered]:
+        """This node's journal, and what it held; the directory is made if there is none.
+
+        Blocks while it reads and checks everything. `initial_conf` counts for a new directory only.
+        Raises `Conflict` if the directory is in use, another node's, or of a newer format;
+        `Corrupt` if the disk refuses. Damaged records raise nothing: see `Recovered.damage`.
+        """
+        try:
+            opened, recovered = open_directory(directory, cluster_id, node_id, initial_conf)
+        except (OSError, sqlite3.Error) as error:
+            raise _translated(error, directory) from error
+        owner = Mark(cluster_id, node_id, opened.head)
+        return Journal(directory, opened, owner, free_bytes or _free_bytes), recovered
+
+    # --- writing --------------------------------------------------------------------------------
+
+    def submit(self, write: JournalWrite, done: Callable[[], None]) -> None:
+        """Queue `write`; `done` is called on this event loop once it is durable.
+
+        Raises the failure that stopped the journal, or `Unavailable` if the queue is full; nothing
+        is queued then.
+        """
+        self.raise_if_failed()
+        assert not self._closed, f"write {write.token} to a closed journal"
+        size = write.size
+        with self._shared:
+            if self._queued_bytes + size > MAX_QUEUED_BYTES:
+                raise Unavailable(
+                    f"the disk is behind: {self._queued_bytes} bytes wait for it, "
+                    f"the limit is {MAX_QUEUED_BYTES}",
+                    where=str(self._directory),
+                )
+            self._queue.append(_Queued(write, done, size))
+            self._queued_bytes += size
+            if self._is_draining:
+                return
+            self._is_draining = True
+        self._drain_soon(asyncio.get_running_loop())
+
+    def _drain_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._writer.submit(self._drain, loop).add_done_callback(self._note_end)
+
+    def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._failure is not None:
+            return
+        self._write_group(loop)
+        with self._shared:
+            self._is_draining = bool(self._queue)
+        if self._is_draining:
+            self._drain_soon(loop)  # behind whatever else waits for this thread
+
+    def _write_group(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Write all that waits as one group; what comes meanwhile is the next group."""
+        with self._shared:
+            group, self._queue, self._queued_bytes = self._queue, [], 0
+        if group:
+            self._commit(group)
+            loop.call_soon_threadsafe(_call_all, [queued.done for queued in group])
+            self._tidy_up(group)
+
+    def _commit(self, group: list[_Queued]) -> None:
+        started = time.perf_counter()
+        head = self._head
+        with self._table.transaction():
+            for queued in group:
+                head = self._write(queued.write, head)
+            head = evolve(head, counter=head.counter + 1)
+            assert head.hard_state.commit <= head.last_index, f"{head.hard_state} in {head}"
+            self._table.write_head(head)
+        self._acknowledge(head)
+        with self._shared:
+            self._commits += 1
+            self._commit_ms.append((time.perf_counter() - started) * 1_000)
+
+    def _write(self, write: JournalWrite, head: Head) -> Head:
+        """Carry `write` out in the open transaction; the head that follows from it."""
+        if (snapshot := write.snapshot) is not None:
+            meta = snapshot.meta
+            write_snapshot(self._directory, self._owner.cluster_id, snapshot)
+            self._table.truncate_from(Index(0))
+            self._first = Index(meta.index + 1)
+            head = evolve(
+                head, last_index=meta.index, snapshot_index=meta.index, snapshot_term=meta.term
+            )
+        if entries := write.entries:
+            first, last = entries[0].index, entries[-1].index
+            assert first <= head.last_index + 1, f"entry {first} after {head.last_index}"
+            assert last == first + len(entries) - 1, f"{len(entries)} entries {first}..{last}"
+            if first <= head.last_index:
+                self._table.truncate_from(first)
+            self._table.append(entries)
+            head = evolve(head, last_index=last)
+        if write.hard_state is not None:
+            head = evolve(head, hard_state=write.hard_state)
+        return head
+
+    def _acknowledge(self, head: Head) -> None:
+        """Take a head that is durable as ours, and let the mark say so."""
+        self._mark.write(evolve(self._owner, head=head))
+        self._head = head
+
+    def _tidy_up(self, group: list[_Queued]) -> None:
+        """What can wait until the group is acknowledged: old snapshots, the write-ahead log."""
+        if any(queued.write.snapshot for queued in group):
+            self._prune_snapshots()
+        # A commit writes whole pages: the entries', and about two more.
+        self._wal_bytes += sum(queued.size for queued in group) + 3 * 4096
+        with self._shared:
+            is_idle = not self._queue
+        if self._wal_bytes > (CHECKPOINT_BYTES if is_idle else MAX_WAL_BYTES):
+            self._table.recycle()
+            self._wal_bytes = 0
+
+    async def mark_healed(self) -> None:
+        """Note durably that nothing is missing any more: the node may vote after a restart too."""
+        await self._in_writer(self._write_healed)
+
+    def _write_healed(self) -> None:
+        self._write_head(evolve(self._head, damage=""))
+
+    def _write_head(self, head: Head) -> None:
+        head = evolve(head, counter=head.counter + 1)
+        with self._table.transaction():
+            self._table.write_head(head)
+        self._acknowledge(head)
+
+    # --- snapshots ------------------------------------------------------------------------------
+
+    async def save_snapshot(self, snapshot: Snapshot, *, keep: int) -> None:
+        """Store this node's own snapshot, then drop the entries more than `keep` behind it.
+
+        Returns when all of it is done; commits go on meanwhile. Raises `Unavailable` while another
+        is being saved, or the failure that stopped the journal.
+        """
+        self.raise_if_failed()
+        if self._saving:
+            raise Unavailable("another snapshot is being saved")
+        self._saving = True
+        try:
+            cluster_id, before = self._owner.cluster_id, Index(snapshot.meta.index - keep + 1)
+            write = partial(write_snapshot, self._directory, cluster_id, snapshot)
+            await self._in(self._archivist, write)
+            await self._in_writer(partial(self._adopt, snapshot.meta))
+            while await self._in_writer(partial(self._drop_some, before)):
+                pass
+            await self._in_writer(self._prune_snapshots)
+        finally:
+            self._saving = False
+
+    def _adopt(self, meta: SnapshotMeta) -> None:
+        """Let the log stand on that snapshot, unless the leader's newer one came first."""
+        head = self._head
+        assert meta.index <= head.last_index, f"{meta} beyond {head.last_index}"
+        if meta.index > head.snapshot_index:
+            self._write_head(evolve(head, snapshot_index=meta.index, snapshot_term=meta.term))
+
+    def _drop_some(self, before: Index) -> bool:
+        with self._table.transaction():
+            more = self._table.drop_first(before, DROPPED_AT_ONCE)
+        self._first = self._table.first_index() or Index(self._head.last_index + 1)
+        return more
+
+    def _prune_snapshots(self) -> None:
+        prune_snapshots(self._directory, newest=self._head.snapshot_index, log_first=self._first)
+
+    # --- reading --------------------------------------------------------------------------------
+
+    async def read(self, first: Index, end: Index, max_bytes: int) -> list[Entry]:
+        """The stored entries in [first, end), at least one if there is any, cut at `max_bytes`.
+
+        Those that were compacted away are left out. Raises `Corrupt` at a damaged one.
+        """
+        self.raise_if_failed()
+        return await self._in_writer(partial(self._table.read, first, end, max_bytes))
+
+    @property
+    def low_space(self) -> bool:
+        """Whether the disk is so full that new proposals are to be refused; asked once a second."""
+        now = time.monotonic()
+        if self._space_checked_at < 0 or now - self._space_checked_at >= 1:
+            self._space_checked_at = now
+            self._low_space = self._free_bytes(self._directory) < MIN_FREE_BYTES
+        return self._low_space
+
+    def stats(self) -> dict[str, object]:
+        """Counts and times for `status`: `*_ms` over the last 1,000 commits, None before any."""
+        with self._shared:
+            times, commits, queued = sorted(self._commit_ms), self._commits, self._queued_bytes
+        files = (self._directory / f"{DATABASE}{suffix}" for suffix in ("", "-wal"))
+        return {
+            "commits": commits,
+            "commit_p50_ms": round(times[len(times) // 2], 3) if times else None,
+            "commit_p99_ms": round(times[len(times) * 99 // 100], 3) if times else None,
+            "queued_bytes": queued,
+            "bytes": sum(file.stat().st_size for file in files if file.exists()),
+            "first_index": self._first,
+            "last_index": self._head.last_index,
+            "snapshot_index": self._head.snapshot_index,
+            "incarnation": self._head.incarnation,
+            "low_space": self.low_space,
+            "damage": self._head.damage or None,
+            "last_error": str(self._failure) if self._failure else None,
+        }
+
+    # --- failing and closing --------------------------------------------------------------------
+
+    def raise_if_failed(self) -> None:
+        """Raise the error that stopped the journal, if one did; the manager must then stop."""
+        if self._failure is not None:
+            raise self._failure
+
+    async def close(self) -> None:
+        """Write what is queued, close the files, free the directory; calling it twice is fine."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._in(self._archivist, int)  # waits for a snapshot that is being written
+        loop = asyncio.get_running_loop()
+        try:
+            await self._in(self._writer, partial(self._shut, loop))
+        finally:
+            self._writer.shutdown(wait=False)
+            self._archivist.shutdown(wait=False)
+            os.close(self._lock_descriptor)
+
+    def _shut(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._failure is None:
+            self._write_group(loop)
+        self._table.close()
+        self._mark.close()
+
+    async def _in_writer(self, job: Callable[[], T]) -> T:
+        def unless_failed() -> T:
+            # Checked in the thread: the failure may be that of the job just before.
+            self.raise_if_failed()
+            return job()
+
+        return await self._in(self._writer, unless_failed)
+
+    async def _in(self, executor: ThreadPoolExecutor, job: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(executor, job)
+        except (OSError, sqlite3.Error) as error:
+            raise self._fail(error) from error
+
+    def _note_end(self, drained: "Future[None]") -> None:
+        if (error := drained.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> BaseException:
+        """The first error counts; nothing is written after it."""
+        if self._failure is None:
+            self._failure = _translated(error, self._directory)
+        return self._failure
+
+
+def _call_all(callbacks: list[Callable[[], None]]) -> None:
+    for callback in callbacks:
+        callback()
+
+
+def _free_bytes(directory: Path) -> int:
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize
+
+
+def _translated(error: BaseException, directory: Path) -> BaseException:
+    """A library's error as ours; a mistake of our own stays what it is."""
+    if not isinstance(error, OSError | sqlite3.Error):
+        return error
+    is_full = getattr(error, "errno", None) == errno.ENOSPC or "full" in str(error)
+    return Corrupt(
+        f"the disk refused the journal: {error}",
+        where=str(directory),
+        hint="free space there, then start the node again"
+        if is_full
+        else "see the kernel's log for errors of this disk (`dmesg`), then start the node again",
+    )

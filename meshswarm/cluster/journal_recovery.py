@@ -1,0 +1,358 @@
+"""Opening a journal directory: what it says is weighed before anything in it is changed.
+
+`gather` only reads. Sound evidence is continued. Damaged evidence is moved aside, never deleted;
+the node then starts with an empty log on its newest readable snapshot, keeps term and vote, and
+remembers, until it is healed, that it must not vote: it may have promised what it no longer knows.
+
+    lock            held (flock) by whoever uses the directory; its text is that process's pid
+    journal.db      identity, head, entries (`journal_table`)
+    journal.mark    the head once more (`journal_mark`)
+    snapshot-I-T    the state after entry I, of term T (`snapshots`)
+    *.damaged-N     what was moved aside
+"""
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from attrs import evolve, frozen
+
+from meshswarm.cluster.journal_mark import Head, Mark, MarkFile, read_mark, sync_directory
+from meshswarm.cluster.journal_table import Contents, Identity, LogTable, examine
+from meshswarm.cluster.snapshots import (
+    SnapshotName,
+    list_snapshots,
+    prune_snapshots,
+    read_snapshot,
+    remove_unfinished,
+)
+from meshswarm.errors import Conflict, Corrupt
+from meshswarm.ids import ClusterId, Index, NodeId, Term
+from meshswarm.raft.types import ConfState, Entry, HardState, Snapshot
+
+DATABASE = "journal.db"
+MARK = "journal.mark"
+LOCK = "lock"
+
+MAX_DAMAGED = 8
+"""Damaged databases kept; the last one is replaced by a newer one, the first tell the most."""
+
+MAX_DAMAGE_TEXT = 400
+"""Characters kept of a damage's description."""
+
+DAMAGED_SNAPSHOT = "snapshot.damaged"
+"""Where the last snapshot that could not be read is kept."""
+
+
+_Parts = tuple[LogTable, MarkFile, Head]
+
+
+@frozen
+class Damage:
+    """Records were lost: the node must start as recovering and not vote."""
+
+    what: str
+    where: str
+
+
+@frozen(kw_only=True)
+class Recovered:
+    """What a journal held when it was opened."""
+
+    hard_state: HardState
+    conf: ConfState
+    """The snapshot's, or the one that the cluster began with."""
+    snapshot: Snapshot | None
+    entries: tuple[Entry, ...]
+    """Contiguous, to the end of the log. They may begin before the snapshot's end (those kept for
+    peers that lag), never later than the entry after it.
+    """
+    incarnation: int
+    """Grows at each open, durably."""
+    damage: Damage | None = None
+    notes: tuple[str, ...] = ()
+    """What was found and mended without loss; to be logged."""
+
+
+@frozen
+class Evidence:
+    """All that a directory says, unchanged."""
+
+    mark: Mark | None
+    contents: Contents | None
+    snapshots: tuple[SnapshotName, ...]
+    faults: tuple[str, ...]
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was ever acknowledged from this directory."""
+        if self.mark is not None:
+            return self.mark.head.counter == 0
+        return self.contents is None and not self.snapshots and not self.faults
+
+    @property
+    def head(self) -> Head | None:
+        """The newest readable head; not to be trusted with the log if there are faults."""
+        heads = [part.head for part in (self.contents, self.mark) if part and part.head]
+        return max(heads, key=lambda head: head.counter) if heads else None
+
+
+@frozen
+class Opened:
+    """The parts of an open journal; `lock` is the descriptor that holds the directory."""
+
+    lock: int
+    table: LogTable
+    mark: MarkFile
+    head: Head
+
+
+def lock_directory(directory: Path) -> int:
+    """The descriptor that holds the directory's lock; raises `Conflict` if it is in use."""
+    descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise Conflict(
+            f"the data directory is in use by the process with pid {holder}",
+            where=str(directory),
+            hint="stop that node first, or start this one with its own data directory",
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def open_directory(
+    directory: Path, cluster_id: ClusterId, node_id: NodeId, initial_conf: ConfState
+) -> tuple[Opened, Recovered]:
+    """Lock the directory, which is made if there is none, and open this node's journal in it.
+
+    Raises `Conflict` if it is in use, another node's, or of a newer format; otherwise only what
+    the disk itself refuses (`OSError`, `sqlite3.Error`).
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = lock_directory(directory)
+    try:
+        (table, mark, head), recovered = _recover(
+            directory, Identity(cluster_id, node_id, initial_conf)
+        )
+    except BaseException:
+        os.close(lock)
+        raise
+    return Opened(lock, table, mark, head), recovered
+
+
+def _recover(directory: Path, identity: Identity) -> tuple[_Parts, Recovered]:
+    evidence = gather(directory)
+    _refuse_foreign(directory, evidence, identity.cluster_id, identity.node_id)
+    if evidence.is_new:
+        _found(directory, identity)
+        return _resume(directory, identity, Head(), _Base(None))
+    found, faults = _stored(directory, evidence)
+    if found is None:
+        base = _newest_readable(directory, identity.cluster_id)
+        head = _start_again(directory, identity, evidence, base, "; ".join(faults))
+        return _resume(directory, identity, head, base)
+    assert evidence.contents is not None
+    assert evidence.contents.identity is not None
+    assert evidence.contents.head is not None
+    return _resume(directory, evidence.contents.identity, evidence.contents.head, found)
+
+
+def gather(directory: Path) -> Evidence:
+    """What mark and database of a directory say, and how they contradict; changes nothing."""
+    mark, faults = None, []
+    try:
+        mark = read_mark(directory / MARK)
+        has_mark = mark is not None
+    except Corrupt as error:
+        faults.append(error.message)
+        has_mark = True
+    database = directory / DATABASE
+    contents = examine(database) if database.exists() else None
+    snapshots = list_snapshots(directory)
+    if has_mark or contents is not None or snapshots:
+        if not has_mark:
+            faults.append(f"{MARK} is missing")
+        faults += _contradictions(mark, contents)
+    return Evidence(mark, contents, snapshots, tuple(faults))
+
+
+def _contradictions(mark: Mark | None, contents: Contents | None) -> list[str]:
+    if contents is None:
+        return [f"{DATABASE} is missing"]
+    faults = list(contents.faults)
+    if mark is not None and contents.head is not None:
+        stored, acknowledged = contents.head.counter, mark.head.counter
+        if stored < acknowledged:
+            faults.append(f"the log ends at commit {stored}, but {acknowledged} was acknowledged")
+    return faults
+
+
+def _refuse_foreign(
+    directory: Path, evidence: Evidence, cluster_id: ClusterId, node_id: NodeId
+) -> None:
+    owners = [evidence.mark, evidence.contents.identity if evidence.contents else None]
+    for owner in owners:
+        if owner is not None and (owner.cluster_id, owner.node_id) != (cluster_id, node_id):
+            raise Conflict(
+                f"the data directory belongs to node {owner.node_id} of cluster "
+                f"{owner.cluster_id}, not to node {node_id} of cluster {cluster_id}",
+                where=str(directory),
+                hint="run `meshswarm node start --config FILE` with that node's own file, "
+                "or give this node an empty data directory",
+            )
+
+
+# --- sound evidence -----------------------------------------------------------------------------
+
+
+@frozen
+class _Base:
+    """What the state machine starts from: a snapshot, and the entries that reach past it."""
+
+    snapshot: Snapshot | None
+    entries: tuple[Entry, ...] = ()
+    notes: tuple[str, ...] = ()
+    bad: tuple[SnapshotName, ...] = ()
+    """Newer snapshots that could not be read."""
+
+    @property
+    def index(self) -> Index:
+        return self.snapshot.meta.index if self.snapshot else Index(0)
+
+    @property
+    def term(self) -> Term:
+        return self.snapshot.meta.term if self.snapshot else Term(0)
+
+
+def _stored(directory: Path, evidence: Evidence) -> tuple[_Base | None, tuple[str, ...]]:
+    """The stored snapshot and log, or why they cannot be trusted."""
+    contents = evidence.contents
+    if evidence.faults or contents is None or contents.head is None or contents.identity is None:
+        return None, evidence.faults
+    newest, entries = contents.head.snapshot_index, contents.entries
+    first = entries[0].index if entries else Index(newest + 1)
+    notes: list[str] = []
+    bad: list[SnapshotName] = []
+    for name in evidence.snapshots if newest else ():
+        if first - 1 <= name.index <= newest:
+            try:
+                snapshot = read_snapshot(directory, contents.identity.cluster_id, name)
+                return _Base(snapshot, entries, tuple(notes), tuple(bad)), ()
+            except Corrupt as error:
+                notes.append(error.message)
+                bad.append(name)
+    if first == 1:
+        return _Base(None, entries, tuple(notes), tuple(bad)), ()
+    return None, (*notes, f"no readable snapshot reaches the log, which begins at {first}")
+
+
+def _found(directory: Path, identity: Identity) -> None:
+    """Make a new journal: first the mark, which says that nothing was acknowledged yet."""
+    MarkFile.create(directory / MARK, Mark(identity.cluster_id, identity.node_id, Head())).close()
+    for suffix in ("", "-wal", "-shm"):  # of an attempt that a crash ended
+        (directory / f"{DATABASE}{suffix}").unlink(missing_ok=True)
+    LogTable.create(directory / DATABASE, identity, Head())
+    sync_directory(directory)
+
+
+def _resume(
+    directory: Path, identity: Identity, head: Head, base: _Base
+) -> tuple[_Parts, Recovered]:
+    """Open for writing and begin the next incarnation."""
+    hard = head.hard_state
+    head = evolve(
+        head,
+        counter=head.counter + 1,
+        incarnation=head.incarnation + 1,
+        hard_state=evolve(hard, commit=Index(max(hard.commit, base.index))),
+        snapshot_index=base.index,
+        snapshot_term=base.term,
+    )
+    table = LogTable(directory / DATABASE)
+    # What a failed sync left only in the kernel's cache is written anew by this, or refused.
+    table.checkpoint()
+    with table.transaction():
+        table.write_head(head)
+    mark = MarkFile(directory / MARK)
+    mark.write(Mark(identity.cluster_id, identity.node_id, head), sync=True)
+    for name in base.bad:
+        if (directory / str(name)).exists():
+            (directory / str(name)).rename(directory / DAMAGED_SNAPSHOT)
+    remove_unfinished(directory, newest=base.index)
+    first = base.entries[0].index if base.entries else Index(base.index + 1)
+    prune_snapshots(directory, newest=base.index, log_first=first)
+    return (table, mark, head), Recovered(
+        hard_state=head.hard_state,
+        conf=base.snapshot.meta.conf if base.snapshot else identity.initial_conf,
+        snapshot=base.snapshot,
+        entries=base.entries,
+        incarnation=head.incarnation,
+        damage=Damage(head.damage, str(directory)) if head.damage else None,
+        notes=base.notes,
+    )
+
+
+# --- damaged evidence ---------------------------------------------------------------------------
+
+
+def _newest_readable(directory: Path, cluster_id: ClusterId) -> _Base:
+    notes: list[str] = []
+    bad: list[SnapshotName] = []
+    for name in list_snapshots(directory):
+        try:
+            snapshot = read_snapshot(directory, cluster_id, name)
+            return _Base(snapshot, notes=tuple(notes), bad=tuple(bad))
+        except Corrupt as error:
+            notes.append(error.message)
+            bad.append(name)
+    return _Base(None, notes=tuple(notes), bad=tuple(bad))
+
+
+def _start_again(
+    directory: Path, identity: Identity, evidence: Evidence, base: _Base, damage: str
+) -> Head:
+    """Put an empty log on `base` in place of the damaged one; what is known of the head stays."""
+    old = evidence.head
+    if old is None:
+        # No count of starts is left; the clock is ahead of any, and the next ones count on.
+        old = Head(incarnation=time.time_ns() // 10**9)
+        damage += "; term and vote are lost"
+    hard = old.hard_state
+    if base.term > hard.term:
+        hard = HardState(base.term)
+    head = Head(
+        counter=old.counter + 1,
+        incarnation=old.incarnation,
+        hard_state=evolve(hard, commit=base.index),
+        last_index=base.index,
+        snapshot_index=base.index,
+        snapshot_term=base.term,
+        damage=damage[:MAX_DAMAGE_TEXT],
+    )
+    # The mark first: should a crash follow, it keeps term and vote and disowns the old database.
+    MarkFile.create(directory / MARK, Mark(identity.cluster_id, identity.node_id, head)).close()
+    _move_aside(directory)
+    LogTable.create(directory / DATABASE, identity, head)
+    sync_directory(directory)
+    return head
+
+
+def _move_aside(directory: Path) -> None:
+    numbers = (n for n in range(1, MAX_DAMAGED) if not _aside(directory, "", n).exists())
+    number = next(numbers, MAX_DAMAGED)
+    for suffix in ("", "-wal", "-shm"):
+        path = directory / f"{DATABASE}{suffix}"
+        _aside(directory, suffix, number).unlink(missing_ok=True)
+        if path.exists():
+            path.rename(_aside(directory, suffix, number))
+    sync_directory(directory)
+
+
+def _aside(directory: Path, suffix: str, number: int) -> Path:
+    return directory / f"{DATABASE}.damaged-{number}{suffix}"

@@ -1,0 +1,103 @@
+"""The control loop: on the leader, decide what is missing and propose it; elsewhere, sleep.
+
+One batch is in flight at a time, and the next look is at a view that holds it, so the controllers
+never plan on what they have already changed. Losing leadership in between costs nothing: whoever
+leads next looks at everything once.
+"""
+
+import asyncio
+import logging
+import time
+
+from meshswarm.cluster.driver import Driver
+from meshswarm.cluster.heard import Heard
+from meshswarm.cluster.hub import Watch
+from meshswarm.cluster.proposals import Proposals
+from meshswarm.cluster.settings import ClusterSettings
+from meshswarm.control.decide import decide
+from meshswarm.control.liveness import LivenessPolicy
+from meshswarm.errors import Unavailable
+from meshswarm.raft.types import Role
+from meshswarm.store.commands import Batch
+from meshswarm.store.view import Key, View
+
+log = logging.getLogger("meshswarm.control")
+
+LOOK_AGAIN_S = 0.25
+"""How often the leader looks at the silence of nodes when nothing else happens."""
+
+RETRY_S = 0.05
+"""Between two attempts when a batch could not be committed."""
+
+
+class Leadership:
+    """The leader's control loop."""
+
+    def __init__(
+        self, driver: Driver, proposals: Proposals, heard: Heard, settings: ClusterSettings
+    ) -> None:
+        self._driver = driver
+        self._proposals = proposals
+        self._heard = heard
+        self._policy = LivenessPolicy(suspect_ms=settings.suspect_ms, down_ms=settings.down_ms)
+        self._leads = asyncio.Event()
+        self._revisit: frozenset[Key] | None = None
+        driver.on_role_change(self._note_role)
+
+    def _note_role(self) -> None:
+        if self._driver.core.status().role is Role.LEADER:
+            self._leads.set()
+        else:
+            self._leads.clear()
+
+    async def run(self) -> None:
+        """Control whenever this node leads, until cancelled."""
+        while True:
+            await self._leads.wait()
+            log.info("taking up the control loop")
+            with self._driver.hub.watching() as watch:
+                await self._reign(watch)
+            log.info("leaving the control loop")
+
+    async def _reign(self, watch: Watch) -> None:
+        """Decide and propose for as long as this node leads."""
+        try:
+            # Everything committed in earlier terms must be applied before the first decision.
+            await self._driver.applied(await self._driver.confirmed_index())
+        except Unavailable:
+            return
+        self._revisit = None
+        while self._leads.is_set():
+            view, dirty = watch.take()
+            known = None if dirty is None or self._revisit is None else dirty | self._revisit
+            await self._sleep(watch, await self._decide_once(view, known))
+
+    async def _decide_once(self, view: View, dirty: frozenset[Key] | None) -> float:
+        """One pass; gives the seconds until the next look, at the latest.
+
+        `_revisit` is then what the next pass must look at again: all, if this one came to nothing.
+        """
+        now_ms = max(view.clock_ms, time.time_ns() // 1_000_000)
+        liveness = self._heard.liveness(asyncio.get_running_loop().time())
+        decision = decide(view, dirty, liveness, self._policy, now_ms)
+        for refused in decision.refused:
+            log.warning("wanted, and cannot be had: %s", refused)
+        self._revisit = decision.revisit
+        if decision.commands:
+            batch = Batch(commands=decision.commands, cause=decision.cause)
+            try:
+                await self._proposals.propose(batch)
+            except Unavailable as error:
+                log.warning("a batch of %d was not confirmed: %s", len(batch.commands), error)
+                self._revisit = None
+                return RETRY_S
+        if decision.wake_at_ms is None:
+            return LOOK_AGAIN_S
+        return min(LOOK_AGAIN_S, max(0.0, (decision.wake_at_ms - now_ms) / 1_000))
+
+    async def _sleep(self, watch: Watch, pause_s: float) -> None:
+        try:
+            async with asyncio.timeout(pause_s):
+                await watch.wait()
+        except TimeoutError:
+            return

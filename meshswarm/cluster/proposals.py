@@ -1,0 +1,251 @@
+"""Commands on their way into the log, and reads on their way past it.
+
+Any manager takes them: the leader appends, the others hand them to the leader over the mesh. The
+answer comes after commit and apply, so that whoever got it will find it everywhere, whatever fails
+next. An attempt has one deadline; when it passes, the answer is `OutcomeUnknown` (the command may
+still be committed) or `Unavailable` (it was never sent).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from meshswarm import codec
+from meshswarm.cluster.driver import Driver
+from meshswarm.cluster.settings import ClusterSettings
+from meshswarm.errors import Invalid, OutcomeUnknown, Unavailable
+from meshswarm.ids import Index, NodeId
+from meshswarm.mesh.endpoint import Endpoint
+from meshswarm.mesh.peers import Lane, Peer
+from meshswarm.store.commands import Command, LogEntry, Request, encode_command
+from meshswarm.store.outcome import Outcome
+from meshswarm.store.view import View
+
+FORWARD, READ_INDEX, HAND_OVER = "propose.forward", "read_index", "hand_over"
+"""The mesh calls that managers make to the leader."""
+
+PAUSE_S = 0.02
+"""Between two attempts, so that a leader that is just changing is not hammered."""
+
+
+class Proposals:
+    """The verbs of `store.port.Cluster`, on a manager."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        endpoint: Endpoint,
+        managers: Callable[[NodeId], Peer | None],
+        settings: ClusterSettings,
+        name: str,
+    ) -> None:
+        self._driver = driver
+        self._endpoint = endpoint
+        self._managers = managers
+        self._settings = settings
+        self._name = name
+        self._last_at_ms = 0
+        self._leader_known = asyncio.Event()
+        driver.on_role_change(self._note_leader)
+
+    # --- the verbs ----------------------------------------------------------------------------
+
+    async def propose(self, command: Command) -> Outcome:
+        """Carry out this node's own command; raises its refusal, or `Unavailable`."""
+        outcome = await self.submit(encode_command(command), None, self._name)
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome
+
+    async def submit(self, command: bytes, request: Request | None, by: str) -> Outcome:
+        """Carry out an encoded command for `by`, wherever the leader is.
+
+        What was surely not carried out is tried again until the deadline; a named request also
+        when nobody knows, because the state applies it once however often it is sent.
+        """
+        deadline = self._deadline()
+        while True:
+            leader = await self._leader(deadline)
+            try:
+                if leader is None:
+                    return await self.append(command, request, by, deadline)
+                return await self._forward(leader, command, request, by, deadline)
+            except OutcomeUnknown as error:
+                if request is None:
+                    raise
+                await self._pause(deadline, error)
+            except Unavailable as error:
+                await self._pause(deadline, error)
+
+    async def append(
+        self, command: bytes, request: Request | None, by: str, deadline: float
+    ) -> Outcome:
+        """On the leader: append, wait for commit and apply; raises `NotLeader` elsewhere."""
+        self._last_at_ms = max(self._last_at_ms, self._driver.hub.view.clock_ms, _wall_ms())
+        entry = LogEntry(at_ms=self._last_at_ms, by=by, request=request, command=command)
+        done: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
+
+        def settle(outcome: Outcome | None) -> None:
+            if not done.done():
+                done.set_result(outcome)
+
+        self._driver.propose(entry.encoded(), settle)
+        try:
+            async with asyncio.timeout_at(deadline):
+                outcome = await done
+        except TimeoutError:
+            raise _unknown("no majority of the managers confirmed it in time") from None
+        if outcome is None:
+            raise Unavailable("another leader took over before the command was committed")
+        return outcome
+
+    async def append_here(self, command: bytes, request: Request | None, by: str) -> Outcome:
+        """What another manager handed over: append, or raise `raft.NotLeader` if this is not it."""
+        return await self.append(command, request, by, self._deadline())
+
+    async def hand_over(self, target: NodeId | None) -> tuple[NodeId, int]:
+        """Let the leader hand leadership to `target`, or to the most up-to-date other voter.
+
+        Returns the new leader and its term. Raises `Invalid` for a node that is no voter,
+        `Unavailable` when the hand-over was given up (the old leader goes on).
+        """
+        deadline = self._deadline()
+        status = self._driver.core.status()
+        if target is not None and target not in status.conf.voters:
+            raise Invalid("only managers can lead", hint="meshswarm node ls")
+        leader = await self._leader(deadline)
+        if leader is not None:
+            reply = await self._endpoint.link(leader).call(
+                Lane.CONTROL, HAND_OVER, [target], timeout_s=self._left(deadline)
+            )
+            node, term = codec.structure(reply.body, tuple[str, int])
+            return NodeId(node), term
+        return await self.hand_over_here(target)
+
+    async def hand_over_here(self, target: NodeId | None) -> tuple[NodeId, int]:
+        """On the leader: hand over, wait for the new leader; raises `NotLeader` elsewhere."""
+        me, deadline = self._driver.core.status().id, self._deadline()
+        if target == me:
+            return me, self._driver.core.status().term
+        self._driver.transfer_leadership(target)
+        while True:
+            status = self._driver.core.status()
+            if status.leader not in (None, me):
+                assert status.leader is not None
+                return status.leader, status.term
+            self._leader_known.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._leader_known.wait()
+            except TimeoutError:
+                raise Unavailable("no other manager took leadership over in time") from None
+
+    async def confirm(self) -> Index:
+        """An index that holds everything acknowledged before now; asks the leader.
+
+        Raises `Unavailable` when no leader with a quorum can be found in time.
+        """
+        deadline = self._deadline()
+        while True:
+            leader = await self._leader(deadline)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    if leader is None:
+                        return await self._driver.confirmed_index()
+                    reply = await self._endpoint.link(leader).call(
+                        Lane.CONTROL, READ_INDEX, [], timeout_s=self._left(deadline)
+                    )
+                return Index(codec.structure(reply.body, int))
+            except Unavailable as error:
+                await self._pause(deadline, error)
+            except TimeoutError:
+                raise Unavailable(
+                    "no majority of the managers confirmed the read in time"
+                ) from None
+
+    async def read(self) -> View:
+        """A view that holds everything acknowledged before this call; raises `Unavailable`."""
+        index = await self.confirm()
+        try:
+            async with asyncio.timeout(self._settings.proposal_timeout_s):
+                await self._driver.applied(index)
+        except TimeoutError:
+            raise Unavailable(f"this manager has not applied entry {index} yet") from None
+        return self._driver.hub.view
+
+    # --- finding the leader -------------------------------------------------------------------
+
+    async def _leader(self, deadline: float) -> Peer | None:
+        """The leader to ask, None if it is this node; waits for one until the deadline.
+
+        A Disconnected manager does not wait: it refuses at once.
+        """
+        while True:
+            status = self._driver.core.status()
+            if status.disconnected:
+                raise Unavailable(
+                    "this manager hears no leader and reaches no quorum",
+                    hint="meshswarm cluster status",
+                )
+            if status.leader == status.id:
+                return None
+            if status.leader is not None:
+                peer = self._managers(status.leader)
+                if peer is not None:
+                    return peer
+            self._leader_known.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._leader_known.wait()
+            except TimeoutError:
+                raise Unavailable(
+                    "no leader was elected in time", hint="meshswarm cluster status"
+                ) from None
+
+    def _note_leader(self) -> None:
+        self._leader_known.set()
+
+    async def _forward(
+        self, leader: Peer, command: bytes, request: Request | None, by: str, deadline: float
+    ) -> Outcome:
+        name = [request.client, request.sequence, request.acknowledged] if request else None
+        reply = await self._endpoint.link(leader).call(
+            Lane.DATA, FORWARD, [name, by], (command,), timeout_s=self._left(deadline)
+        )
+        outcome: Outcome = codec.structure(reply.body, Outcome, lenient=True)
+        return outcome
+
+    # --- deadlines ----------------------------------------------------------------------------
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._settings.proposal_timeout_s
+
+    def _left(self, deadline: float) -> float:
+        return max(0.001, deadline - asyncio.get_running_loop().time())
+
+    async def _pause(self, deadline: float, error: Unavailable) -> None:
+        """A breath between attempts; at the deadline the last attempt's error stands."""
+        if self._left(deadline) <= PAUSE_S:
+            raise error
+        await asyncio.sleep(PAUSE_S)
+
+
+def request_of(plain: object) -> Request | None:
+    """The request that a call's body names; raises `Undecodable`."""
+    match plain:
+        case None:
+            return None
+        case [str(), int(), int()]:
+            names = ("client", "sequence", "acknowledged")
+            request: Request = codec.structure(dict(zip(names, plain, strict=True)), Request)
+            return request
+        case _:
+            raise codec.Undecodable(f"not a request's name: {plain!r:.100}")
+
+
+def _unknown(why: str) -> OutcomeUnknown:
+    return OutcomeUnknown(f"{why}; the command may still be carried out")
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

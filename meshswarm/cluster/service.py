@@ -1,0 +1,196 @@
+"""What a manager answers to clients and other managers: propose, read, watch, status, log, logs.
+
+Every handler works on any manager. Those that need the leader go to it (`proposals`), those that
+need an agent go to the manager that serves its session.
+"""
+
+from collections.abc import AsyncIterator, Callable
+
+from meshswarm import codec
+from meshswarm.cluster.driver import Driver
+from meshswarm.cluster.heard import Heard
+from meshswarm.cluster.history import History
+from meshswarm.cluster.proposals import FORWARD, HAND_OVER, READ_INDEX, Proposals, request_of
+from meshswarm.cluster.sessions import Sessions
+from meshswarm.errors import Invalid, NotFound, Unavailable
+from meshswarm.ids import NodeId, TaskId
+from meshswarm.mesh.endpoint import Endpoint
+from meshswarm.mesh.peers import Lane, Peer, PeerRole
+from meshswarm.mesh.requests import Chunk, Reply, Request
+from meshswarm.store.commands import ReportTasks, decode_command
+from meshswarm.store.feed import delta_of, only
+from meshswarm.store.view import Table, encode_view
+
+ANYONE = frozenset(PeerRole)
+USERS = frozenset({PeerRole.CLIENT, PeerRole.MANAGER})
+MANAGERS = frozenset({PeerRole.MANAGER})
+
+
+class Service:
+    """The calls and streams of a manager, registered on its endpoint."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        proposals: Proposals,
+        sessions: Sessions,
+        heard: Heard,
+        history: History,
+        endpoint: Endpoint,
+        managers: Callable[[NodeId], Peer | None],
+        status: Callable[[], dict[str, object]],
+    ) -> None:
+        self._driver = driver
+        self._proposals = proposals
+        self._sessions = sessions
+        self._heard = heard
+        self._history = history
+        self._endpoint = endpoint
+        self._managers = managers
+        self._status = status
+        endpoint.on_call("propose", self._propose, roles=ANYONE)
+        endpoint.on_call(FORWARD, self._append, roles=MANAGERS)
+        endpoint.on_call(READ_INDEX, self._read_index, roles=MANAGERS)
+        endpoint.on_call(HAND_OVER, self._hand_over, roles=MANAGERS)
+        endpoint.on_call("read", self._read, roles=ANYONE)
+        endpoint.on_call("status", self._tell_status, roles=ANYONE)
+        endpoint.on_call("elect", self._elect, roles=USERS)
+        endpoint.on_stream("watch", self._watch, roles=ANYONE)
+        endpoint.on_stream("log", self._log, roles=USERS)
+        endpoint.on_stream("logs", self._logs, roles=USERS)
+
+    # --- commands -----------------------------------------------------------------------------
+
+    async def _propose(self, request: Request) -> Reply:
+        """A client's or an agent's command; the refusal, if any, is in the outcome."""
+        match request.body:
+            case [bytes() as command, name]:
+                pass
+            case _:
+                raise Invalid("a proposal is [command, request name]")
+        _check_writer(request.peer, command)
+        outcome = await self._proposals.submit(command, request_of(name), request.peer.name)
+        return Reply(codec.unstructure(outcome))
+
+    async def _append(self, request: Request) -> Reply:
+        """Another manager's proposal, handed to this one as the leader."""
+        match request.body, request.payloads:
+            case [name, str() as by], [bytes() as command]:
+                outcome = await self._proposals.append_here(command, request_of(name), by)
+                return Reply(codec.unstructure(outcome))
+            case _:
+                raise Invalid("a forwarded proposal is [request name, by] and the command")
+
+    async def _read_index(self, request: Request) -> Reply:
+        return Reply(await self._driver.confirmed_index())
+
+    async def _hand_over(self, request: Request) -> Reply:
+        match request.body:
+            case [None | str() as target]:
+                node = None if target is None else NodeId(target)
+                return Reply(list(await self._proposals.hand_over_here(node)))
+            case _:
+                raise Invalid("a hand-over names a node, or none")
+
+    async def _elect(self, request: Request) -> Reply:
+        match request.body:
+            case {"node": None}:
+                target = None
+            case {"node": str() as node}:
+                target = NodeId(node)
+            case _:
+                raise Invalid("an election names a node, or none")
+        leader, term = await self._proposals.hand_over(target)
+        peer = self._managers(leader)
+        return Reply({"leader": peer.name if peer else leader, "term": term})
+
+    # --- views --------------------------------------------------------------------------------
+
+    async def _read(self, request: Request) -> Reply:
+        tables = _tables(request.body)
+        view = await self._proposals.read()
+        return Reply(None, (encode_view(only(view, tables)),))
+
+    async def _watch(self, request: Request) -> AsyncIterator[Chunk]:
+        """A copy of the tables, then deltas; a watcher that lags gets a fresh copy."""
+        tables = _tables(request.body)
+        await self._proposals.read()
+        with self._driver.hub.watching() as watch:
+            while True:
+                await watch.wait()
+                view, keys = watch.take()
+                if keys is None:
+                    yield Chunk({"full": True}, (encode_view(only(view, tables)),))
+                    continue
+                delta = delta_of(view, keys, tables)
+                if not delta.is_empty:
+                    yield Chunk({"full": False}, (codec.encode(delta),))
+
+    async def _tell_status(self, request: Request) -> Reply:
+        return Reply(self._status())
+
+    # --- logs ---------------------------------------------------------------------------------
+
+    async def _log(self, request: Request) -> AsyncIterator[Chunk]:
+        """The replicated log in words."""
+        match request.body:
+            case {"from": first, "tail": tail, "follow": bool() as follow}:
+                pass
+            case _:
+                raise Invalid("a log request has from, tail and follow")
+        async for line in self._history.lines(first, tail, follow):
+            yield Chunk(line)
+
+    async def _logs(self, request: Request) -> AsyncIterator[Chunk]:
+        """A task's output, from the agent that runs it, by way of whoever serves its session."""
+        match request.body:
+            case {"task": str() as task_id}:
+                pass
+            case _:
+                raise Invalid("a logs request names a task")
+        view = self._driver.hub.view
+        task = view.tasks.get(TaskId(task_id))
+        if task is None:
+            raise NotFound(f"there is no task {task_id!r}", hint="meshswarm service ps SERVICE")
+        if task.node_id is None:
+            raise NotFound(f"task {task.name} has no node yet, so it has no logs")
+        link = (
+            self._endpoint.accepted(task.node_id)
+            if task.node_id in self._sessions.serving
+            else None
+        )
+        lane, method = Lane.BULK, "task.logs"
+        if link is None:
+            server = self._heard.server_of(task.node_id)
+            peer = self._managers(server) if server else None
+            node = view.nodes.get(task.node_id)
+            if peer is None or request.peer.role is PeerRole.MANAGER:
+                raise Unavailable(
+                    f"no manager has a session with node {node.name if node else task.node_id}",
+                    hint="meshswarm node ls",
+                )
+            link, method = self._endpoint.link(peer), "logs"
+        async with link.stream(lane, method, request.body) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+
+def _tables(body: object) -> frozenset[Table]:
+    match body:
+        case {"tables": [*names]}:
+            known = {table.value: table for table in Table}
+            unknown = [name for name in names if name not in known]
+            if unknown:
+                raise Invalid(f"no table {unknown[0]!r}; there are {', '.join(sorted(known))}")
+            return frozenset(known[name] for name in names)
+        case _:
+            raise Invalid("a reader names its tables")
+
+
+def _check_writer(peer: Peer, command: bytes) -> None:
+    """An agent may only speak of its own node (one writer per field)."""
+    if peer.role is PeerRole.CLIENT:
+        return
+    value = decode_command(command)
+    if isinstance(value, ReportTasks) and value.node_id != peer.id:
+        raise Invalid(f"{peer.name} reports tasks of node {value.node_id}")

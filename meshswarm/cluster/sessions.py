@@ -1,0 +1,157 @@
+"""Agents' sessions: any manager serves them, and they outlive a change of leader.
+
+A session is one stream: the agent says hello, and is sent its full set of assignments and then
+every change. Beats come beside it. A manager that hears no leader and no quorum stops
+acknowledging beats, so that its agents look for a better one.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+from meshswarm import codec
+from meshswarm.cluster.driver import Driver
+from meshswarm.cluster.heard import Heard, HeardReport
+from meshswarm.cluster.hub import Watch
+from meshswarm.cluster.proposals import Proposals
+from meshswarm.cluster.settings import ClusterSettings
+from meshswarm.errors import Denied
+from meshswarm.ids import NodeId
+from meshswarm.mesh.endpoint import Endpoint
+from meshswarm.mesh.peers import NODES, Lane, Peer, PeerRole
+from meshswarm.mesh.requests import Chunk, Request
+from meshswarm.store.assignments import (
+    AssignmentChange,
+    SessionHello,
+    assignments_of,
+    change_between,
+)
+from meshswarm.store.commands import RegisterNode
+from meshswarm.store.view import Key, Table, View
+
+log = logging.getLogger("meshswarm.sessions")
+
+OPEN, BEAT, BEAT_ACK, HEARD = "session.open", "session.beat", "session.beat_ack", "heard"
+
+
+class Sessions:
+    """The sessions that this manager serves, and what the managers tell each other of them."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        proposals: Proposals,
+        endpoint: Endpoint,
+        heard: Heard,
+        managers: tuple[Peer, ...],
+        settings: ClusterSettings,
+    ) -> None:
+        self._driver = driver
+        self._proposals = proposals
+        self._endpoint = endpoint
+        self._heard = heard
+        self._others = tuple(peer for peer in managers if peer.id != driver.core.status().id)
+        self._settings = settings
+        self._serving: dict[NodeId, int] = {}
+        endpoint.on_stream(OPEN, self._serve, roles=NODES)
+        endpoint.on_notify(BEAT, self._on_beat)
+        endpoint.on_notify(HEARD, self._on_heard, roles={PeerRole.MANAGER})
+
+    @property
+    def serving(self) -> frozenset[NodeId]:
+        """The nodes whose sessions are open here."""
+        return frozenset(self._serving)
+
+    async def run(self) -> None:
+        """Tell the other managers what is heard here, once a beat."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._heard.forget(self._driver.hub.view.nodes.keys() | self._serving.keys())
+            report = codec.unstructure(self._heard.report(self._serving, loop.time()))
+            for peer in self._others:
+                self._endpoint.link(peer).notify(Lane.CONTROL, HEARD, report)
+            await asyncio.sleep(self._settings.beat_ms / 1_000)
+
+    # --- what comes in ------------------------------------------------------------------------
+
+    def _on_beat(self, peer: Peer, body: object, payloads: tuple[bytes, ...]) -> None:
+        match body:
+            case [int() as incarnation, int() as sequence]:
+                pass
+            case _:
+                raise codec.Undecodable(f"not a beat: {body!r:.100}")
+        if self._serving.get(peer.id) != incarnation:
+            return
+        self._heard.note(peer.id, asyncio.get_running_loop().time())
+        link = self._endpoint.accepted(peer.id)
+        if link is not None and not self._driver.core.status().disconnected:
+            link.notify(Lane.CONTROL, BEAT_ACK, [sequence])
+
+    def _on_heard(self, peer: Peer, body: object, payloads: tuple[bytes, ...]) -> None:
+        report = codec.structure(body, HeardReport, lenient=True)
+        now = asyncio.get_running_loop().time()
+        self._heard.note(peer.id, now)
+        self._heard.merge(peer.id, report, now)
+
+    # --- one session --------------------------------------------------------------------------
+
+    async def _serve(self, request: Request) -> AsyncIterator[Chunk]:
+        """One agent's session, until either side ends it."""
+        hello: SessionHello = codec.structure(request.body, SessionHello, lenient=True)
+        registration, peer = hello.registration, request.peer
+        if registration.node_id != peer.id:
+            raise Denied(f"{peer.name} opens a session for node {registration.node_id}")
+        await self._register(registration)
+        incarnation = registration.incarnation
+        self._serving[peer.id] = incarnation
+        self._heard.note(peer.id, asyncio.get_running_loop().time())
+        log.info("session opened node=%s incarnation=%d", peer.name, incarnation)
+        try:
+            # A manager that lags would tell the agent to stop what it was just given.
+            await self._proposals.read()
+            with self._driver.hub.watching() as watch:
+                async for change in self._changes(peer.id, watch):
+                    yield Chunk(None, (codec.encode(change),))
+        finally:
+            if self._serving.get(peer.id) == incarnation:
+                del self._serving[peer.id]
+            log.info("session closed node=%s incarnation=%d", peer.name, incarnation)
+
+    async def _register(self, registration: RegisterNode) -> None:
+        """Write the node's row, unless it says all this already; raises the refusal."""
+        node = self._driver.hub.view.nodes.get(registration.node_id)
+        if (
+            node is None
+            or node.incarnation != registration.incarnation
+            or node.name != registration.name
+            or node.address != registration.address
+            or node.description != registration.description
+        ):
+            await self._proposals.propose(registration)
+
+    async def _changes(self, node_id: NodeId, watch: Watch) -> AsyncIterator[AssignmentChange]:
+        view, _ = watch.take()
+        known = assignments_of(view, node_id)
+        yield AssignmentChange(full=True, index=view.index, upserts=tuple(known.values()))
+        while True:
+            await watch.wait()
+            before, (view, keys) = view, watch.take()
+            if keys is not None and not _concerns(node_id, keys, before, view):
+                continue
+            current = assignments_of(view, node_id)
+            change = change_between(known, current, view.index)
+            known = current
+            if change is not None:
+                yield change
+
+
+def _concerns(node_id: NodeId, keys: frozenset[Key], before: View, after: View) -> bool:
+    """Whether one of the changed rows is a task of the node."""
+    for table, key in keys:
+        if table is not Table.TASKS:
+            continue
+        for view in (before, after):
+            task = view.tasks.get(key)  # type: ignore[call-overload]  # the key of that table
+            if task is not None and task.node_id == node_id:
+                return True
+    return False

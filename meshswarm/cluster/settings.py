@@ -1,0 +1,44 @@
+"""The settings of a manager's seat."""
+
+from attrs import frozen
+
+
+@frozen(kw_only=True)
+class ClusterSettings:
+    """Timeouts and limits; the defaults are those of `config/node.toml`."""
+
+    heartbeat_ms: int = 100
+    election_timeout_ms: int = 1_000
+    """The shortest; each election draws one between this and twice this (Raft section 5.2)."""
+    max_append_bytes: int = 1 << 20
+    max_inflight: int = 16
+    max_uncommitted_bytes: int = 64 << 20
+    snapshot_entries: int = 10_000
+    """Entries applied between two snapshots."""
+    trailing_entries: int = 10_000
+    """Entries kept in the log behind a snapshot, for peers that lag."""
+    beat_ms: int = 1_000
+    """Between two beats of an agent's session, and between two reports among managers."""
+    suspect_ms: int = 2_000
+    down_ms: int = 4_000
+    proposal_timeout_s: float = 5.0
+    """How long one attempt at a proposal or read may take before its caller is told."""
+    min_free_bytes: int = 256 << 20
+    """Below this much free disk the leader takes no writes."""
+    max_pending_proposals: int = 10_000
+    """Proposals waiting for their commit; one more is refused as busy."""
+
+    @property
+    def tick_ms(self) -> int:
+        """Raft's logical tick: half a heartbeat, so that timeouts are finer than it."""
+        return max(5, self.heartbeat_ms // 2)
+
+    @property
+    def heartbeat_ticks(self) -> int:
+        """A heartbeat in ticks."""
+        return max(1, self.heartbeat_ms // self.tick_ms)
+
+    @property
+    def election_ticks(self) -> int:
+        """The shortest election timeout in ticks."""
+        return max(self.heartbeat_ticks + 1, self.election_timeout_ms // self.tick_ms)

@@ -1,0 +1,166 @@
+"""Raft's messages as mesh messages: a short header of integers and texts, entries as one blob.
+
+The blob is the entries' framed bytes one after the other (length, term, kind, data), as they were
+encoded once by whoever proposed them: neither sender nor receiver encodes an entry again.
+"""
+
+import struct
+from typing import TypedDict, assert_never
+
+from meshswarm import codec
+from meshswarm.ids import Index, NodeId, Term
+from meshswarm.mesh.peers import Lane
+from meshswarm.raft.messages import (
+    AppendEntries,
+    AppendReply,
+    Heartbeat,
+    HeartbeatReply,
+    InstallSnapshot,
+    Message,
+    RequestVote,
+    TimeoutNow,
+    VoteReply,
+)
+from meshswarm.raft.types import ConfState, Entry, EntryKind, Snapshot, SnapshotMeta
+
+KIND = "raft"
+"""The mesh's notify kind for all of them."""
+
+_ENTRY = struct.Struct(">IQB")
+"""Before each entry's data: its length, its term, its kind."""
+
+PIECE_BYTES = 4 << 20
+"""A snapshot travels in payloads of this size: the mesh limits the size of one."""
+
+Body = list[object]
+
+
+class _Head(TypedDict):
+    from_: NodeId
+    to: NodeId
+    term: Term
+
+
+def lane_of(message: Message) -> Lane:
+    """Bulk never delays a heartbeat: appends and snapshots have connections of their own."""
+    match message:
+        case AppendEntries():
+            return Lane.DATA
+        case InstallSnapshot():
+            return Lane.BULK
+        case _:
+            return Lane.CONTROL
+
+
+def pack(message: Message) -> tuple[Body, tuple[bytes, ...]]:
+    """The message's header and payloads."""
+    head: Body = [type(message).__name__, message.from_, message.to, message.term]
+    match message:
+        case RequestVote():
+            fields = [message.last_index, message.last_term, message.pre_vote]
+            return [*head, *fields, message.leadership_transfer], ()
+        case VoteReply():
+            return [*head, message.granted, message.pre_vote], ()
+        case AppendEntries():
+            fields = [message.prev_index, message.prev_term, message.commit]
+            return [*head, *fields], (pack_entries(message.entries),)
+        case AppendReply():
+            fields = [message.index, message.rejected, message.hint_index, message.hint_term]
+            return [*head, *fields], ()
+        case Heartbeat():
+            return [*head, message.commit, message.read_position], ()
+        case HeartbeatReply():
+            return [*head, message.read_position], ()
+        case InstallSnapshot():
+            meta = message.snapshot.meta
+            conf = [list(meta.conf.voters), list(meta.conf.learners)]
+            return [*head, meta.index, meta.term, *conf], _pieces(message.snapshot.data)
+        case TimeoutNow():
+            return head, ()
+        case _:
+            assert_never(message)
+
+
+def unpack(body: object, payloads: tuple[bytes, ...]) -> Message:
+    """The message that `pack` described; raises `Undecodable` for anything else."""
+    match body, payloads:
+        case [str() as name, str() as from_, str() as to, int() as term, *fields], blobs:
+            head = _Head(from_=NodeId(from_), to=NodeId(to), term=Term(term))
+        case _:
+            raise codec.Undecodable(f"not a Raft message: {body!r:.200}")
+    match name, fields, blobs:
+        case "RequestVote", [int() as index, int() as last, bool() as pre, bool() as transfer], ():
+            return RequestVote(
+                **head,
+                last_index=Index(index),
+                last_term=Term(last),
+                pre_vote=pre,
+                leadership_transfer=transfer,
+            )
+        case "VoteReply", [bool() as granted, bool() as pre], ():
+            return VoteReply(**head, granted=granted, pre_vote=pre)
+        case "AppendEntries", [int() as index, int() as prev, int() as commit], [bytes() as blob]:
+            return AppendEntries(
+                **head,
+                prev_index=Index(index),
+                prev_term=Term(prev),
+                entries=unpack_entries(blob, Index(index + 1)),
+                commit=Index(commit),
+            )
+        case "AppendReply", [int() as index, bool() as no, int() as hint, int() as hint_term], ():
+            return AppendReply(
+                **head,
+                index=Index(index),
+                rejected=no,
+                hint_index=Index(hint),
+                hint_term=Term(hint_term),
+            )
+        case "Heartbeat", [int() as commit, int() as position], ():
+            return Heartbeat(**head, commit=Index(commit), read_position=position)
+        case "HeartbeatReply", [int() as position], ():
+            return HeartbeatReply(**head, read_position=position)
+        case "InstallSnapshot", [int() as index, int() as at, voters, learners], pieces:
+            conf = ConfState(_node_ids(voters), _node_ids(learners))
+            meta = SnapshotMeta(Index(index), Term(at), conf)
+            return InstallSnapshot(**head, snapshot=Snapshot(meta, b"".join(pieces)))
+        case "TimeoutNow", [], ():
+            return TimeoutNow(**head)
+        case _:
+            raise codec.Undecodable(f"not a Raft message: {name} with {fields!r:.200}")
+
+
+def pack_entries(entries: tuple[Entry, ...]) -> bytes:
+    """Consecutive entries as one blob; their indexes follow from the first one's."""
+    parts: list[bytes] = []
+    for entry in entries:
+        parts.append(_ENTRY.pack(len(entry.data), entry.term, entry.kind.value))
+        parts.append(entry.data)
+    return b"".join(parts)
+
+
+def unpack_entries(blob: bytes, first: Index) -> tuple[Entry, ...]:
+    """The entries of a blob, the first at index `first`; raises `Undecodable`."""
+    entries: list[Entry] = []
+    offset, end = 0, len(blob)
+    try:
+        while offset < end:
+            length, term, kind = _ENTRY.unpack_from(blob, offset)
+            offset += _ENTRY.size
+            if offset + length > end:
+                raise codec.Undecodable(f"an entry of {length} bytes in {end - offset}")
+            data = blob[offset : offset + length]
+            entries.append(Entry(Index(first + len(entries)), Term(term), data, EntryKind(kind)))
+            offset += length
+    except (struct.error, ValueError) as error:
+        raise codec.Undecodable(f"not a blob of entries: {error}") from error
+    return tuple(entries)
+
+
+def _pieces(data: bytes) -> tuple[bytes, ...]:
+    return tuple(data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES))
+
+
+def _node_ids(plain: object) -> tuple[NodeId, ...]:
+    if not isinstance(plain, list) or not all(isinstance(item, str) for item in plain):
+        raise codec.Undecodable(f"not a list of node ids: {plain!r:.200}")
+    return tuple(NodeId(item) for item in plain)

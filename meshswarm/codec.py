@@ -1,0 +1,109 @@
+"""Values to canonical CBOR and back: one converter for log, disk and mesh.
+
+Equal values encode to equal bytes (map keys are sorted, attributes that hold their default are
+left out). Decoding is bounded: at most `MAX_DEPTH` nested containers, no indefinite lengths, no
+duplicate keys, no tags but big numbers; whoever reads from outside caps the size before calling.
+What does not fit raises `Undecodable` and nothing else.
+
+Unknown attributes are refused by default, as the log must (a node that skips what others apply has
+diverged); mesh calls pass `lenient=True`, so that old and new nodes meet.
+"""
+
+from functools import cache
+from typing import Any, TypeVar
+
+import cattrs
+import cbor2
+from cattrs.preconf.cbor2 import Cbor2Converter, make_converter
+from cattrs.strategies import configure_tagged_union
+
+from meshswarm.errors import MeshswarmError
+
+T = TypeVar("T")
+
+MAX_DEPTH = 32
+"""Deepest nesting of containers that is decoded; deeper input is refused."""
+
+TAG = "$"
+"""The map key under which a union's member says its class name."""
+
+
+class Undecodable(MeshswarmError):
+    """The bytes are not a value of the expected type."""
+
+    code = "undecodable"
+
+
+@cache
+def _converter(lenient: bool) -> Cbor2Converter:
+    return make_converter(
+        omit_if_default=True, forbid_extra_keys=not lenient, detailed_validation=False
+    )
+
+
+def register_union(union: Any) -> None:
+    """Let `union` (`A | B | ...` of attrs classes) be encoded and decoded, tagged by class name."""
+    for lenient in (False, True):
+        configure_tagged_union(union, _converter(lenient), tag_name=TAG)
+
+
+def dumps(plain: object) -> bytes:
+    """Plain values (numbers, texts, bytes, lists, maps) as canonical CBOR."""
+    return cbor2.dumps(plain, canonical=True)
+
+
+def loads(data: bytes) -> object:
+    """The plain value that these bytes encode; raises `Undecodable`."""
+    try:
+        return cbor2.loads(
+            data,
+            tag_hook=_refuse_tag,
+            semantic_decoders=_REFUSED_TAGS,
+            max_depth=MAX_DEPTH,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+        )
+    except (cbor2.CBORDecodeError, ValueError, OverflowError, MemoryError, RecursionError) as error:
+        raise Undecodable(f"not valid CBOR: {error}") from error
+
+
+def _refuse_tag(*_: object) -> object:
+    raise ValueError("tags are not plain values")
+
+
+# Left to itself the library would build dates, patterns, addresses, and lists that hold themselves.
+_REFUSED_TAGS = dict.fromkeys(
+    (0, 1, 4, 5, 25, 28, 29, 30, 35, 36, 37, 100, 256, 258, 260, 261, 1004, 43000), _refuse_tag
+)
+
+
+def encode(value: object, as_type: Any = None) -> bytes:
+    """`value` as canonical CBOR; `as_type` names the union that it belongs to, if any."""
+    return dumps(unstructure(value, as_type))
+
+
+def decode(data: bytes, as_type: type[T], *, lenient: bool = False) -> T:
+    """The `as_type` that `data` encodes; raises `Undecodable` for anything else."""
+    value: T = structure(loads(data), as_type, lenient=lenient)
+    return value
+
+
+def unstructure(value: object, as_type: Any = None) -> Any:
+    """`value` as plain CBOR-able values."""
+    return _converter(False).unstructure(value, unstructure_as=as_type)
+
+
+def structure(plain: object, as_type: Any, *, lenient: bool = False) -> Any:
+    """The `as_type` that these plain values describe; raises `Undecodable`."""
+    try:
+        return _converter(lenient).structure(plain, as_type)
+    except (
+        cattrs.BaseValidationError,
+        cattrs.errors.StructureHandlerNotFoundError,
+        cattrs.errors.ForbiddenExtraKeysError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+    ) as error:
+        raise Undecodable(f"not a {as_type}: {error!r:.300}") from error

@@ -1,0 +1,287 @@
+"""The checked file to the model: full names, files of variables read, and what must agree agrees.
+
+Faults are noted and conversion goes on, so that all are told at once; what comes out counts only if
+there were none.
+"""
+
+from collections.abc import Callable, Mapping
+
+from attrs import evolve, frozen
+
+from meshswarm.compose import dotenv
+from meshswarm.compose.cursor import Cursor, Section
+from meshswarm.compose.report import Unfit
+from meshswarm.compose.shapes import EnvironmentFile
+from meshswarm.model.network import Port
+from meshswarm.model.resources import Resources
+from meshswarm.model.service import (
+    HealthCheck,
+    Mode,
+    RestartPolicy,
+    RuntimeKind,
+    ServiceSpec,
+    TaskSpec,
+)
+from meshswarm.model.stack import StackSpec
+from meshswarm.model.volume import Mount, MountKind
+
+MAX_NAME = 63
+"""Longest full name of a service, `STACK_SERVICE`: what a DNS label can hold."""
+
+Read = Callable[[str], bytes | None]
+"""Gives a file's content by its absolute path; None if there is no such file."""
+
+
+@frozen(kw_only=True)
+class _Stack:
+    """What the services of one file share."""
+
+    name: str
+    volumes: Mapping[str, Section]
+    read: Read
+
+
+def stack_spec(root: Section, *, name: str, read: Read) -> StackSpec:
+    """The stack that the file describes."""
+    stack = _Stack(name=name, volumes=root.get("volumes", {}), read=read)
+    for volume in stack.volumes.values():
+        _check_volume(volume)
+    if "services" not in root.places:
+        root.cursor.fault("has no `services`")
+    services = root.get("services", {}).items()
+    return StackSpec(
+        name=name,
+        services=tuple(_service(stack, key, section) for key, section in sorted(services)),
+    )
+
+
+def _service(stack: _Stack, key: str, section: Section) -> ServiceSpec:
+    name = f"{stack.name}_{key}"
+    if len(name) > MAX_NAME:
+        section.cursor.fault(f"`{name:.100}` is longer than {MAX_NAME} characters; shorten it")
+    deploy: Section = section.get("deploy") or Section(cursor=section.cursor, values={}, places={})
+    mode = deploy.get("mode", Mode.REPLICATED)
+    if mode is Mode.GLOBAL and "replicas" in deploy.places:
+        deploy.at("replicas").fault("a global service has no replicas: it has one on every node")
+    return ServiceSpec(
+        name=name,
+        stack=stack.name,
+        mode=mode,
+        replicas=deploy.get("replicas", 1) if mode is Mode.REPLICATED else 1,
+        labels=deploy.get("labels", {}),
+        task=_task(stack, section, deploy),
+    )
+
+
+def _task(stack: _Stack, section: Section, deploy: Section) -> TaskSpec:
+    own: Section | None = section.get("x-meshswarm")
+    runtime: RuntimeKind = (own and own.get("runtime")) or RuntimeKind.DOCKER
+    limits, reservations = _resources(deploy)
+    placement: Section | None = deploy.get("placement")
+    healthcheck: Section | None = section.get("healthcheck")
+    defaults = TaskSpec()
+    task = TaskSpec(
+        runtime=runtime,
+        image=section.get("image"),
+        entrypoint=section.get("entrypoint"),
+        command=section.get("command"),
+        environment=_environment(stack, section),
+        working_dir=section.get("working_dir"),
+        user=section.get("user"),
+        labels=section.get("labels", {}),
+        ports=section.get("ports", ()),
+        mounts=tuple(_mount(stack, *mount) for mount in section.get("volumes", ())),
+        healthcheck=_healthcheck(healthcheck) if healthcheck else None,
+        healthcheck_disabled=_is_disabled(healthcheck) if healthcheck else False,
+        stop_signal=section.get("stop_signal"),
+        stop_grace_period_s=section.get("stop_grace_period", defaults.stop_grace_period_s),
+        limits=limits,
+        reservations=reservations,
+        restart=_restart(deploy.get("restart_policy")),
+        constraints=placement.get("constraints", ()) if placement else (),
+    )
+    match runtime:
+        case RuntimeKind.DOCKER:
+            return _for_docker(section, task)
+        case RuntimeKind.PROCESS:
+            return _for_process(section, task)
+
+
+# --- what a runtime asks for ----------------------------------------------------------------------
+
+
+def _for_docker(section: Section, task: TaskSpec) -> TaskSpec:
+    if "image" not in section.places:
+        section.cursor.fault(
+            "needs an `image`; or `x-meshswarm: {runtime: process}` to run it without one"
+        )
+    elif task.image is not None and task.image.split() != [task.image]:
+        section.at("image").fault("is empty, or holds a blank")
+    return task
+
+
+def _for_process(section: Section, task: TaskSpec) -> TaskSpec:
+    for key, place in section.places.items():
+        attribute = place.session.table.get(place.pattern)
+        if attribute is not None and attribute.not_in_process:
+            place.fault(f"not in the process runtime: {attribute.not_in_process}")
+        if key == "image":
+            place.warn("the process runtime uses no image")
+    words = (*(task.entrypoint or ()), *(task.command or ()))
+    if not words and not section.is_wrong("entrypoint") and not section.is_wrong("command"):
+        section.cursor.fault("needs a `command`: there is no image that could bring one")
+    return evolve(task, image=None, ports=tuple(_own_port(section, port) for port in task.ports))
+
+
+def _own_port(section: Section, port: Port) -> Port:
+    """A port that the process opens itself: it is published as it is, where the process likes."""
+    if port.published not in (0, port.target) or port.host_ip:
+        section.at("ports").fault(
+            f"a process opens its ports itself: write {port.target}, without address or mapping"
+        )
+    return evolve(port, published=port.target)
+
+
+# --- parts of a service ---------------------------------------------------------------------------
+
+
+def _environment(stack: _Stack, section: Section) -> dict[str, str]:
+    """The files' variables in order, then `environment`; a name alone comes from outside."""
+    found: dict[str, str] = {}
+    for file in section.get("env_file", ()):
+        found |= _from_file(stack, file, before=found)
+    for name, value in section.get("environment", {}).items():
+        if value is None:
+            value = _from_outside(section, name)
+        if value is None:
+            # As in Compose: the name stands for "unset", even if a file sets it.
+            found.pop(name, None)
+        else:
+            found[name] = value
+    return found
+
+
+def _from_outside(section: Section, name: str) -> str | None:
+    place = section.at("environment")
+    try:
+        return place.session.variables.get(name)
+    except Unfit as error:
+        place.fault(str(error))
+        return None
+
+
+def _from_file(
+    stack: _Stack, file: EnvironmentFile, *, before: Mapping[str, str]
+) -> dict[str, str]:
+    cursor, session = file.cursor, file.cursor.session
+    shown = file.path.removeprefix(session.directory.rstrip("/") + "/")
+    try:
+        data = stack.read(file.path)
+        session.variables.budget.spend(len(data or b""))
+    except (OSError, Unfit) as error:
+        cursor.fault(f"`{shown}` cannot be read: {error}")
+        return {}
+    if data is None:
+        if file.required:
+            cursor.fault(f"there is no file `{shown}`; make it, or write `required: false`")
+        return {}
+    if file.is_raw:
+        return dotenv.parse_raw(data, session.report, file=shown, outer=session.variables)
+    return dotenv.parse(data, session.report, file=shown, outer=session.variables, before=before)
+
+
+def _mount(stack: _Stack, mount: Mount, place: Cursor) -> Mount:
+    """`mount` with what the stack says of its volume."""
+    if mount.kind is not MountKind.VOLUME or mount.source is None:
+        return mount
+    volume = stack.volumes.get(mount.source)
+    if volume is None:
+        path = f"; for a path of the host write ./{mount.source}" if "/" in mount.source else ""
+        place.fault(f"there is no `{mount.source:.80}` under the file's own `volumes`{path}")
+        return mount
+    is_external = volume.get("external", False)
+    return evolve(
+        mount,
+        source=volume.get("name", mount.source if is_external else f"{stack.name}_{mount.source}"),
+        driver=volume.get("driver"),
+        driver_options=volume.get("driver_opts", {}),
+        labels=volume.get("labels", {}),
+        external=is_external,
+    )
+
+
+def _check_volume(volume: Section) -> None:
+    for key in ("driver", "driver_opts", "labels"):
+        if volume.get("external") and key in volume.places:
+            volume.at(key).fault("an external volume is not made here; remove this key")
+
+
+def _resources(deploy: Section) -> tuple[Resources, Resources]:
+    resources: Section | None = deploy.get("resources")
+    if resources is None:
+        return Resources(), Resources()
+    limits, reservations = (
+        Resources(
+            nano_cpus=part.get("cpus", 0),
+            memory_bytes=part.get("memory", 0),
+            pids=max(0, part.get("pids", 0)),
+        )
+        if (part := resources.get(key))
+        else Resources()
+        for key in ("limits", "reservations")
+    )
+    for key, reserved, limit in (
+        ("cpus", reservations.nano_cpus, limits.nano_cpus),
+        ("memory", reservations.memory_bytes, limits.memory_bytes),
+    ):
+        if limit and reserved > limit:
+            resources.get("reservations").at(key).fault("reserves more than `limits` allows")
+    return limits, reservations
+
+
+def _restart(section: Section | None) -> RestartPolicy:
+    defaults = RestartPolicy()
+    if section is None:
+        return defaults
+    delay_s = section.get("delay", defaults.delay_s)
+    return RestartPolicy(
+        condition=section.get("condition", defaults.condition),
+        delay_s=delay_s,
+        max_delay_s=max(delay_s, defaults.max_delay_s),
+        max_attempts=section.get("max_attempts", defaults.max_attempts),
+        window_s=section.get("window", defaults.window_s),
+    )
+
+
+def _is_disabled(section: Section) -> bool:
+    return bool(section.get("disable", False)) or section.get("test") == ("NONE",)
+
+
+def _healthcheck(section: Section) -> HealthCheck | None:
+    """The check; None if it is disabled or empty. A 0 stands for the default, as in Docker."""
+    if _is_disabled(section):
+        return None
+    test: tuple[str, ...] | str = section.get("test", ())
+    if isinstance(test, str):
+        test = ("CMD-SHELL", test)
+    place = section.at("test")
+    match test:
+        case ():
+            if section.places and "test" not in section.places:
+                place.fault("needs a `test`: changing the image's own is not supported yet")
+            return None
+        case ("CMD-SHELL", "NONE" | ""):
+            place.fault("to have none write `disable: true`")
+        case ("CMD", _, *_) | ("CMD-SHELL", _):
+            pass
+        case _:
+            place.fault("a list begins with CMD and has a command, or is [CMD-SHELL, LINE]")
+    defaults = HealthCheck(test=test)
+    return HealthCheck(
+        test=test,
+        interval_s=section.get("interval") or defaults.interval_s,
+        timeout_s=section.get("timeout") or defaults.timeout_s,
+        retries=section.get("retries") or defaults.retries,
+        start_period_s=section.get("start_period", defaults.start_period_s),
+        start_interval_s=section.get("start_interval") or defaults.start_interval_s,
+    )

@@ -1,0 +1,238 @@
+"""The attribute table: every attribute of Compose, what it looks like, and how far it is supported.
+
+One row an attribute. The loader reads, refuses and explains by this table alone, and the reference
+of what is supported is this table printed; to support another attribute, change its row.
+"""
+
+from attrs import evolve
+
+from meshswarm.compose import mounts, ports, shapes, texts
+from meshswarm.compose.attribute import Attribute, Support, Table
+from meshswarm.compose.cursor import Shape
+from meshswarm.compose.shapes import (
+    choice,
+    list_of,
+    names_of,
+    optional_text,
+    section,
+    text,
+    whole,
+    written,
+)
+from meshswarm.model.service import Mode, RestartCondition, RuntimeKind
+
+MAX_COUNT = 1_000_000
+"""Largest number of replicas, retries, attempts or processes."""
+
+_Rows = tuple[Attribute, ...]
+
+
+def _yes(
+    path: str, shape: Shape, summary: str, *, nullable: bool = False, not_in_process: str = ""
+) -> Attribute:
+    return Attribute(
+        path=path,
+        support=Support.APPLIED,
+        shape=shape,
+        summary=summary,
+        nullable=nullable,
+        not_in_process=not_in_process,
+    )
+
+
+def _ignored(path: str, hint: str) -> Attribute:
+    return Attribute(path=path, support=Support.IGNORED, hint=hint)
+
+
+def _later(paths: str, hint: str) -> _Rows:
+    """A row for each of the attributes in `paths`, for one and the same reason."""
+    return tuple(Attribute(path=path, support=Support.LATER, hint=hint) for path in paths.split())
+
+
+def _refused(paths: str, hint: str) -> _Rows:
+    return tuple(Attribute(path=path, support=Support.REFUSED, hint=hint) for path in paths.split())
+
+
+def _under(parent: str, *rows: Attribute) -> _Rows:
+    return tuple(evolve(row, path=f"{parent}.{row.path}") for row in rows)
+
+
+_PASSED = "comes with a later release; remove it"
+_LIMITS = "write it under `deploy.resources` instead"
+_NETWORKS = "networks across hosts come with a later release; remove it"
+_FILES = "configs and secrets come with a later release; mount a file, or use `environment`"
+_BUILD = "images are built beforehand: `docker build`, push, and name the image here"
+_ONE_FILE = "only one file is read yet; write it out here"
+_ROLLOUT = "rollouts with their own settings come with a later release; remove it"
+_DEAD = "the official Compose has no such thing any more; remove it"
+
+_TOP: _Rows = (
+    _yes("name", text, "Name of the stack; `--name` wins, the directory's name is the default"),
+    _ignored("version", "`version` means nothing any more and is ignored; remove it"),
+    _yes("services", names_of("service"), "The services by name"),
+    _yes("services.*", section, "A service"),
+    _yes("volumes", names_of("volume"), "Named volumes"),
+    _yes("volumes.*", section, "A named volume", nullable=True),
+    *_later("networks", _NETWORKS),
+    *_later("configs secrets", _FILES),
+    *_later("include", _ONE_FILE),
+    *_later("jobs", "jobs and schedules come with a later release; remove it"),
+    *_refused("models", "models are not run here; run one as a service"),
+)
+
+_SERVICE: _Rows = (
+    _yes("image", text, "Image to run; required by the docker runtime, unused by process"),
+    _yes("command", shapes.command, "Replaces the image's command", nullable=True),
+    _yes("entrypoint", shapes.command, "Replaces the image's entrypoint", nullable=True),
+    _yes("environment", shapes.environment, "Variables; a name alone is taken from outside"),
+    _yes("env_file", shapes.environment_files, "Files with variables; `environment` wins"),
+    _yes("env_file.*.path", shapes.path, "The file, seen from the project directory"),
+    _yes("env_file.*.required", shapes.flag, "false: the file may be missing"),
+    _yes("env_file.*.format", shapes.environment_format, "raw: values are taken as they stand"),
+    _yes("working_dir", optional_text, "Directory in which the command starts"),
+    _yes("user", optional_text, "USER, UID, USER:GROUP or UID:GID"),
+    _yes("labels", shapes.labels, "Labels of each container"),
+    _yes("ports", ports.ports, "Ports published on the node that runs the task"),
+    _yes(
+        "volumes",
+        mounts.mounts,
+        "Paths of the host, named volumes and tmpfs",
+        not_in_process="a process sees the host's files as they are; use `working_dir`",
+    ),
+    _yes("healthcheck", section, "A command that says whether the task is well"),
+    _yes("stop_signal", written(texts.signal), "Signal that asks it to end"),
+    _yes("stop_grace_period", shapes.duration, "From that signal to SIGKILL"),
+    _yes("deploy", section, "How many, where and with what", nullable=True),
+    _yes("x-meshswarm", section, "What Compose has no words for"),
+    _yes(
+        "x-meshswarm.runtime",
+        choice({kind.value: kind for kind in RuntimeKind}),
+        "docker, or process: a plain process on the node, without an image",
+    ),
+    *_later(
+        "networks network_mode links external_links hostname domainname dns dns_opt", _NETWORKS
+    ),
+    *_later("dns_search extra_hosts mac_address expose", _NETWORKS),
+    *_later("depends_on", "the order of starts comes with a later release; retry in the service"),
+    *_later("configs secrets", _FILES),
+    *_later("restart", "write `deploy.restart_policy.condition`: any, on-failure or none"),
+    *_later("scale", "write `deploy.replicas`"),
+    *_later("cpus mem_limit mem_reservation pids_limit", _LIMITS),
+    *_later("cpu_count cpu_percent cpu_period cpu_quota cpu_rt_period cpu_rt_runtime", _LIMITS),
+    *_later("cpu_shares cpuset mem_swappiness memswap_limit", _LIMITS),
+    *_later("tmpfs", "write it under `volumes`: {type: tmpfs, target: PATH}"),
+    *_later("extends", _ONE_FILE),
+    *_later("profiles", "profiles come with a later release; remove it"),
+    *_later("annotations blkio_config cap_add cap_drop cgroup cgroup_parent", _PASSED),
+    *_later("credential_spec device_cgroup_rules devices gpus group_add init ipc", _PASSED),
+    *_later("isolation label_file logging oom_kill_disable oom_score_adj pid platform", _PASSED),
+    *_later("post_start pre_start pre_stop privileged pull_policy pull_refresh_after", _PASSED),
+    *_later("read_only runtime security_opt shm_size stdin_open storage_opt sysctls", _PASSED),
+    *_later("tty ulimits umask userns_mode uts", _PASSED),
+    *_later("build", _BUILD),
+    *_refused("container_name", "each replica's container has a name of its own; remove it"),
+    *_refused("develop attach", "it is for `docker compose up` on one's own machine; remove it"),
+    *_refused("volumes_from volume_driver", "name the volume under `volumes`"),
+    *_refused("provider models", "only containers and processes are run here"),
+    *_refused("use_api_socket", "mount the engine's socket under `volumes` if you trust the image"),
+    *_refused("log_driver log_opt net", _DEAD),
+)
+
+_PORT: _Rows = (
+    _yes("target", whole(1, 65535), "Port of the container"),
+    _yes("published", ports.published, "Port of the node; left out or 0: a free one"),
+    _yes("protocol", choice(ports.PROTOCOLS), "tcp, udp or sctp"),
+    _yes("host_ip", written(ports.address), "The node's address to listen on"),
+    _yes("mode", ports.host_mode, "host"),
+    *_later("name app_protocol", _PASSED),
+)
+
+_MOUNT: _Rows = (
+    _yes(
+        "type",
+        choice(mounts.KINDS, later=("image", "npipe", "cluster")),
+        "bind (a path of the host), volume or tmpfs",
+    ),
+    _yes("source", text, "Path on the host, or name of a volume"),
+    _yes("target", written(mounts.target), "Path in the container"),
+    _yes("read_only", shapes.flag, "Mount it read-only"),
+    _yes("bind", section, "Options of a bind"),
+    _yes("bind.propagation", written(mounts.propagation), "How mounts below it spread"),
+    _yes("bind.create_host_path", shapes.flag, "Make the directory if it is missing (default)"),
+    _yes("bind.selinux", written(mounts.selinux), "z (shared) or Z (private)"),
+    _yes("volume", section, "Options of a volume"),
+    _yes("volume.nocopy", shapes.flag, "Do not fill a new volume from the image"),
+    _yes("tmpfs", section, "Options of a tmpfs"),
+    _yes("tmpfs.size", written(texts.size, number=True), "Size, 64m; default: the engine's"),
+    _yes("tmpfs.mode", mounts.file_mode, "Permission bits of its root, 0770"),
+    _ignored("consistency", "`consistency` has no effect on Linux"),
+    *_later("bind.recursive volume.subpath volume.labels image", _PASSED),
+)
+
+_HEALTHCHECK: _Rows = (
+    _yes("test", shapes.command_or_line, "[CMD, ...], [CMD-SHELL, LINE], NONE, or a shell line"),
+    _yes("interval", shapes.duration, "Between two probes (30s)"),
+    _yes("timeout", shapes.duration, "For one probe (30s)"),
+    _yes("retries", whole(0, MAX_COUNT), "Failures in a row that make it unhealthy (3)"),
+    _yes("start_period", shapes.duration, "Failures this early do not count (0s)"),
+    _yes("start_interval", shapes.duration, "Between probes of the start period (5s)"),
+    _yes("disable", shapes.flag, "Ignore the image's own health check as well"),
+)
+
+_DEPLOY: _Rows = (
+    _yes(
+        "mode",
+        choice({mode.value: mode for mode in Mode}, later=("replicated-job", "global-job")),
+        "replicated, or global: one on every node that fits",
+    ),
+    _yes("replicas", whole(0, MAX_COUNT), "How many (1)"),
+    _yes("labels", shapes.labels, "Labels of the service itself"),
+    _yes("resources", section, "What it may use, and what it needs"),
+    _yes("resources.limits", section, "What each task may use at most"),
+    _yes("resources.limits.cpus", written(texts.cpus, number=True), "Processors, 0.5"),
+    _yes("resources.limits.memory", written(texts.size, number=True), "Memory, 512m"),
+    _yes("resources.limits.pids", whole(-1, MAX_COUNT), "Processes; 0 and -1: no limit"),
+    _yes("resources.reservations", section, "What a node must have free for each task"),
+    _yes("resources.reservations.cpus", written(texts.cpus, number=True), "Processors, 0.5"),
+    _yes("resources.reservations.memory", written(texts.size, number=True), "Memory, 512m"),
+    *_later("resources.reservations.devices resources.reservations.generic_resources", _PASSED),
+    *_refused("resources.reservations.pids", "processes can only be limited, not reserved"),
+    _yes("restart_policy", section, "When an ended task is replaced"),
+    _yes(
+        "restart_policy.condition",
+        choice(
+            {condition.value: condition for condition in RestartCondition}
+            | dict.fromkeys(("always", "unless-stopped"), RestartCondition.ANY)
+        ),
+        "any (default), on-failure or none; always and unless-stopped mean any",
+    ),
+    _yes("restart_policy.delay", shapes.duration, "Before the second one; then it doubles"),
+    _yes("restart_policy.max_attempts", whole(0, MAX_COUNT), "Then give up; 0: never"),
+    _yes("restart_policy.window", shapes.duration, "Attempts within it count (0: all)"),
+    _yes("placement", section, "Where it may run"),
+    _yes("placement.constraints", list_of(written(texts.constraint)), "node.labels.disk == ssd"),
+    *_later("placement.preferences placement.max_replicas_per_node", _PASSED),
+    *_later("update_config rollback_config", _ROLLOUT),
+    *_later("endpoint_mode", _NETWORKS),
+)
+
+_VOLUME: _Rows = (
+    _yes("name", text, "Its name at the engine; default: STACK_VOLUME"),
+    _yes("external", shapes.flag, "It exists already, and is neither made nor changed"),
+    _yes("driver", text, "Driver; default: local"),
+    _yes("driver_opts", shapes.options, "Options of the driver"),
+    _yes("labels", shapes.labels, "Labels, set when it is made"),
+)
+
+TABLE: Table = {
+    row.path: row
+    for row in (
+        *_TOP,
+        *_under("services.*", *_SERVICE),
+        *_under("services.*.ports.*", *_PORT),
+        *_under("services.*.volumes.*", *_MOUNT),
+        *_under("services.*.healthcheck", *_HEALTHCHECK),
+        *_under("services.*.deploy", *_DEPLOY),
+        *_under("volumes.*", *_VOLUME),
+    )
+}

@@ -1,0 +1,128 @@
+"""One pass of the control loop, as a function of values; the room's docstring tells its order."""
+
+from attrs import frozen
+
+from meshswarm.control.liveness import Liveness, LivenessPolicy
+from meshswarm.control.nodes import judge
+from meshswarm.control.reaper import reap
+from meshswarm.control.schedule import explain_waiting, place
+from meshswarm.control.services import reconcile
+from meshswarm.control.whatif import WhatIf
+from meshswarm.ids import NodeId, ServiceId, TaskId
+from meshswarm.model.service import Mode
+from meshswarm.store.commands import SetNodeState, Simple
+from meshswarm.store.view import Key, Table, View
+
+MAX_NAMES = 3
+"""Objects that a cause names; the rest are counted."""
+
+
+@frozen(kw_only=True)
+class Decision:
+    """What a pass wants done, and when to make the next one."""
+
+    commands: tuple[Simple, ...] = ()
+    """At most `whatif.MAX_COMMANDS`; to be proposed as one batch."""
+    cause: str = ""
+    """What they are about, in words."""
+    wake_at_ms: int | None = None
+    """When time alone may change the answer; None: never. `now_ms` if this pass was cut short."""
+    revisit: frozenset[Key] = frozenset()
+    """To be added to the next pass's `dirty`, whenever that is: what waits for time or was cut."""
+    suspects: tuple[NodeId, ...] = ()
+    """Silent nodes that are still taken for ready: to be probed."""
+    refused: tuple[str, ...] = ()
+    """What the store would not take, and why: to be logged, for it is wanted and cannot be had."""
+
+
+def decide(
+    view: View,
+    dirty: frozenset[Key] | None,
+    liveness: Liveness,
+    policy: LivenessPolicy,
+    now_ms: int,
+) -> Decision:
+    """What is to be done about the rows in `dirty` (None: about everything).
+
+    `now_ms` is the leader's wall clock, never behind the view's log time.
+    """
+    whatif = WhatIf(view, now_ms)
+    suspects = judge(whatif, dirty, liveness, policy)
+    changed = None if dirty is None else dirty | whatif.changed
+    service_ids = services_to_visit(whatif.view, changed)
+    for step in (_settle, explain_waiting):
+        for service_id in service_ids:
+            if not whatif.is_full:
+                step(whatif, service_id)
+            if whatif.is_full:
+                whatif.look_again(service_id, now_ms)
+    return Decision(
+        commands=tuple(whatif.commands),
+        cause=_cause(view, whatif),
+        wake_at_ms=whatif.wake_at_ms,
+        revisit=frozenset(whatif.revisit),
+        suspects=suspects,
+        refused=tuple(whatif.refused),
+    )
+
+
+def _settle(whatif: WhatIf, service_id: ServiceId) -> None:
+    """Work on one service until nothing is left to do for it at this instant."""
+    while not whatif.is_full:
+        before = len(whatif.commands)
+        place(whatif, service_id, reconcile(whatif, service_id))
+        reap(whatif, service_id)
+        if len(whatif.commands) == before:
+            return
+
+
+def services_to_visit(view: View, changed: frozenset[Key] | None) -> list[ServiceId]:
+    """The services that a change may concern, by id; None: all, removed ones as well."""
+    if changed is None:
+        return sorted({*view.services, *view.tasks_by_service})
+    found: set[ServiceId] = set()
+    may_fit = False
+    for table, key in changed:
+        match table:
+            case Table.SERVICES:
+                found.add(ServiceId(key))
+            case Table.TASKS:
+                task = view.tasks.get(TaskId(key))
+                if task is not None:
+                    found.add(task.service_id)
+                    may_fit |= task.status.state.is_terminal
+            case Table.NODES:
+                found |= {task.service_id for task in view.tasks_on(NodeId(key))}
+                may_fit = True
+            case Table.STACKS | Table.REVISIONS:
+                pass
+    if may_fit:
+        found |= _services_short_of_nodes(view)
+    return sorted(found)
+
+
+def _services_short_of_nodes(view: View) -> set[ServiceId]:
+    """Those that a freed or changed node may serve: with waiting tasks, or wanted everywhere."""
+    waiting = {view.tasks[task_id].service_id for task_id in view.unplaced}
+    everywhere = {s.id for s in view.services.values() if s.spec.mode is Mode.GLOBAL}
+    return waiting | everywhere
+
+
+def _cause(view: View, whatif: WhatIf) -> str:
+    """What the commands are about: nodes first, then services."""
+    parts = [
+        f"node {view.nodes[command.node_id].name} {command.state.value}"
+        for command in whatif.commands
+        if isinstance(command, SetNodeState)
+    ]
+    services: set[str] = set()
+    for table, key in whatif.changed:
+        task = whatif.view.tasks.get(TaskId(key)) or view.tasks.get(TaskId(key))
+        if table is Table.TASKS and task is not None:
+            services.add(task.service_name)
+    return "; ".join(x for x in (_listed(parts), _listed(sorted(services))) if x)
+
+
+def _listed(names: list[str]) -> str:
+    named = ", ".join(names[:MAX_NAMES])
+    return named if len(names) <= MAX_NAMES else f"{named} and {len(names) - MAX_NAMES} more"

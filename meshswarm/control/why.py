@@ -1,0 +1,214 @@
+"""Why a service is not whole: slot by slot, and node by node, from a view alone.
+
+Nothing is remembered for this: the same filters and rules that decide are asked again.
+"""
+
+from collections.abc import Mapping
+
+from attrs import frozen
+
+from meshswarm.control.filters import refusals
+from meshswarm.control.restart import stays_down
+from meshswarm.control.rollout import is_outdated, obstacle
+from meshswarm.control.services import belongs_on
+from meshswarm.control.slots import Slot, slots_of
+from meshswarm.control.whatif import WhatIf, load_of
+from meshswarm.ids import NodeId, TaskId
+from meshswarm.model.node import NodeState
+from meshswarm.model.service import Mode, Service, TaskSpec
+from meshswarm.model.task import DesiredState, Reason, Task, TaskState
+from meshswarm.store.view import View
+
+MAX_EXITS = 5
+"""Earlier tasks of a slot that are told."""
+
+
+@frozen(kw_only=True)
+class Exit:
+    """How an earlier task of the slot ended."""
+
+    task_id: TaskId
+    revision: int
+    node: str | None
+    state: TaskState
+    reason: Reason
+    message: str
+    exit_code: int | None
+    at_ms: int
+    """By its agent's clock."""
+
+
+@frozen(kw_only=True)
+class SlotReport:
+    """One slot that is missing or not healthy, and what keeps it from being so."""
+
+    slot: int
+    """0 in a global service, whose slots are nodes."""
+    node: str | None
+    """The task's node, or the global slot's."""
+    task_id: TaskId | None
+    """The live task, else the last one; None if there was none."""
+    revision: int | None
+    state: TaskState | None
+    reason: Reason
+    message: str
+    since_ms: int | None
+    refusals: Mapping[str, tuple[str, ...]]
+    """What speaks against each node, by name; empty for a task that has a node."""
+    exits: tuple[Exit, ...]
+    """The last ends in this slot, the latest first."""
+
+
+@frozen(kw_only=True)
+class WhyReport:
+    """The state of a service in sentences, and each slot that is not as it should be."""
+
+    service: str
+    desired: int
+    healthy: int
+    summary: tuple[str, ...]
+    slots: tuple[SlotReport, ...]
+
+
+def why(view: View, service: Service, now_ms: int) -> WhyReport:
+    """What keeps the service from being whole; no slots if it is.
+
+    The view needs the tables of nodes, services, revisions and tasks.
+    """
+    slots = _slots(view, service)
+    broken = [slot for slot in slots if slot.live is None or not slot.live.is_healthy]
+    return WhyReport(
+        service=service.spec.name,
+        desired=len(slots),
+        healthy=len(slots) - len(broken),
+        summary=tuple(_summary(view, service, slots, broken, now_ms)),
+        slots=tuple(_report(view, service, slot, now_ms) for slot in broken),
+    )
+
+
+def _slots(view: View, service: Service) -> list[Slot]:
+    """The slots that the service should have, those without a task included."""
+    present = [slot for slot in slots_of(view.tasks_of(service.id)) if not slot.is_left]
+    if service.spec.mode is Mode.GLOBAL:
+        by_node = {slot.node_id: slot for slot in present if slot.number == 0}
+        return [
+            by_node.get(node.id, Slot(number=0, node_id=node.id))
+            for node in view.sorted_nodes()
+            if belongs_on(service, node)
+        ]
+    taken = {slot.number: slot for slot in present if slot.number}
+    missing = service.spec.replicas - len(taken)
+    free = [n for n in range(1, service.spec.replicas + 1) if n not in taken][: max(0, missing)]
+    return sorted([*taken.values(), *(Slot(number=n) for n in free)], key=lambda slot: slot.number)[
+        : service.spec.replicas
+    ]
+
+
+def _summary(
+    view: View, service: Service, slots: list[Slot], broken: list[Slot], now_ms: int
+) -> list[str]:
+    """The whole in sentences: how many are well, whether a rollout is under way, or held up."""
+    name, well = service.spec.name, len(slots) - len(broken)
+    if not slots:
+        return [f"{name} wants no task: {_none_wanted(service)}"]
+    lines = [f"{well} of {len(slots)} tasks of {name} run and are healthy"]
+    outdated = [slot for slot in slots if is_outdated(slot, service)]
+    if outdated:
+        lines.append(
+            f"{len(outdated)} of {len(slots)} still have an older revision than "
+            f"{service.revision}, which comes to one slot at a time, when the one before is healthy"
+        )
+        hindrances = [obstacle(WhatIf(view, now_ms), service, slot) for slot in outdated]
+        if all(hindrances):
+            lines.append(f"revision {service.revision} cannot start: {hindrances[0]}")
+    if not any(node.state is NodeState.READY for node in view.nodes.values()):
+        lines.append("no node of the cluster is ready")
+    return lines
+
+
+def _none_wanted(service: Service) -> str:
+    if service.spec.mode is Mode.GLOBAL:
+        return "it is global, and no node meets its constraints and is not drained"
+    return "it is scaled to 0"
+
+
+def _report(view: View, service: Service, slot: Slot, now_ms: int) -> SlotReport:
+    task = slot.live or slot.latest
+    node_id = slot.node_id or (task.node_id if task else None)
+    reason, message = _now(view, service, slot, now_ms)
+    return SlotReport(
+        slot=slot.number,
+        node=_node_name(view, node_id),
+        task_id=task.id if task else None,
+        revision=task.revision if task else None,
+        state=task.status.state if task else None,
+        reason=reason,
+        message=message,
+        since_ms=task.status.since_ms if task else None,
+        refusals=_refusals(view, service, slot),
+        exits=tuple(_exit(view, dead) for dead in reversed(slot.dead[-MAX_EXITS:])),
+    )
+
+
+def _now(view: View, service: Service, slot: Slot, now_ms: int) -> tuple[Reason, str]:
+    """What the slot is waiting for."""
+    task = slot.live
+    if task is None:
+        return _nothing_lives(view, service, slot)
+    if task.node_id is not None and task.desired is DesiredState.READY:
+        if slot.stopping:
+            return Reason.WAITS_FOR_PREDECESSOR, f"waits until {slot.stopping[-1].name} has stopped"
+        if task.not_before_ms > now_ms:
+            wait_s = (task.not_before_ms - now_ms) / 1_000
+            return Reason.BACKOFF, f"starts in {wait_s:.1f} s, as attempt {task.attempt + 1}"
+    if task.status.state is TaskState.RUNNING:
+        return (
+            task.status.reason,
+            task.status.message or f"its health is {task.status.health.value}",
+        )
+    return task.status.reason, task.status.message
+
+
+def _nothing_lives(view: View, service: Service, slot: Slot) -> tuple[Reason, str]:
+    latest = slot.latest
+    if latest is None:
+        return Reason.NONE, "no task was created for this slot yet"
+    policy = view.spec_of(latest).task.restart
+    final = stays_down(slot, policy, service.revision)
+    if final is not None:
+        return latest.status.reason, f"not replaced: {final}"
+    return latest.status.reason, latest.status.message or "it will be replaced"
+
+
+def _refusals(view: View, service: Service, slot: Slot) -> dict[str, tuple[str, ...]]:
+    """What speaks against each node that the slot could have, if it has none that it may keep."""
+    task = slot.live
+    if task is not None and task.node_id is not None:
+        return {}
+    spec = view.spec_of(task).task if task else service.spec.task
+    nodes = view.sorted_nodes() if slot.node_id is None else [view.nodes[slot.node_id]]
+    return {node.name: _against(view, slot, spec, node.id) for node in nodes}
+
+
+def _against(view: View, slot: Slot, spec: TaskSpec, node_id: NodeId) -> tuple[str, ...]:
+    load = load_of(view, node_id, without=[task.id for task in slot.stopping])
+    return tuple(str(refusal) for refusal in refusals(view.nodes[node_id], spec, load))
+
+
+def _exit(view: View, task: Task) -> Exit:
+    status = task.status
+    return Exit(
+        task_id=task.id,
+        revision=task.revision,
+        node=_node_name(view, task.node_id),
+        state=status.state,
+        reason=status.reason,
+        message=status.message,
+        exit_code=status.exit_code,
+        at_ms=status.since_ms,
+    )
+
+
+def _node_name(view: View, node_id: NodeId | None) -> str | None:
+    node = view.nodes.get(node_id) if node_id is not None else None
+    return node.name if node else node_id

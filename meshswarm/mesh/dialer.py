@@ -1,0 +1,146 @@
+"""One lane that we dial: a DEALER, its monitor, and the channel that they carry.
+
+libzmq reconnects after a lost connection, but not after a refusal or a protocol error, and after a
+failed handshake it tries again ten times a second. So a failed handshake ends the socket, and a new
+one is dialed a little later.
+"""
+
+from collections.abc import Sequence
+
+import zmq
+
+from meshswarm.errors import Invalid, Unavailable
+from meshswarm.mesh.channel import Channel
+from meshswarm.mesh.faults import Fault
+from meshswarm.mesh.frames import RoutingId, Type
+from meshswarm.mesh.keys import KeyPair
+from meshswarm.mesh.peers import Lane
+from meshswarm.mesh.pump import Frames, Pump, Sent
+from meshswarm.mesh.site import Site, Standing
+from meshswarm.mesh.sockets import (
+    HANDSHAKE_FAILURES,
+    Context,
+    Happening,
+    dialing_socket,
+    endpoint_of,
+    happening_of,
+    monitor_of,
+)
+
+_REASONS = {
+    Happening.REFUSED: "refused: our key is not in its list",
+    Happening.BROKE_OFF: "it broke off the handshake: it has another key than we know, or stopped",
+    Happening.BAD_PROTOCOL: "it is no meshswarm node, or has another key than we know",
+}
+
+
+class Dialer:
+    """Keeps `channel` connected to `standing.peer`, whose address must be known."""
+
+    def __init__(
+        self,
+        site: Site,
+        context: Context,
+        keys: KeyPair,
+        standing: Standing,
+        lane: Lane,
+        nonce: str,
+    ) -> None:
+        self._site = site
+        self._context = context
+        self._keys = keys
+        self._peer = standing.peer
+        self._name = RoutingId(site.id, lane, site.incarnation, nonce).to_bytes()
+        self._pumps: tuple[Pump, Pump] | None = None
+        self._redial_at = 0.0
+        self._needs_greeting = False
+        self.channel = Channel(site, standing, lane, self._send)
+        self._dial()
+
+    def tick(self, now: float) -> None:
+        """The slow poll: read what a wake-up may have missed, and dial again where that is due."""
+        if self._pumps is None:
+            if now >= self._redial_at:
+                self._dial()
+            return
+        for pump in self._pumps:
+            pump.drain()
+        if self._needs_greeting:
+            self._greet()
+        elif not self.channel.is_up and now >= self._redial_at:
+            self._hang_up()
+            self._dial()
+        self.channel.tick(now)
+
+    def close(self) -> None:
+        """End the channel and its sockets."""
+        self.channel.close()
+        self._hang_up()
+
+    def _dial(self) -> None:
+        limits, address = self._site.limits, self._peer.address
+        if address is None:
+            raise Unavailable(f"{self._peer.name} has no address: it only dials out")
+        socket = dialing_socket(
+            self._context, self._keys, self._peer.public_key, self._name, self.channel.lane, limits
+        )
+        turn = limits.messages_per_turn
+        monitor = Pump(monitor_of(socket), self._on_event, messages_per_turn=turn)
+        self._pumps = (monitor, Pump(socket, self._on_message, messages_per_turn=turn))
+        self._redial_at = self._site.now() + limits.stuck_s
+        try:
+            socket.connect(endpoint_of(socket, address))
+        except zmq.ZMQError as error:
+            self._hang_up()
+            raise Invalid(
+                f"not an address to dial: {address!r} ({error.strerror})",
+                where=f"peer {self._peer.name}",
+                hint='an address is "HOST:PORT"',
+            ) from error
+
+    def _hang_up(self) -> None:
+        self._needs_greeting = False
+        if self._pumps is not None:
+            monitor, pump = self._pumps
+            self._pumps = None
+            if not pump.socket.closed:
+                pump.socket.disable_monitor()
+            monitor.close()
+            pump.close()
+
+    def _send(self, frames: Sequence[bytes]) -> Sent:
+        return self._pumps[1].send(frames) if self._pumps else Sent.GONE
+
+    def _on_message(self, frames: Frames) -> None:
+        most = self._site.limits.payloads_max + 2
+        self.channel.receive([frame.bytes for frame in frames[:most]])
+
+    def _on_event(self, frames: Frames) -> None:
+        happening = happening_of(frames)
+        if happening is None:
+            return
+        self._redial_at = self._site.now() + self._site.limits.stuck_s
+        if happening in (Happening.DISCONNECTED, Happening.SUCCEEDED):
+            self._needs_greeting = False
+            if self.channel.is_up:
+                self.channel.lost("the connection was lost")
+        if happening is Happening.SUCCEEDED:
+            self._greet()
+        elif happening in HANDSHAKE_FAILURES:
+            self._hang_up()
+            self._redial_at = self._site.now() + self._site.limits.redial_s
+            reason = _REASONS[happening]
+            self._site.faults.note(Fault.FAILED_HANDSHAKE, self._peer.name, reason)
+            if happening is Happening.REFUSED:
+                self.channel.refused(reason)
+            else:
+                self.channel.last_error = reason
+
+    def _greet(self) -> None:
+        """Say HELLO before anything else on a new connection."""
+        self.channel.outlet.open()
+        self._needs_greeting = self.channel.outlet.offer(Type.HELLO) is not Sent.OK
+        if self._needs_greeting:
+            self.channel.outlet.close()  # libzmq has not attached the connection yet, or it is gone
+        else:
+            self.channel.connected()

@@ -1,0 +1,69 @@
+"""What handlers get and give, and the table of which handler answers what, for whom."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from typing import Generic, TypeVar
+
+from attrs import frozen
+
+from meshswarm.errors import Denied, NotFound
+from meshswarm.mesh.peers import Peer, PeerRole
+
+H = TypeVar("H")
+
+
+@frozen
+class Request:
+    """A call or stream that `peer` (authenticated) asks for; `body` is a plain value."""
+
+    peer: Peer
+    method: str
+    body: object = None
+    payloads: tuple[bytes, ...] = ()
+
+
+@frozen
+class Reply:
+    """The answer to a call."""
+
+    body: object = None
+    payloads: tuple[bytes, ...] = ()
+
+
+@frozen
+class Chunk:
+    """One piece of a stream; keep it within 256 KiB: a whole window of them is in memory."""
+
+    body: object = None
+    payloads: tuple[bytes, ...] = ()
+
+
+NotifyHandler = Callable[[Peer, object, tuple[bytes, ...]], None]
+CallHandler = Callable[[Request], Awaitable[Reply]]
+StreamHandler = Callable[[Request], AsyncIterator[Chunk]]
+
+
+class Handlers(Generic[H]):
+    """The handlers of one sort, by name, each with the roles that it answers."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, tuple[H, frozenset[PeerRole]]] = {}
+
+    def add(self, name: str, handler: H, roles: Collection[PeerRole]) -> None:
+        """Let `handler` answer `name`; a name has one handler."""
+        assert name not in self._by_name, f"`{name}` has a handler already"
+        self._by_name[name] = (handler, frozenset(roles))
+
+    def find(self, name: str, peer: Peer) -> H:
+        """The handler of `name` for `peer`.
+
+        :raises NotFound: if this node does not answer `name`.
+        :raises Denied: if it does, but not for this peer's role.
+        """
+        if name not in self._by_name:
+            raise NotFound(f"this node does not answer `{name:.100}`", hint="ask a manager")
+        handler, roles = self._by_name[name]
+        if peer.role not in roles:
+            allowed = ", ".join(sorted(role.value for role in roles))
+            who = f"the {peer.role.value} {peer.name}"
+            raise Denied(f"`{name}` is not for {who}, but for: {allowed}")
+        return handler

@@ -1,0 +1,150 @@
+"""The serving half of a channel: handlers that run for the peer."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Coroutine
+from typing import TypeGuard
+
+from attrs import frozen
+
+from meshswarm import errors
+from meshswarm.errors import Invalid, MeshswarmError, Unavailable
+from meshswarm.mesh.faults import Fault
+from meshswarm.mesh.frames import NUMBER_MAX, Message, Type
+from meshswarm.mesh.outlet import Outlet
+from meshswarm.mesh.requests import CallHandler, Request, StreamHandler
+from meshswarm.mesh.site import Site, Standing
+from meshswarm.mesh.streams import Credit
+
+logger = logging.getLogger(__name__)
+
+
+@frozen(eq=False)
+class Running:
+    """One handler at work; a call's credit is never used."""
+
+    task: asyncio.Task[None]
+    credit: Credit
+
+
+class Serving:
+    """Running handlers by correlation; cancelled when the asker gives up or its connection ends."""
+
+    def __init__(self, site: Site, standing: Standing, outlet: Outlet) -> None:
+        self._site = site
+        self._standing = standing
+        self._outlet = outlet
+        self._running: dict[int, Running] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no handler runs."""
+        return not self._running
+
+    def receive(self, message: Message) -> None:
+        """Take a request, or what concerns a running one; late credit and cancels mean nothing."""
+        running = self._running.get(message.correlation)
+        match message.type:
+            case Type.CALL | Type.STREAM:
+                try:
+                    if running is not None:
+                        raise Invalid(f"correlation {message.correlation} is in use")
+                    self._begin(message)
+                except MeshswarmError as error:
+                    self._answer_error(message.correlation, error)
+            case Type.CREDIT:
+                if running is not None and _is_credit(message.body):
+                    running.credit.grant(message.body)
+            case Type.CANCEL:
+                if running is not None:
+                    running.task.cancel()
+            case _:
+                raise AssertionError(f"{message.type} is not a request")
+
+    def end(self) -> None:
+        """Cancel all handlers; none of them answers any more."""
+        ended, self._running = self._running, {}
+        for running in ended.values():
+            running.task.cancel()
+
+    def _begin(self, message: Message) -> None:
+        peer, credit = self._standing.peer, Credit()
+        request = Request(peer, message.name, message.body, message.payloads)
+        work: Coroutine[object, object, None]
+        if message.type is Type.CALL:
+            call = self._site.calls.find(message.name, peer)
+            self._take_place(message.type)
+            work = self._run_call(message.correlation, request, call)
+        else:
+            stream = self._site.streams.find(message.name, peer)
+            self._take_place(message.type)
+            work = self._run_stream(message.correlation, request, stream, credit)
+        task = self._site.start(work, f"mesh {message.name} for {peer.name}")
+        running = Running(task, credit)
+        self._running[message.correlation] = running
+        # Not in the handler's `finally`: a task that is cancelled before its first step has none.
+        task.add_done_callback(lambda _: self._leave_place(message, running))
+
+    def _take_place(self, type_: Type) -> None:
+        standing, limits = self._standing, self._site.limits
+        if type_ is Type.CALL and standing.calls_served < limits.calls_served:
+            standing.calls_served += 1
+        elif type_ is Type.STREAM and standing.streams_served < limits.streams_served:
+            standing.streams_served += 1
+        else:
+            self._site.faults.note(Fault.BUSY, standing.peer.name, "has too many requests open")
+            raise Unavailable(
+                f"{self._site.name} is busy: too many open requests of {standing.peer.name}",
+                hint="try again when some have been answered",
+            )
+
+    def _leave_place(self, message: Message, running: Running) -> None:
+        if self._running.get(message.correlation) is running:
+            del self._running[message.correlation]
+        if message.type is Type.CALL:
+            self._standing.calls_served -= 1
+        else:
+            self._standing.streams_served -= 1
+
+    async def _run_call(self, correlation: int, request: Request, handler: CallHandler) -> None:
+        try:
+            reply = await handler(request)
+            self._outlet.post(Type.REPLY, correlation, reply.body, reply.payloads)
+        except MeshswarmError as error:
+            self._answer_error(correlation, error)
+        except Exception:  # noqa: BLE001 - a handler's bug must not end the endpoint for all others
+            self._answer_bug(correlation, request)
+
+    async def _run_stream(
+        self, correlation: int, request: Request, handler: StreamHandler, credit: Credit
+    ) -> None:
+        try:
+            chunks = handler(request)
+            try:
+                async for chunk in chunks:
+                    await credit.spend()
+                    await self._outlet.room()
+                    self._outlet.post(Type.CHUNK, correlation, chunk.body, chunk.payloads)
+            finally:
+                if isinstance(chunks, AsyncGenerator):
+                    await chunks.aclose()
+            self._outlet.post(Type.END, correlation)
+        except MeshswarmError as error:
+            self._answer_error(correlation, error)
+        except Exception:  # noqa: BLE001 - as above
+            self._answer_bug(correlation, request)
+
+    def _answer_error(self, correlation: int, error: MeshswarmError) -> None:
+        self._outlet.post(Type.ERROR, correlation, errors.to_wire(error))
+
+    def _answer_bug(self, correlation: int, request: Request) -> None:
+        peer = request.peer.name
+        logger.exception("mesh handler failed method=%s peer=%s", request.method, peer)
+        self._site.faults.note(Fault.HANDLER_FAILED, peer, request.method)
+        message = f"`{request.method}` failed on {self._site.name}"
+        hint = f"the log of {self._site.name} has the details; please report it"
+        self._answer_error(correlation, MeshswarmError(message, hint=hint))
+
+
+def _is_credit(body: object) -> TypeGuard[int]:
+    return isinstance(body, int) and 0 < body <= NUMBER_MAX

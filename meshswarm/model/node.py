@@ -1,0 +1,71 @@
+"""A node: one host of the cluster, its spec, what its agent says of it, and whether it lives."""
+
+from collections.abc import Mapping
+from enum import Enum
+
+from attrs import Factory, frozen
+
+from meshswarm.ids import NodeId, Version
+from meshswarm.model.resources import Resources
+from meshswarm.model.service import RuntimeKind
+
+
+class NodeRole(Enum):
+    """A manager runs Raft and an agent, a worker only an agent."""
+
+    MANAGER = "manager"
+    WORKER = "worker"
+
+
+class Availability(Enum):
+    """What the user allows: new tasks, only the present ones, or none."""
+
+    ACTIVE = "active"
+    PAUSE = "pause"
+    DRAIN = "drain"
+
+
+class NodeState(Enum):
+    """What the leader believes of a node, from its session's beats."""
+
+    UNKNOWN = "unknown"
+    """Registered, not heard since."""
+    READY = "ready"
+    DOWN = "down"
+
+
+@frozen(kw_only=True)
+class NodeDescription:
+    """What the node's agent found on its host."""
+
+    hostname: str = ""
+    os: str = "linux"
+    arch: str = ""
+    """As Docker names it: amd64, arm64, ..."""
+    resources: Resources = Resources()
+    runtimes: tuple[RuntimeKind, ...] = ()
+    """What it offers right now: listed in its settings, and answering."""
+    engine_version: str = ""
+    engine_labels: Mapping[str, str] = Factory(dict)
+    meshswarm_version: str = ""
+
+
+@frozen(kw_only=True)
+class Node:
+    """A node in the store."""
+
+    id: NodeId
+    name: str
+    role: NodeRole
+    address: str = ""
+    """`HOST:PORT` of its mesh; empty for a worker, which only dials out."""
+    labels: Mapping[str, str] = Factory(dict)
+    availability: Availability = Availability.ACTIVE
+    description: NodeDescription = NodeDescription()
+    incarnation: int = 0
+    """Start time of its process in ms; a restarted node has a larger one."""
+    state: NodeState = NodeState.UNKNOWN
+    message: str = ""
+    since_ms: int = 0
+    """When `state` began, by log time."""
+    version: Version = Version(0)

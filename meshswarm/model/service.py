@@ -1,0 +1,162 @@
+"""What users ask for: a service's spec, and the row the store keeps of it."""
+
+from collections.abc import Mapping
+from enum import Enum
+
+from attrs import Factory, field, frozen
+from attrs.validators import ge, gt
+
+from meshswarm.ids import ServiceId, Version
+from meshswarm.model.network import Port
+from meshswarm.model.resources import Resources
+from meshswarm.model.volume import Mount
+
+
+class RuntimeKind(Enum):
+    """What runs a task: a Docker engine, or the agent itself as a plain process."""
+
+    DOCKER = "docker"
+    PROCESS = "process"
+
+
+class Mode(Enum):
+    """How many tasks a service has: a number, or one on every node that fits."""
+
+    REPLICATED = "replicated"
+    GLOBAL = "global"
+
+
+class RestartCondition(Enum):
+    """After which ends a task is replaced; losing the node always replaces it, except with NONE."""
+
+    ANY = "any"
+    ON_FAILURE = "on-failure"
+    NONE = "none"
+
+
+@frozen(kw_only=True)
+class RestartPolicy:
+    """When and how soon an ended task is replaced.
+
+    The first replacement comes at once; then the delay starts at `delay_s` and doubles up to
+    `max_delay_s`, until a task has run for `reset_after_s`.
+    """
+
+    condition: RestartCondition = RestartCondition.ANY
+    delay_s: float = field(default=0.5, validator=ge(0))
+    max_delay_s: float = field(default=300.0, validator=ge(0))
+    reset_after_s: float = field(default=600.0, validator=ge(0))
+    max_attempts: int = field(default=0, validator=ge(0))
+    """Replacements of one slot within `window_s` before giving up; 0 is no limit."""
+    window_s: float = field(default=0.0, validator=ge(0))
+    """0: all attempts of this revision count."""
+
+
+@frozen(kw_only=True)
+class HealthCheck:
+    """A command that says whether the task is well: exit 0 is healthy (Compose `healthcheck`)."""
+
+    test: tuple[str, ...]
+    """`("CMD", arg, ...)` or `("CMD-SHELL", "one shell line")`, as in Compose."""
+    interval_s: float = field(default=30.0, validator=gt(0))
+    timeout_s: float = field(default=30.0, validator=gt(0))
+    retries: int = field(default=3, validator=ge(1))
+    """Failures in a row that make the task unhealthy."""
+    start_period_s: float = field(default=0.0, validator=ge(0))
+    """Failures this early do not count."""
+    start_interval_s: float = field(default=5.0, validator=gt(0))
+    """Between probes within the start period."""
+
+
+class Comparison(Enum):
+    """How a constraint compares."""
+
+    EQUAL = "=="
+    NOT_EQUAL = "!="
+
+
+@frozen(kw_only=True)
+class Constraint:
+    """One condition on a node: `key comparison value`; a missing label equals the empty text.
+
+    Keys: node.id, node.hostname (the node's name or its host's), node.role, node.platform.os,
+    node.platform.arch, node.labels.X, engine.labels.X; lower case except X. Values compare without
+    regard to case.
+    """
+
+    key: str
+    comparison: Comparison
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.key}{self.comparison.value}{self.value}"
+
+
+@frozen(kw_only=True)
+class TaskSpec:
+    """What each task of a service runs, and where it may; a change of it is a new revision."""
+
+    runtime: RuntimeKind = RuntimeKind.DOCKER
+    image: str | None = None
+    """Required by the docker runtime, unused by process."""
+    entrypoint: tuple[str, ...] | None = None
+    """None: the image's own; the empty tuple clears it."""
+    command: tuple[str, ...] | None = None
+    """None: the image's own. A process runs `entrypoint + command`."""
+    environment: Mapping[str, str] = Factory(dict)
+    working_dir: str | None = None
+    user: str | None = None
+    labels: Mapping[str, str] = Factory(dict)
+    """Labels of the container."""
+    ports: tuple[Port, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    healthcheck: HealthCheck | None = None
+    """None: the image's own, if it has one."""
+    healthcheck_disabled: bool = False
+    """Ignore the image's own as well."""
+    stop_signal: str | None = None
+    """None: the image's own, else SIGTERM."""
+    stop_grace_period_s: float = field(default=10.0, validator=ge(0))
+    """From the stop signal to SIGKILL."""
+    limits: Resources = Resources()
+    reservations: Resources = Resources()
+    restart: RestartPolicy = RestartPolicy()
+    constraints: tuple[Constraint, ...] = ()
+
+
+@frozen(kw_only=True)
+class ServiceSpec:
+    """One service as its user wants it; never altered by the cluster."""
+
+    name: str
+    """The full name, unique in the cluster: `STACK_SERVICE`, or just a name without a stack."""
+    stack: str | None = None
+    mode: Mode = Mode.REPLICATED
+    replicas: int = field(default=1, validator=ge(0))
+    """Meaningless, and 1, when the mode is GLOBAL."""
+    labels: Mapping[str, str] = Factory(dict)
+    """Labels of the service itself; changing them restarts nothing."""
+    task: TaskSpec
+
+
+@frozen(kw_only=True)
+class Service:
+    """A service in the store."""
+
+    id: ServiceId
+    spec: ServiceSpec
+    revision: int
+    """Number of the current revision, from 1; grows by one whenever `spec.task` changes."""
+    version: Version
+    created_at_ms: int
+    updated_at_ms: int
+
+
+@frozen(kw_only=True)
+class Revision:
+    """One numbered `TaskSpec` of a service; kept while a task refers to it."""
+
+    service_id: ServiceId
+    number: int
+    task: TaskSpec
+    created_at_ms: int

@@ -1,0 +1,322 @@
+"""The door to consensus on one node: inputs in, `Ready` out."""
+
+from collections.abc import Sequence
+
+from meshswarm.errors import Invalid
+from meshswarm.ids import Index, NodeId, Term
+from meshswarm.raft import confchange, dispatch, election, following, leading
+from meshswarm.raft.config import RaftConfig, Rng
+from meshswarm.raft.log import ENTRY_OVERHEAD_BYTES, RaftLog
+from meshswarm.raft.messages import Message
+from meshswarm.raft.progress import Progress, ProgressState
+from meshswarm.raft.ready import Ready, SoftState
+from meshswarm.raft.refusals import ConfChangeRefused, NotLeader, ProposalRefused
+from meshswarm.raft.state import RaftState, Reign
+from meshswarm.raft.status import PeerStatus, RaftStatus
+from meshswarm.raft.types import (
+    ConfChange,
+    ConfState,
+    Entry,
+    EntryKind,
+    HardState,
+    Snapshot,
+    SnapshotMeta,
+)
+
+
+class RaftCore:
+    """One node of a Raft cluster.
+
+    Made from what was durable: `hard_state`, the newest `snapshot` and the `entries` after it (or
+    from some way before it: trailing entries are kept for laggards). The embedder's state machine
+    stands at `applied`, where the membership was `conf`: that of the founders, if nothing is
+    applied, also on a node that joins later. `recovering`: entries may have been lost here; the
+    node neither votes nor campaigns until its leader has repaired it.
+    Raises `Corrupt` if the parts do not fit together, `Invalid` if `conf` has no voter.
+    """
+
+    def __init__(
+        self,
+        config: RaftConfig,
+        rng: Rng,
+        *,
+        hard_state: HardState,
+        conf: ConfState,
+        snapshot: SnapshotMeta | None,
+        entries: Sequence[Entry],
+        applied: Index,
+        recovering: bool = False,
+    ) -> None:
+        if not conf.voters:
+            raise Invalid(
+                "a membership without voters: a node that joins starts with that of the founders"
+            )
+        stored_to = max(entries[-1].index if entries else 0, snapshot.index if snapshot else 0)
+        committed = min(hard_state.commit, stored_to) if recovering else hard_state.commit
+        log = RaftLog(
+            snapshot=snapshot, entries=entries, committed=Index(committed), applied=applied
+        )
+        self._state = RaftState(
+            config, rng, hard_state=hard_state, conf=conf, log=log, recovering=recovering
+        )
+        self._saved = HardState(hard_state.term, hard_state.vote, log.committed)
+        self._told = SoftState(None, self._state.reported_role)
+
+    # Inputs
+
+    def tick(self) -> None:
+        """One tick of logical time has passed."""
+        state = self._state
+        state.silent_ticks += 1
+        if state.reign is not None:
+            leading.tick(state, state.reign)
+        else:
+            election.tick(state)
+
+    def step(self, message: Message) -> None:
+        """Take a message in; what is stale, repeated or from a stranger does no harm."""
+        assert message.to == self._state.id, f"message for `{message.to}` at `{self._state.id}`"
+        dispatch.step(self._state, message)
+
+    def propose(self, datas: Sequence[bytes]) -> tuple[Term, Index]:
+        """Append `datas` as consecutive entries; their term, and the first one's index.
+
+        They are committed if, and only if, entries of this term are applied at these indexes.
+        Raises `NotLeader`, `ProposalRefused` (nothing was appended; later it may work), or
+        `Invalid` if one is larger than an append may be.
+        """
+        assert datas, "an empty batch was proposed"
+        self._writable_reign()
+        state = self._state
+        limit = state.config.max_append_bytes
+        size = 0
+        for data in datas:
+            if len(data) > limit:
+                raise Invalid(
+                    f"a proposal of {len(data)} bytes is more than one log entry may hold ({limit})"
+                )
+            size += len(data) + ENTRY_OVERHEAD_BYTES
+        waiting = state.log.uncommitted_bytes
+        if waiting and waiting + size > state.config.max_uncommitted_bytes:
+            raise ProposalRefused(
+                f"{waiting} bytes wait for a quorum, the limit is "
+                f"{state.config.max_uncommitted_bytes}",
+                hint="see which managers answer with `meshswarm cluster status`",
+            )
+        return state.term, state.append(datas, EntryKind.NORMAL)
+
+    def propose_conf_change(self, change: ConfChange) -> tuple[Term, Index]:
+        """Append a membership change; its term and index. It takes effect when applied.
+
+        Raises `NotLeader`, or `ConfChangeRefused` while another change is unapplied, before the
+        leader has committed in its term (Ongaro's correction of 2015), or if it does not fit.
+        """
+        self._writable_reign()
+        state = self._state
+        pending = state.log.unapplied_conf_change
+        if pending is not None:
+            raise ConfChangeRefused(f"the membership change at index {pending} is under way")
+        if state.log.term(state.log.committed) != state.term:
+            raise ConfChangeRefused(f"nothing is committed yet in term {state.term}")
+        confchange.changed(state.conf, change)
+        return state.term, state.append([confchange.encode(change)], EntryKind.CONF_CHANGE)
+
+    def read_index(self, context: object) -> None:
+        """Ask for a linearizable read; `Ready.read_states` or `rejected_reads` will name it.
+
+        Raises `NotLeader`, or `ProposalRefused` when too many reads wait.
+        """
+        reign = self._own_reign()
+        state = self._state
+        if len(reign.reads) >= state.config.max_pending_reads:
+            raise ProposalRefused(f"{len(reign.reads)} reads wait already")
+        if state.log.term(state.log.committed) == state.term:
+            reign.reads.add(context, state.log.committed)
+        else:
+            reign.reads.hold(context)
+
+    def transfer_leadership(self, to: NodeId | None) -> None:
+        """Hand leadership to the voter `to`, or to the best one; given up after one election
+        timeout. No proposals are taken meanwhile.
+
+        Raises `NotLeader`, or `ProposalRefused` if `to` is no voter or nobody is there.
+        """
+        reign = self._own_reign()
+        state = self._state
+        target = leading.best_transferee(state, reign) if to is None else to
+        if target is None:
+            raise ProposalRefused("no other voter answers, so leadership cannot be handed over")
+        if target not in state.conf.voters:
+            raise ProposalRefused(
+                f"`{target}` is no voter", hint="see the managers with `meshswarm cluster status`"
+            )
+        if target not in (state.id, reign.transferee):
+            leading.transfer_to(state, reign, target)
+
+    def unreachable(self, peer: NodeId) -> None:
+        """A message to `peer` was lost for certain: find out anew how far it is."""
+        progress = self._progress(peer)
+        if progress is not None and progress.state is ProgressState.REPLICATE:
+            progress.become_probe()
+
+    def send_snapshot(self, peer: NodeId, snapshot: Snapshot) -> bool:
+        """The snapshot that `Ready.snapshot_requests` asked for; False if it came too late."""
+        return leading.send_snapshot(self._state, peer, snapshot)
+
+    def snapshot_sent(self, peer: NodeId, ok: bool) -> None:
+        """The transfer of a snapshot ended: `peer`'s core has it (`ok`), or it failed."""
+        progress = self._progress(peer)
+        if progress is not None and progress.state is ProgressState.SNAPSHOT:
+            if ok:
+                progress.snapshot_delivered()
+            else:
+                progress.snapshot_failed()
+
+    # Outputs
+
+    def has_ready(self) -> bool:
+        """Whether `ready` has anything to say."""
+        state = self._state
+        leading.flush(state)
+        return bool(
+            state.outbox
+            or state.log.has_unwritten
+            or state.log.has_unapplied
+            or self._vote_is_unsaved
+            or state.read_states
+            or state.rejected_reads
+            or state.snapshot_requests
+            or self._soft_state() != self._told
+        )
+
+    def ready(self) -> Ready:
+        """All work that is due now; the duties it brings stand in `ready.py`."""
+        state = self._state
+        leading.flush(state)
+        snapshot, entries = state.log.take_unwritten()
+        writes = snapshot is not None or bool(entries) or self._vote_is_unsaved
+        token, messages = state.outbox.take(writes=writes)
+        hard_state = None
+        if token is not None:
+            state.log.write_submitted(token)
+            hard_state = HardState(state.term, state.vote, state.log.committed)
+            self._saved = hard_state
+        committed = state.log.take_committed(
+            max_entries=state.config.max_append_entries, max_bytes=state.config.max_append_bytes
+        )
+        soft_state = self._soft_state()
+        ready = Ready(
+            token=token,
+            soft_state=soft_state if soft_state != self._told else None,
+            hard_state=hard_state,
+            entries=entries,
+            snapshot=snapshot,
+            messages=messages,
+            committed=committed,
+            read_states=tuple(state.read_states),
+            rejected_reads=tuple(state.rejected_reads),
+            snapshot_requests=tuple(state.snapshot_requests),
+        )
+        self._told = soft_state
+        state.read_states.clear()
+        state.rejected_reads.clear()
+        state.snapshot_requests.clear()
+        return ready
+
+    def persisted(self, token: int) -> tuple[Message, ...]:
+        """The writes up to `token` are durable; the messages to send now."""
+        state = self._state
+        state.log.write_completed(token)
+        released = state.outbox.persisted(token)
+        leading.commit(state)
+        following.finish_repair(state)
+        for message in released:
+            if message.to == state.id:
+                self.step(message)
+        return tuple(message for message in released if message.to != state.id)
+
+    def applied(self, index: Index) -> None:
+        """Everything up to `index` is applied; membership changes among it take effect."""
+        state = self._state
+        for entry in state.log.applied_to(index):
+            try:
+                state.conf = confchange.changed(state.conf, confchange.decode(entry.data))
+            except ConfChangeRefused:
+                continue  # It changes nothing, and that on every node alike.
+            if state.reign is not None:
+                leading.on_conf_changed(state, state.reign)
+
+    def compact(self, snapshot: SnapshotMeta, keep: int) -> None:
+        """The embedder stored `snapshot`: forget the log before it but for `keep` entries.
+
+        More is kept while a snapshot is on its way to a peer.
+        """
+        leading.compact(self._state, Index(max(snapshot.index - keep, 0)))
+
+    # Pictures
+
+    def snapshot_meta(self) -> SnapshotMeta:
+        """What a snapshot of the state that is applied now stands for."""
+        state = self._state
+        assert not state.log.is_installing, "a snapshot from the leader is not applied yet"
+        return SnapshotMeta(state.log.applied, state.log.term(state.log.applied), state.conf)
+
+    def status(self) -> RaftStatus:
+        """This node now."""
+        state, log = self._state, self._state.log
+        return RaftStatus(
+            id=state.id,
+            role=state.reported_role,
+            leader=state.leader,
+            term=state.term,
+            vote=state.vote,
+            first_index=log.first_index,
+            last_index=log.last_index,
+            durable_index=log.durable,
+            commit=log.committed,
+            applied=log.applied,
+            conf=state.conf,
+            peers=_peer_statuses(state.reign),
+            election_elapsed=state.election_elapsed,
+            disconnected=state.is_disconnected,
+            recovering=state.recovering,
+            transferee=state.reign.transferee if state.reign else None,
+        )
+
+    # Helpers
+
+    @property
+    def _vote_is_unsaved(self) -> bool:
+        return (self._state.term, self._state.vote) != (self._saved.term, self._saved.vote)
+
+    def _soft_state(self) -> SoftState:
+        return SoftState(self._state.leader, self._state.reported_role)
+
+    def _own_reign(self) -> Reign:
+        if self._state.reign is None:
+            raise NotLeader(leader=self._state.leader)
+        return self._state.reign
+
+    def _writable_reign(self) -> Reign:
+        reign = self._own_reign()
+        if reign.transferee is not None:
+            raise ProposalRefused(f"leadership is being handed over to `{reign.transferee}`")
+        return reign
+
+    def _progress(self, peer: NodeId) -> Progress | None:
+        return self._state.reign.peers.get(peer) if self._state.reign else None
+
+
+def _peer_statuses(reign: Reign | None) -> tuple[PeerStatus, ...]:
+    if reign is None:
+        return ()
+    return tuple(
+        PeerStatus(
+            id=peer,
+            match=progress.match,
+            next=progress.next,
+            state=progress.state,
+            recent_active=progress.recent_active,
+        )
+        for peer, progress in reign.peers.items()
+    )

@@ -1,0 +1,167 @@
+"""Elections: timers, campaigns, votes (Raft section 5.2, 5.4.1; pre-vote: thesis section 9.6)."""
+
+from typing import assert_never
+
+from meshswarm.ids import Index, NodeId, Term
+from meshswarm.raft import quorum
+from meshswarm.raft.messages import RequestVote, TimeoutNow, VoteReply
+from meshswarm.raft.progress import Progress
+from meshswarm.raft.quorum import VoteResult
+from meshswarm.raft.reads import Reads
+from meshswarm.raft.state import Campaign, RaftState, Reign
+from meshswarm.raft.types import EntryKind, Role
+
+
+def tick(state: RaftState) -> None:
+    """A tick of a node that does not lead: campaign when the timeout has passed."""
+    state.election_elapsed += 1
+    if state.election_elapsed >= state.election_timeout:
+        campaign(state)
+
+
+def campaign(state: RaftState, *, transfer: bool = False) -> None:
+    """Run for leader, unless this node must not; at a leader's wish (`transfer`) without
+    asking first."""
+    if may_campaign(state):
+        _run(state, pre_vote=state.config.pre_vote and not transfer, transfer=transfer)
+
+
+def may_campaign(state: RaftState) -> bool:
+    """Whether this node may run for leader.
+
+    Not with a committed membership change that it has not applied: it would ask the wrong voters,
+    for changes take effect when applied.
+    """
+    change = state.log.unapplied_conf_change
+    return (
+        state.is_voter
+        and state.reign is None
+        and not state.recovering
+        and not state.log.is_installing
+        and (change is None or change > state.log.committed)
+    )
+
+
+def _run(state: RaftState, *, pre_vote: bool, transfer: bool) -> None:
+    term = Term(state.term + 1)
+    if not pre_vote:
+        state.term, state.vote = term, state.id
+    state.role = Role.CANDIDATE
+    state.leader = None
+    state.campaign = Campaign(pre_vote)
+    state.reset_election_timer()
+    for voter in state.conf.voters:
+        if voter != state.id:
+            state.send(
+                RequestVote(
+                    from_=state.id,
+                    to=voter,
+                    term=term,
+                    last_index=state.log.last_index,
+                    last_term=state.log.last_term,
+                    pre_vote=pre_vote,
+                    leadership_transfer=transfer,
+                )
+            )
+    own = VoteReply(from_=state.id, to=state.id, term=term, granted=True, pre_vote=pre_vote)
+    if pre_vote:
+        on_vote_reply(state, own)
+    else:
+        state.send(own)  # comes back when the vote is durable, and counts only then
+
+
+def is_sticky(state: RaftState) -> bool:
+    """Whether a leader was heard so recently that no other is wanted (thesis section 4.2.3)."""
+    return (
+        state.config.check_quorum
+        and state.leader is not None
+        and state.election_elapsed < state.config.election_ticks
+    )
+
+
+def on_request_vote(state: RaftState, request: RequestVote) -> None:
+    """Grant or refuse; learners too answer, for they may have been promoted unknowingly.
+
+    A real request comes in our own term here; a pre-vote asks about a term of its own.
+    """
+    is_free = (
+        state.vote == request.from_
+        or (state.vote is None and state.leader is None)
+        or (request.pre_vote and request.term > state.term)
+    )
+    granted = (
+        is_free
+        and not state.recovering
+        and state.log.is_up_to_date(request.last_index, request.last_term)
+    )
+    if granted and not request.pre_vote:
+        state.vote = request.from_
+        state.election_elapsed = 0
+    state.send(
+        VoteReply(
+            from_=state.id,
+            to=request.from_,
+            term=request.term if granted else state.term,
+            granted=granted,
+            pre_vote=request.pre_vote,
+        )
+    )
+
+
+def on_vote_reply(state: RaftState, reply: VoteReply) -> None:
+    """Count a vote; votes of another kind or round than asked for now do not count."""
+    race = state.campaign
+    if race is None or race.pre_vote != reply.pre_vote:
+        return
+    if reply.granted and reply.term != state.term + (1 if race.pre_vote else 0):
+        return
+    race.votes.setdefault(reply.from_, reply.granted)
+    result = quorum.vote_result(state.conf.voters, race.votes)
+    match result:
+        case VoteResult.PENDING:
+            return
+        case VoteResult.LOST:
+            state.become_follower(state.term, None)
+        case VoteResult.WON:
+            state.silent_ticks = 0
+            if race.pre_vote:
+                _run(state, pre_vote=False, transfer=False)
+            else:
+                become_leader(state)
+        case _:
+            assert_never(result)
+
+
+def become_leader(state: RaftState) -> None:
+    """Begin a reign: probe every peer, and append the entry that lets older ones commit."""
+    assert state.vote == state.id, f"`{state.id}` leads term {state.term}, voted {state.vote}"
+    state.role = Role.LEADER
+    state.leader = state.id
+    state.campaign = None
+    state.election_elapsed = 0
+    state.reign = Reign(Reads(state.id))
+    enrol_peers(state)
+    state.append([b""], EntryKind.NOOP)  # Raft section 5.4.2, 8
+
+
+def enrol_peers(state: RaftState) -> None:
+    """Let the leader's peers be the other members; those who stay keep their progress."""
+    reign, config = state.reign, state.config
+    assert reign is not None, f"`{state.id}` does not lead"
+    old = reign.peers
+
+    def progress_of(node: NodeId) -> Progress:
+        if node in old:
+            return old[node]
+        following = Index(state.log.last_index + 1)
+        progress = Progress(following, config.max_inflight, config.max_inflight_bytes)
+        progress.recent_active = True  # benefit of the doubt until the next check of the quorum
+        return progress
+
+    reign.peers = {node: progress_of(node) for node in state.conf.members if node != state.id}
+
+
+def on_timeout_now(state: RaftState, request: TimeoutNow) -> None:
+    """The leader hands over: campaign at once (thesis section 3.10)."""
+    if request.from_ == state.leader:
+        campaign(state, transfer=True)

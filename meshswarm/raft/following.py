@@ -1,0 +1,174 @@
+"""What a follower does with its leader's messages (Raft section 5.3, 7)."""
+
+from meshswarm.ids import Index, Term
+from meshswarm.raft.messages import (
+    AppendEntries,
+    AppendReply,
+    Heartbeat,
+    HeartbeatReply,
+    InstallSnapshot,
+)
+from meshswarm.raft.state import RaftState
+
+FromLeader = AppendEntries | Heartbeat | InstallSnapshot
+"""What only a leader sends."""
+
+
+def hear_leader(state: RaftState, message: FromLeader) -> None:
+    """Acknowledge the leader of this term."""
+    assert state.reign is None, (
+        f"two leaders in term {state.term}: `{state.id}` and `{message.from_}`"
+    )
+    state.become_follower(state.term, message.from_)
+    state.election_elapsed = 0
+    state.silent_ticks = 0
+
+
+def on_append(state: RaftState, message: AppendEntries) -> None:
+    """Take the entries if the log agrees with the leader's up to them; else say where it may."""
+    hear_leader(state, message)
+    log = state.log
+    if not _agrees(state, message):
+        index, term = log.find_conflict_by_term(
+            min(message.prev_index, log.last_index), message.prev_term
+        )
+        _reply(state, message, message.prev_index, hint=(index, term))
+        return
+    _take_entries(state, message)
+    last = Index(max(message.prev_index + len(message.entries), log.committed))
+    log.commit_to(min(message.commit, last))
+    _note_repair(state, message, last)
+    _reply(state, message, last)
+
+
+def _agrees(state: RaftState, message: AppendEntries) -> bool:
+    """Whether both logs are equal up to `prev_index`.
+
+    They are, up to the commit index: whatever a leader was elected with holds what was committed
+    (Raft section 5.4.3). A leader that differs there proves that the cluster's safety is broken:
+    this node stops rather than rewrite a committed entry.
+    """
+    log, prev = state.log, message.prev_index
+    if log.matches(prev, message.prev_term):
+        return True
+    if prev < log.offset:
+        return True  # compacted, hence committed
+    assert prev > log.committed, (
+        f"`{message.from_}` has term {message.prev_term} at {prev}, here it is committed with "
+        f"term {log.term(prev)}"
+    )
+    return False
+
+
+def _take_entries(state: RaftState, message: AppendEntries) -> None:
+    """Append what is new; drop what conflicts; leave what is there already.
+
+    A late or repeated message holds less than the log does and must not shorten it (Raft section
+    5.3, Figure 2).
+    """
+    log, entries = state.log, message.entries
+    if not entries or entries[-1].index <= log.offset:
+        return
+    if message.prev_index == log.last_index:
+        log.append(entries)
+        return
+    known = max(0, log.offset - message.prev_index)
+    while known < len(entries) and log.matches(entries[known].index, entries[known].term):
+        known += 1
+    if known == len(entries):
+        return
+    first = entries[known].index
+    if first <= log.last_index:
+        assert first > log.committed, (
+            f"`{message.from_}` has term {entries[known].term} at {first}, here it is committed "
+            f"with term {log.term(first)}"
+        )
+        log.truncate_from(first)
+    log.append(entries[known:])
+
+
+def on_heartbeat(state: RaftState, message: Heartbeat) -> None:
+    """Learn the commit index, and confirm that this node still follows."""
+    hear_leader(state, message)
+    log = state.log
+    if message.commit > log.last_index:
+        # The leader speaks of entries that this node acknowledged and has no more.
+        state.recovering = True
+    log.commit_to(min(message.commit, log.last_index))
+    if state.recovering:
+        _ask_for_repair(state, message)
+    state.send(
+        HeartbeatReply(
+            from_=state.id,
+            to=message.from_,
+            term=state.term,
+            read_position=message.read_position,
+        )
+    )
+
+
+def on_install_snapshot(state: RaftState, message: InstallSnapshot) -> None:
+    """Replace the log by the leader's snapshot, unless it brings nothing new (Raft Figure 13)."""
+    hear_leader(state, message)
+    log, meta = state.log, message.snapshot.meta
+    if log.matches(meta.index, meta.term):
+        log.commit_to(meta.index)
+    elif meta.index > log.committed:
+        log.install(message.snapshot)
+        state.conf = meta.conf
+    _reply(state, message, log.committed)
+
+
+def _ask_for_repair(state: RaftState, message: Heartbeat) -> None:
+    """Tell the leader how far the log goes, unless it has grown since the last heartbeat.
+
+    The leader may believe that this node holds everything, and never send an append.
+    """
+    log = state.log
+    if state.repaired_to == log.last_index:
+        _reply(state, message, Index(log.last_index + 1), hint=(log.last_index, log.last_term))
+    state.repaired_to = log.last_index
+
+
+def finish_repair(state: RaftState) -> None:
+    """End the recovery of lost data once everything that was missing is durable."""
+    if state.recovered_at is not None and state.log.durable >= state.recovered_at:
+        state.recovering = False
+        state.recovered_at = None
+
+
+def _note_repair(state: RaftState, message: AppendEntries, last: Index) -> None:
+    """See whether this append shows that a recovering node has caught up.
+
+    It has when it holds everything up to a commit index of the leader's own term: all that this
+    node ever acknowledged and that was committed is at or below it. (A message to an earlier
+    incarnation of this node would prove nothing: the transport must not deliver it.)
+    """
+    if not state.recovering:
+        return
+    commit = message.commit
+    if commit <= last and commit >= state.log.offset and state.log.term(commit) == message.term:
+        state.recovered_at = commit
+        finish_repair(state)
+
+
+def _reply(
+    state: RaftState,
+    message: FromLeader,
+    index: Index,
+    *,
+    hint: tuple[Index, Term] | None = None,
+) -> None:
+    hint_index, hint_term = hint or (Index(0), Term(0))
+    state.send(
+        AppendReply(
+            from_=state.id,
+            to=message.from_,
+            term=state.term,
+            index=index,
+            rejected=hint is not None,
+            hint_index=hint_index,
+            hint_term=hint_term,
+            recovering=state.recovering,
+        )
+    )

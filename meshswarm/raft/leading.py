@@ -1,0 +1,248 @@
+"""What a leader does: replicate, commit, confirm reads, hand over (Raft section 5.3, 5.4).
+
+Nothing is sent from where it is decided: handlers change a peer's progress, and `flush`, run once
+before each `Ready`, sends what is due. So all proposals between two Readys travel in one append,
+and batches grow with the load.
+"""
+
+from meshswarm.ids import Index, NodeId
+from meshswarm.raft import quorum
+from meshswarm.raft.election import enrol_peers
+from meshswarm.raft.messages import (
+    AppendEntries,
+    AppendReply,
+    Heartbeat,
+    HeartbeatReply,
+    InstallSnapshot,
+    TimeoutNow,
+)
+from meshswarm.raft.progress import Progress, ProgressState
+from meshswarm.raft.state import RaftState, Reign
+from meshswarm.raft.types import Entry, Snapshot
+
+
+def tick(state: RaftState, reign: Reign) -> None:
+    """A tick of the leader: check its quorum once an election timeout, and send heartbeats."""
+    config = state.config
+    state.election_elapsed += 1
+    if state.election_elapsed >= config.election_ticks:
+        state.election_elapsed = 0
+        _check_quorum(state, reign)
+        if state.reign is None:
+            return
+    if reign.transferee is not None:
+        reign.transfer_elapsed += 1
+        if reign.transfer_elapsed >= config.election_ticks:
+            reign.transferee = None
+    reign.heartbeat_elapsed += 1
+    if reign.heartbeat_elapsed >= config.heartbeat_ticks:
+        _broadcast_heartbeat(state, reign)
+
+
+def _check_quorum(state: RaftState, reign: Reign) -> None:
+    """Step down unless a majority was heard within the last election timeout (thesis 6.2)."""
+    active = {peer: True for peer, progress in reign.peers.items() if progress.recent_active}
+    active[state.id] = True
+    for progress in reign.peers.values():
+        progress.end_round(state.config.snapshot_elections)
+    won = quorum.vote_result(state.conf.voters, active) is quorum.VoteResult.WON
+    if won or not state.config.check_quorum:
+        state.silent_ticks = 0
+    else:
+        state.become_follower(state.term, None)
+
+
+def _broadcast_heartbeat(state: RaftState, reign: Reign) -> None:
+    """Tell every peer that the leader lives, with as much of the commit index as it can use."""
+    reign.heartbeat_elapsed = 0
+    position = reign.reads.next_position()
+    for peer, progress in reign.peers.items():
+        state.send(
+            Heartbeat(
+                from_=state.id,
+                to=peer,
+                term=state.term,
+                commit=min(progress.match, state.log.committed),
+                read_position=position,
+            )
+        )
+
+
+def flush(state: RaftState) -> None:
+    """Send everything that is due now: appends, commit indexes, heartbeats for reads."""
+    reign = state.reign
+    if reign is None:
+        return
+    if reign.reads.needs_heartbeat:
+        _broadcast_heartbeat(state, reign)
+        _complete_reads(state, reign)
+    for peer, progress in reign.peers.items():
+        while not progress.paused and _send_append(state, peer, progress):
+            pass
+
+
+def _send_append(state: RaftState, peer: NodeId, progress: Progress) -> bool:
+    """Send one append, if there is anything to say; whether more entries may follow."""
+    if progress.state is ProgressState.SNAPSHOT:
+        return False
+    log, config = state.log, state.config
+    prev = Index(progress.next - 1)
+    if prev < log.offset:
+        _request_snapshot(state, peer, progress)
+        return False
+    entries: tuple[Entry, ...] = ()
+    if progress.may_stream and prev < log.last_index:
+        entries = log.slice(
+            progress.next,
+            log.last_index,
+            max_entries=config.max_append_entries,
+            max_bytes=config.max_append_bytes,
+        )
+    if not entries and not progress.nudged and not progress.wants_commit(log.committed):
+        return False
+    state.send(
+        AppendEntries(
+            from_=state.id,
+            to=peer,
+            term=state.term,
+            prev_index=prev,
+            prev_term=log.term(prev),
+            entries=entries,
+            commit=log.committed,
+        )
+    )
+    size_bytes = log.size_bytes(prev, Index(prev + len(entries)))
+    progress.sent_append(len(entries), size_bytes, log.committed)
+    return bool(entries)
+
+
+def _request_snapshot(state: RaftState, peer: NodeId, progress: Progress) -> None:
+    """Ask the embedder for a snapshot, if the peer is there to take it."""
+    progress.nudged = False
+    if progress.recent_active:
+        progress.become_snapshot(state.log.offset)
+        state.snapshot_requests.append(peer)
+
+
+def send_snapshot(state: RaftState, peer: NodeId, snapshot: Snapshot) -> bool:
+    """Send the snapshot that was asked for; False if nobody wants it any more."""
+    progress = state.reign.peers.get(peer) if state.reign else None
+    if progress is None or progress.state is not ProgressState.SNAPSHOT:
+        return False
+    index = snapshot.meta.index
+    assert index >= state.log.offset, (
+        f"snapshot at {index} does not reach the log, which begins after {state.log.offset}"
+    )
+    progress.become_snapshot(index)
+    state.send(InstallSnapshot(from_=state.id, to=peer, term=state.term, snapshot=snapshot))
+    return True
+
+
+def compact(state: RaftState, index: Index) -> None:
+    """Forget the log up to `index`, but nothing that follows a snapshot under way."""
+    if state.reign is not None:
+        for progress in state.reign.peers.values():
+            if progress.state is ProgressState.SNAPSHOT:
+                index = min(index, progress.pending_snapshot)
+    state.log.compact(index)
+
+
+def on_append_reply(state: RaftState, reply: AppendReply) -> None:
+    """Learn what a peer holds; commit what a majority holds."""
+    reign = state.reign
+    if reign is None or reply.from_ not in reign.peers:
+        return
+    progress = reign.peers[reply.from_]
+    progress.recent_active = True
+    log = state.log
+    if reply.rejected:
+        hint, _ = log.find_conflict_by_term(reply.hint_index, reply.hint_term)
+        retry_from = Index(hint + 1)
+        if reply.recovering:
+            progress.lost_data(retry_from)
+        else:
+            progress.rejected(reply.index, retry_from)
+        return
+    if reply.index > log.last_index:
+        return  # No honest answer to this reign's appends: never count it.
+    if progress.accepted(reply.index, log.first_index):
+        commit(state)
+        _hand_over(state, reign)
+
+
+def on_heartbeat_reply(state: RaftState, reply: HeartbeatReply) -> None:
+    """The peer is there and follows: confirm reads, and look whether it lags."""
+    reign = state.reign
+    if reign is None or reply.from_ not in reign.peers:
+        return
+    progress = reign.peers[reply.from_]
+    progress.heartbeat_answered(state.log.last_index)
+    reign.reads.confirm(reply.from_, reply.read_position)
+    _complete_reads(state, reign)
+
+
+def commit(state: RaftState) -> None:
+    """Commit what a majority of the voters holds durably.
+
+    Only an entry of the own term is counted; older ones commit with it (Raft section 5.4.2). The
+    leader counts itself only as far as its own disk is (thesis section 10.2.1), and not at all
+    once it is no voter (thesis section 4.2.2).
+    """
+    reign, log = state.reign, state.log
+    if reign is None:
+        return
+    index = Index(
+        quorum.majority_value(
+            [
+                log.durable if voter == state.id else reign.peers[voter].match
+                for voter in state.conf.voters
+            ]
+        )
+    )
+    if index > log.committed and log.term(index) == state.term:
+        log.commit_to(index)
+        reign.reads.release(log.committed)
+
+
+def _complete_reads(state: RaftState, reign: Reign) -> None:
+    state.read_states += reign.reads.take_confirmed(state.conf.voters)
+
+
+def transfer_to(state: RaftState, reign: Reign, target: NodeId) -> None:
+    """Begin to hand leadership over; the target is brought up to date first (thesis 3.10)."""
+    reign.transferee = target
+    reign.transfer_elapsed = 0
+    _hand_over(state, reign)
+
+
+def best_transferee(state: RaftState, reign: Reign) -> NodeId | None:
+    """The active voter whose log is longest, the first of several; None if none is active."""
+    active = [
+        peer
+        for peer, progress in reign.peers.items()
+        if progress.recent_active and peer in state.conf.voters
+    ]
+    return max(active, key=lambda peer: reign.peers[peer].match, default=None)
+
+
+def _hand_over(state: RaftState, reign: Reign) -> None:
+    """Tell the transferee to campaign once it holds everything."""
+    target = reign.transferee
+    if target is None:
+        return
+    if reign.peers[target].match == state.log.last_index:
+        state.send(TimeoutNow(from_=state.id, to=target, term=state.term))
+    else:
+        reign.peers[target].nudged = True
+
+
+def on_conf_changed(state: RaftState, reign: Reign) -> None:
+    """The membership is another now: step down if no longer a voter, else count anew."""
+    enrol_peers(state)
+    if reign.transferee is not None and reign.transferee not in state.conf.voters:
+        reign.transferee = None
+    if not state.is_voter:
+        state.become_follower(state.term, None)
+        return
+    commit(state)
+    _complete_reads(state, reign)

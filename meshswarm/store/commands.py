@@ -1,0 +1,270 @@
+"""Everything that can change the cluster: one frozen class a command, and the log entry around it.
+
+Who proposes what (one writer per field): users PutStack .. UpdateNode; controllers Batch and what
+it holds; agents RegisterNode and ReportTasks. `in_words` says a command in one line, for
+`cluster log`. To add a command: ARCHITECTURE.md, "add a command".
+"""
+
+from collections.abc import Mapping
+
+import attrs
+from attrs import frozen
+
+from meshswarm import codec
+from meshswarm.ids import ClientId, NodeId, ServiceId, TaskId, Version
+from meshswarm.model.node import Availability, NodeDescription, NodeRole, NodeState
+from meshswarm.model.service import ServiceSpec
+from meshswarm.model.stack import StackSpec
+from meshswarm.model.task import DesiredState, Reason, TaskStatus
+
+# --- users ------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class PutStack:
+    """Make the stack's services exactly these: create, update, and remove what vanished."""
+
+    spec: StackSpec
+
+
+@frozen(kw_only=True)
+class RemoveStack:
+    """Remove the stack and all its services."""
+
+    name: str
+
+
+@frozen(kw_only=True)
+class PutService:
+    """Create the service, or update it; `version`, if given, must be its present one."""
+
+    spec: ServiceSpec
+    version: Version | None = None
+
+
+@frozen(kw_only=True)
+class ScaleService:
+    """Set the replica count; refused for a global service."""
+
+    service_id: ServiceId
+    replicas: int
+
+
+@frozen(kw_only=True)
+class RemoveService:
+    """Remove the service; its tasks are stopped, then forgotten."""
+
+    service_id: ServiceId
+
+
+@frozen(kw_only=True)
+class UpdateNode:
+    """Set what users decide of a node; None leaves as it is."""
+
+    node_id: NodeId
+    availability: Availability | None = None
+    labels: Mapping[str, str] | None = None
+
+
+# --- agents -----------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class RegisterNode:
+    """A node's agent says who it is and what it found; creates or refreshes the node's row."""
+
+    node_id: NodeId
+    name: str
+    role: NodeRole
+    address: str
+    incarnation: int
+    labels: Mapping[str, str]
+    """From its settings; only for a new row, later ones are the user's."""
+    description: NodeDescription
+
+
+@frozen(kw_only=True)
+class TaskReport:
+    """One task's status as its agent sees it."""
+
+    task_id: TaskId
+    status: TaskStatus
+
+
+@frozen(kw_only=True)
+class ReportTasks:
+    """Observed states of a node's tasks; states that would move backward are passed over."""
+
+    node_id: NodeId
+    reports: tuple[TaskReport, ...]
+
+
+# --- controllers ------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class SetNodeState:
+    """The leader's verdict on a node."""
+
+    node_id: NodeId
+    state: NodeState
+    message: str
+
+
+@frozen(kw_only=True)
+class CreateTask:
+    """A new task in a slot, usually with its node already chosen.
+
+    Refused when the service is gone, has another version, or the id exists.
+    """
+
+    task_id: TaskId
+    service_id: ServiceId
+    service_version: Version
+    slot: int
+    revision: int
+    node_id: NodeId | None
+    desired: DesiredState
+    attempt: int = 0
+    not_before_ms: int = 0
+    reason: Reason = Reason.NONE
+    message: str = ""
+
+
+@frozen(kw_only=True)
+class AssignTask:
+    """Bind a pending task to a node, for life; refused if it already has one."""
+
+    task_id: TaskId
+    node_id: NodeId
+
+
+@frozen(kw_only=True)
+class ExplainTask:
+    """Say why a task is still pending; refused once it has a node."""
+
+    task_id: TaskId
+    reason: Reason
+    message: str
+
+
+@frozen(kw_only=True)
+class SetDesired:
+    """Let the agent take the task further; only forward."""
+
+    task_id: TaskId
+    desired: DesiredState
+
+
+@frozen(kw_only=True)
+class LoseTask:
+    """The task's node is down: nobody can say whether it runs."""
+
+    task_id: TaskId
+    message: str
+
+
+@frozen(kw_only=True)
+class ForgetTask:
+    """Delete the row of a task that is over (history limit, or its service is gone)."""
+
+    task_id: TaskId
+
+
+Simple = (
+    PutStack
+    | RemoveStack
+    | PutService
+    | ScaleService
+    | RemoveService
+    | UpdateNode
+    | RegisterNode
+    | ReportTasks
+    | SetNodeState
+    | CreateTask
+    | AssignTask
+    | ExplainTask
+    | SetDesired
+    | LoseTask
+    | ForgetTask
+)
+codec.register_union(Simple)
+
+
+@frozen(kw_only=True)
+class Batch:
+    """Commands applied in order as one entry, each refused or carried out on its own.
+
+    What one pass of the control loop decides; `cause` says in words what set it off.
+    """
+
+    commands: tuple[Simple, ...]
+    cause: str = ""
+
+
+Command = Simple | Batch
+codec.register_union(Command)
+
+
+# --- the log entry ----------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class Request:
+    """A client's name for a command, so that repeating it applies it once (thesis section 6.3)."""
+
+    client: ClientId
+    sequence: int
+    """1, 2, ... in the order the client first sent them."""
+    acknowledged: int = 0
+    """Answers up to this sequence have arrived; the state may forget them."""
+
+
+@frozen(kw_only=True)
+class LogEntry:
+    """What a NORMAL entry of the replicated log holds.
+
+    The command travels as bytes encoded once by whoever proposed it; the leader only puts its
+    clock and the request's name before it.
+    """
+
+    at_ms: int
+    """Log time: the leader's wall clock, never smaller than an earlier entry's."""
+    by: str
+    """Who proposed: a node's or client's name."""
+    request: Request | None
+    command: bytes
+
+    def encoded(self) -> bytes:
+        """This entry as the bytes that the log stores."""
+        request = attrs.astuple(self.request) if self.request else None
+        return codec.dumps([self.at_ms, self.by, request, self.command])
+
+    @staticmethod
+    def decoded(data: bytes) -> "LogEntry":
+        """The entry that these bytes hold; raises `Undecodable`."""
+        match codec.loads(data):
+            case [int() as at_ms, str() as by, None, bytes() as command]:
+                return LogEntry(at_ms=at_ms, by=by, request=None, command=command)
+            case [
+                int() as at_ms,
+                str() as by,
+                [str() as client, int() as sequence, int() as acknowledged],
+                bytes() as command,
+            ]:
+                request = Request(
+                    client=ClientId(client), sequence=sequence, acknowledged=acknowledged
+                )
+                return LogEntry(at_ms=at_ms, by=by, request=request, command=command)
+            case other:
+                raise codec.Undecodable(f"not a log entry: {other!r:.200}")
+
+
+def encode_command(command: Command) -> bytes:
+    """The bytes of a command, as a log entry holds them."""
+    return codec.encode(command, Command)
+
+
+def decode_command(data: bytes) -> Command:
+    """The command that these bytes hold; raises `Undecodable`, also for one this version lacks."""
+    return codec.decode(data, Command)  # type: ignore[arg-type]  # a union is no `type`

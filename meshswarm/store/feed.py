@@ -1,0 +1,134 @@
+"""The change feed: what turns a watcher's copy of some tables into the newer one.
+
+A watcher holds a `View` of the tables it asked for and applies each `Delta` to it; deltas carry
+whole rows, so a watcher that missed some is sent a fresh copy and is right again.
+"""
+
+from collections.abc import Iterable
+
+from attrs import evolve, frozen
+
+from meshswarm.ids import Index, NodeId, ServiceId, TaskId, Term
+from meshswarm.model.node import Node
+from meshswarm.model.service import Revision, Service
+from meshswarm.model.stack import Stack
+from meshswarm.model.task import Task
+from meshswarm.store.transaction import Transaction
+from meshswarm.store.view import Key, Table, View, build_view
+
+
+@frozen(kw_only=True)
+class Delta:
+    """Rows written and rows deleted on the way to `index`."""
+
+    index: Index
+    term: Term
+    clock_ms: int
+    nodes: tuple[Node, ...] = ()
+    services: tuple[Service, ...] = ()
+    revisions: tuple[Revision, ...] = ()
+    stacks: tuple[Stack, ...] = ()
+    tasks: tuple[Task, ...] = ()
+    deleted: tuple[tuple[str, str], ...] = ()
+    """(table, key) of each deleted row; revisions go with their service's last task."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no row differs."""
+        return not any(
+            (self.nodes, self.services, self.revisions, self.stacks, self.tasks, self.deleted)
+        )
+
+
+def only(view: View, tables: frozenset[Table]) -> View:
+    """The view without the other tables: what a reader who asked for `tables` is sent."""
+    revisions = (row for numbered in view.revisions.values() for row in numbered.values())
+    return build_view(
+        View(index=view.index, term=view.term, clock_ms=view.clock_ms),
+        nodes=tuple(view.nodes.values()) if Table.NODES in tables else (),
+        services=tuple(view.services.values()) if Table.SERVICES in tables else (),
+        revisions=tuple(revisions) if Table.REVISIONS in tables else (),
+        stacks=tuple(view.stacks.values()) if Table.STACKS in tables else (),
+        tasks=tuple(view.tasks.values()) if Table.TASKS in tables else (),
+    )
+
+
+def delta_of(view: View, changed: Iterable[Key], tables: frozenset[Table]) -> Delta:
+    """The delta that brings a copy of `tables` up to `view`, given the keys that changed since."""
+    rows: dict[Table, list[object]] = {table: [] for table in Table}
+    deleted: list[tuple[str, str]] = []
+    for table, key in sorted(changed, key=lambda item: (item[0].value, item[1])):
+        if table not in tables:
+            continue
+        row = _row(view, table, key)
+        if row is None:
+            deleted.append((table.value, key))
+        else:
+            rows[table].append(row)
+    return Delta(
+        index=view.index,
+        term=view.term,
+        clock_ms=view.clock_ms,
+        nodes=tuple(rows[Table.NODES]),  # type: ignore[arg-type]  # `_row` looked in that table
+        services=tuple(rows[Table.SERVICES]),  # type: ignore[arg-type]
+        revisions=tuple(rows[Table.REVISIONS]),  # type: ignore[arg-type]
+        stacks=tuple(rows[Table.STACKS]),  # type: ignore[arg-type]
+        tasks=tuple(rows[Table.TASKS]),  # type: ignore[arg-type]
+        deleted=tuple(deleted),
+    )
+
+
+def follow(view: View, delta: Delta) -> View:
+    """The watcher's next copy."""
+    base = evolve(view, index=delta.index, term=delta.term, clock_ms=delta.clock_ms)
+    transaction = Transaction(base, replaying=True)
+    for node in delta.nodes:
+        transaction.put_node(node)
+    for service in delta.services:
+        transaction.put_service(service)
+    for revision in delta.revisions:
+        transaction.put_revision(revision)
+    for stack in delta.stacks:
+        transaction.put_stack(stack)
+    for task in delta.tasks:
+        transaction.put_task(task)
+    for table, key in delta.deleted:
+        _delete(transaction, Table(table), key)
+    return transaction.view
+
+
+def _row(view: View, table: Table, key: str) -> object | None:
+    match table:
+        case Table.NODES:
+            return view.nodes.get(NodeId(key))
+        case Table.SERVICES:
+            return view.services.get(ServiceId(key))
+        case Table.STACKS:
+            return view.stacks.get(key)
+        case Table.TASKS:
+            return view.tasks.get(TaskId(key))
+        case Table.REVISIONS:
+            owner, _, number = key.partition("/")
+            numbered = view.revisions.get(ServiceId(owner))
+            return numbered.get(int(number)) if numbered else None
+
+
+def _delete(transaction: Transaction, table: Table, key: str) -> None:
+    view = transaction.view
+    match table:
+        case Table.SERVICES:
+            service = view.services.get(ServiceId(key))
+            if service is not None:
+                transaction.drop_service(service)
+        case Table.STACKS:
+            if key in view.stacks:
+                transaction.drop_stack(key)
+        case Table.TASKS:
+            task = view.tasks.get(TaskId(key))
+            if task is not None:
+                transaction.drop_task(task)
+        case Table.REVISIONS:
+            owner, _, number = key.partition("/")
+            transaction.drop_revision(ServiceId(owner), int(number))
+        case Table.NODES:
+            transaction.drop_node(NodeId(key))

@@ -1,0 +1,74 @@
+"""What became of a command, and the memory that makes repeating one harmless."""
+
+from attrs import Factory, astuple, evolve, field, frozen
+
+from meshswarm.errors import MeshswarmError, from_wire
+from meshswarm.ids import ClientId, Index
+
+
+@frozen(kw_only=True)
+class Refusal:
+    """An error as a value that can be stored: what `errors.to_wire` lists."""
+
+    code: str
+    message: str
+    where: str | None = None
+    hint: str | None = None
+    details: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class Outcome:
+    """What applying one command did; equal on every node."""
+
+    index: Index
+    refusal: Refusal | None = None
+    """Why nothing was done; None if it was carried out."""
+    effects: tuple[tuple[str, str], ...] = ()
+    """What changed, for people: (object, "created" | "updated" | "unchanged" | "removed" | ...)."""
+
+    @staticmethod
+    def refused(index: Index, error: MeshswarmError) -> "Outcome":
+        """The outcome of a command that changed nothing."""
+        refusal = Refusal(
+            code=error.code,
+            message=error.message,
+            where=error.where,
+            hint=error.hint,
+            details=error.details,
+        )
+        return Outcome(index=index, refusal=refusal)
+
+    @property
+    def error(self) -> MeshswarmError | None:
+        """Why it was refused; None if it was carried out."""
+        return None if self.refusal is None else from_wire(list(astuple(self.refusal)))
+
+
+MAX_ANSWERS = 1_024
+"""Unacknowledged requests of one client; one more is refused until it acknowledges some."""
+
+MAX_CLIENTS = 10_000
+"""Remembered clients; beyond that the one unused for longest is forgotten."""
+
+
+@frozen(kw_only=True)
+class ClientSession:
+    """What the cluster remembers of one client's requests (thesis section 6.3)."""
+
+    id: ClientId
+    acknowledged: int = 0
+    answers: dict[int, Outcome] = field(default=Factory(dict))
+    """By sequence, all larger than `acknowledged`."""
+    used_at: Index = Index(0)
+
+    def with_answer(self, sequence: int, acknowledged: int, outcome: Outcome) -> "ClientSession":
+        """This session after one more answer, without those that the client says it has."""
+        acknowledged = max(acknowledged, self.acknowledged)
+        kept = {s: o for s, o in self.answers.items() if s > acknowledged}
+        return evolve(
+            self,
+            acknowledged=acknowledged,
+            answers={**kept, sequence: outcome},
+            used_at=outcome.index,
+        )

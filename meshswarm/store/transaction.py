@@ -1,0 +1,174 @@
+"""One entry's writes: keeps tables and indexes in step, and remembers which rows changed."""
+
+from typing import TypeVar
+
+from attrs import evolve
+from immutables import Map
+
+from meshswarm.ids import NodeId, ServiceId, Version
+from meshswarm.model.node import Node
+from meshswarm.model.service import Revision, Service
+from meshswarm.model.stack import Stack
+from meshswarm.model.task import Task
+from meshswarm.store.view import Id, IdSet, Key, Table, View
+
+K = TypeVar("K")
+
+
+class Transaction:
+    """A view being written at one log index; `view` is current after every write.
+
+    Every row written gets `version = view.index`, unless `replaying` rows that have theirs.
+    """
+
+    def __init__(self, view: View, *, replaying: bool = False) -> None:
+        self.view = view
+        self.changed: set[Key] = set()
+        self._replaying = replaying
+
+    def _version(self, present: Version) -> Version:
+        return present if self._replaying else Version(self.view.index)
+
+    def put_node(self, node: Node) -> None:
+        """Write a node."""
+        node = evolve(node, version=self._version(node.version))
+        self.view = evolve(
+            self.view,
+            nodes=self.view.nodes.set(node.id, node),
+            node_ids=self.view.node_ids.set(node.name, node.id),
+        )
+        self.changed.add((Table.NODES, node.id))
+
+    def drop_node(self, node_id: NodeId) -> None:
+        """Delete a node's row, if it is there."""
+        node = self.view.nodes.get(node_id)
+        if node is None:
+            return
+        self.view = evolve(
+            self.view,
+            nodes=self.view.nodes.delete(node_id),
+            node_ids=self.view.node_ids.delete(node.name),
+        )
+        self.changed.add((Table.NODES, node_id))
+
+    def put_service(self, service: Service) -> None:
+        """Write a service."""
+        service = evolve(service, version=self._version(service.version))
+        by_stack = self.view.services_by_stack
+        if service.spec.stack is not None:
+            by_stack = _with(by_stack, service.spec.stack, service.id)
+        self.view = evolve(
+            self.view,
+            services=self.view.services.set(service.id, service),
+            service_ids=self.view.service_ids.set(service.spec.name, service.id),
+            services_by_stack=by_stack,
+        )
+        self.changed.add((Table.SERVICES, service.id))
+
+    def drop_service(self, service: Service) -> None:
+        """Delete a service; its tasks and the revisions they run stay until the tasks are gone."""
+        by_stack = self.view.services_by_stack
+        if service.spec.stack is not None:
+            by_stack = _without(by_stack, service.spec.stack, service.id)
+        self.view = evolve(
+            self.view,
+            services=self.view.services.delete(service.id),
+            service_ids=self.view.service_ids.delete(service.spec.name),
+            services_by_stack=by_stack,
+        )
+        self.changed.add((Table.SERVICES, service.id))
+        self.prune_revisions(service.id, keep=0)
+
+    def put_revision(self, revision: Revision) -> None:
+        """Write a revision."""
+        owner = revision.service_id
+        numbered = self.view.revisions.get(owner, Map()).set(revision.number, revision)
+        self.view = evolve(self.view, revisions=self.view.revisions.set(owner, numbered))
+        self.changed.add(_revision_key(owner, revision.number))
+
+    def drop_revision(self, service_id: ServiceId, number: int) -> None:
+        """Delete a revision, if it is there."""
+        numbered = self.view.revisions.get(service_id, Map())
+        if number not in numbered:
+            return
+        numbered = numbered.delete(number)
+        revisions = self.view.revisions
+        self.view = evolve(
+            self.view,
+            revisions=revisions.set(service_id, numbered)
+            if numbered
+            else revisions.delete(service_id),
+        )
+        self.changed.add(_revision_key(service_id, number))
+
+    def prune_revisions(self, service_id: ServiceId, *, keep: int) -> None:
+        """Delete the service's revisions that no task runs, except the last `keep`."""
+        numbered = self.view.revisions.get(service_id, Map())
+        used = {task.revision for task in self.view.tasks_of(service_id)}
+        recent = sorted(numbered)[-keep:] if keep else []
+        for number in sorted(set(numbered) - used - set(recent)):
+            self.drop_revision(service_id, number)
+
+    def put_stack(self, stack: Stack) -> None:
+        """Write a stack."""
+        stack = evolve(stack, version=self._version(stack.version))
+        self.view = evolve(self.view, stacks=self.view.stacks.set(stack.name, stack))
+        self.changed.add((Table.STACKS, stack.name))
+
+    def drop_stack(self, name: str) -> None:
+        """Delete a stack's row."""
+        self.view = evolve(self.view, stacks=self.view.stacks.delete(name))
+        self.changed.add((Table.STACKS, name))
+
+    def put_task(self, task: Task) -> None:
+        """Write a task; its service never changes, and its node only from None, once."""
+        view, task = self.view, evolve(task, version=self._version(task.version))
+        before = view.tasks.get(task.id)
+        by_service, by_node = view.tasks_by_service, view.tasks_by_node
+        if before is None:
+            by_service = _with(by_service, task.service_id, task.id)
+        if task.node_id is not None and (before is None or before.node_id is None):
+            by_node = _with(by_node, task.node_id, task.id)
+        unplaced = _discard(view.unplaced, task.id)
+        if task.node_id is None and task.is_live:
+            unplaced = unplaced.set(task.id, None)
+        self.view = evolve(
+            view,
+            tasks=view.tasks.set(task.id, task),
+            tasks_by_service=by_service,
+            tasks_by_node=by_node,
+            unplaced=unplaced,
+        )
+        self.changed.add((Table.TASKS, task.id))
+
+    def drop_task(self, task: Task) -> None:
+        """Delete a task's row."""
+        view = self.view
+        by_node = view.tasks_by_node
+        if task.node_id is not None:
+            by_node = _without(by_node, task.node_id, task.id)
+        self.view = evolve(
+            view,
+            tasks=view.tasks.delete(task.id),
+            tasks_by_service=_without(view.tasks_by_service, task.service_id, task.id),
+            tasks_by_node=by_node,
+            unplaced=_discard(view.unplaced, task.id),
+        )
+        self.changed.add((Table.TASKS, task.id))
+
+
+def _revision_key(service_id: ServiceId, number: int) -> Key:
+    return (Table.REVISIONS, f"{service_id}/{number}")
+
+
+def _with(index: Map[K, IdSet[Id]], key: K, member: Id) -> Map[K, IdSet[Id]]:
+    return index.set(key, index.get(key, Map()).set(member, None))
+
+
+def _without(index: Map[K, IdSet[Id]], key: K, member: Id) -> Map[K, IdSet[Id]]:
+    members = _discard(index[key], member)
+    return index.set(key, members) if members else index.delete(key)
+
+
+def _discard(members: IdSet[Id], member: Id) -> IdSet[Id]:
+    return members.delete(member) if member in members else members

@@ -1,0 +1,190 @@
+"""What users' commands do: stacks, services, scale, node settings."""
+
+from attrs import evolve
+
+from meshswarm.errors import Conflict, Invalid, NotFound
+from meshswarm.ids import ServiceId, Version, digest_id
+from meshswarm.model.service import Mode, Revision, Service, ServiceSpec
+from meshswarm.model.stack import Stack
+from meshswarm.store.commands import (
+    PutService,
+    PutStack,
+    RemoveService,
+    RemoveStack,
+    ScaleService,
+    UpdateNode,
+)
+from meshswarm.store.transaction import Transaction
+
+Effects = tuple[tuple[str, str], ...]
+
+MAX_SERVICES = 10_000
+"""Services in the cluster; creating one more is refused."""
+
+MAX_REPLICAS = 100_000
+"""Replicas of one service; more are refused."""
+
+KEPT_REVISIONS = 10
+"""Revisions of a service that are kept for going back to."""
+
+
+def put_stack(transaction: Transaction, command: PutStack) -> Effects:
+    """Create or update the stack's services and drop those that are no longer in it."""
+    spec = command.spec
+    names = [service.name for service in spec.services]
+    if len(set(names)) != len(names):
+        raise Invalid(f"stack {spec.name} names a service twice")
+    strays = [service.name for service in spec.services if service.stack != spec.name]
+    if strays:
+        raise Invalid(f"stack {spec.name} holds services of another stack: {', '.join(strays)}")
+    effects: list[tuple[str, str]] = []
+    for service in transaction.view.services_of(spec.name):
+        if service.spec.name not in names:
+            transaction.drop_service(service)
+            effects.append((service.spec.name, "removed"))
+    effects += [(wanted.name, _put(transaction, wanted)) for wanted in spec.services]
+    _touch_stack(transaction, spec.name, changed=any(what != "unchanged" for _, what in effects))
+    return tuple(sorted(effects))
+
+
+def remove_stack(transaction: Transaction, command: RemoveStack) -> Effects:
+    """Drop the stack and its services."""
+    if command.name not in transaction.view.stacks:
+        raise NotFound(f"there is no stack {command.name!r}", hint="meshswarm stack ls")
+    services = transaction.view.services_of(command.name)
+    for service in services:
+        transaction.drop_service(service)
+    transaction.drop_stack(command.name)
+    return tuple((service.spec.name, "removed") for service in services)
+
+
+def put_service(transaction: Transaction, command: PutService) -> Effects:
+    """Create or update one service."""
+    present = transaction.view.service_named(command.spec.name)
+    if command.version is not None and (present is None or present.version != command.version):
+        found = "is gone" if present is None else f"is at version {present.version}"
+        raise Conflict(f"service {command.spec.name} {found}, not at {command.version}")
+    effect = _put(transaction, command.spec)
+    if command.spec.stack is not None:
+        _touch_stack(transaction, command.spec.stack, changed=effect != "unchanged")
+    return ((command.spec.name, effect),)
+
+
+def scale_service(transaction: Transaction, command: ScaleService) -> Effects:
+    """Set the replica count."""
+    service = _service(transaction, command.service_id)
+    if service.spec.mode is Mode.GLOBAL:
+        raise Invalid(
+            f"service {service.spec.name} is global: it has one task on every node that fits",
+            hint="only replicated services can be scaled",
+        )
+    return (
+        (service.spec.name, _put(transaction, evolve(service.spec, replicas=command.replicas))),
+    )
+
+
+def remove_service(transaction: Transaction, command: RemoveService) -> Effects:
+    """Drop one service, and its stack's row with the last one."""
+    service = _service(transaction, command.service_id)
+    transaction.drop_service(service)
+    stack = service.spec.stack
+    if stack is not None and not transaction.view.services_of(stack):
+        transaction.drop_stack(stack)
+    return ((service.spec.name, "removed"),)
+
+
+def update_node(transaction: Transaction, command: UpdateNode) -> Effects:
+    """Set a node's availability and labels."""
+    node = transaction.view.nodes.get(command.node_id)
+    if node is None:
+        raise NotFound(f"there is no node {command.node_id!r}", hint="meshswarm node ls")
+    updated = evolve(
+        node,
+        availability=command.availability or node.availability,
+        labels=node.labels if command.labels is None else command.labels,
+    )
+    if updated == node:
+        return ((node.name, "unchanged"),)
+    transaction.put_node(updated)
+    return ((node.name, "updated"),)
+
+
+def _service(transaction: Transaction, service_id: ServiceId) -> Service:
+    service = transaction.view.services.get(service_id)
+    if service is None:
+        raise NotFound(f"there is no service {service_id!r}", hint="meshswarm service ls")
+    return service
+
+
+def _put(transaction: Transaction, spec: ServiceSpec) -> str:
+    """Write the spec; the word for what that changed. A new `TaskSpec` is a new revision."""
+    view = transaction.view
+    if spec.replicas > MAX_REPLICAS:
+        raise Invalid(
+            f"service {spec.name} asks for {spec.replicas} replicas; at most {MAX_REPLICAS}"
+        )
+    present = view.service_named(spec.name)
+    if present is None:
+        if len(view.services) >= MAX_SERVICES:
+            raise Invalid(f"the cluster has {MAX_SERVICES} services, its limit")
+        _create(transaction, spec)
+        return "created"
+    if present.spec.stack != spec.stack:
+        owner = present.spec.stack or "no stack"
+        raise Conflict(f"service {spec.name} belongs to {owner}", hint="choose another name")
+    if present.spec == spec:
+        return "unchanged"
+    rolls = present.spec.task != spec.task
+    revision = present.revision + 1 if rolls else present.revision
+    transaction.put_service(
+        evolve(present, spec=spec, revision=revision, updated_at_ms=view.clock_ms)
+    )
+    if rolls:
+        _put_revision(transaction, present.id, revision, spec)
+        return "updated"
+    return "scaled" if present.spec.replicas != spec.replicas else "updated"
+
+
+def _create(transaction: Transaction, spec: ServiceSpec) -> None:
+    view = transaction.view
+    service_id = ServiceId(digest_id("service", spec.name, view.index))
+    transaction.put_service(
+        Service(
+            id=service_id,
+            spec=spec,
+            revision=1,
+            version=Version(view.index),
+            created_at_ms=view.clock_ms,
+            updated_at_ms=view.clock_ms,
+        )
+    )
+    _put_revision(transaction, service_id, 1, spec)
+
+
+def _put_revision(
+    transaction: Transaction, service_id: ServiceId, number: int, spec: ServiceSpec
+) -> None:
+    transaction.put_revision(
+        Revision(
+            service_id=service_id,
+            number=number,
+            task=spec.task,
+            created_at_ms=transaction.view.clock_ms,
+        )
+    )
+    transaction.prune_revisions(service_id, keep=KEPT_REVISIONS)
+
+
+def _touch_stack(transaction: Transaction, name: str, *, changed: bool) -> None:
+    view = transaction.view
+    present = view.stacks.get(name)
+    if present is None:
+        present = Stack(
+            name=name,
+            version=Version(view.index),
+            created_at_ms=view.clock_ms,
+            updated_at_ms=view.clock_ms,
+        )
+        changed = True
+    if changed:
+        transaction.put_stack(evolve(present, updated_at_ms=view.clock_ms))

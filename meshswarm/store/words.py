@@ -1,0 +1,156 @@
+"""Commands in words: one line each, for `cluster log`.
+
+Names come from a view that knows the objects, be it an older or newer one; ids stand for the rest.
+"""
+
+from collections import Counter
+from typing import assert_never
+
+from meshswarm.ids import NodeId, ServiceId, TaskId
+from meshswarm.model.service import Mode, ServiceSpec
+from meshswarm.store.commands import (
+    AssignTask,
+    Batch,
+    Command,
+    CreateTask,
+    ExplainTask,
+    ForgetTask,
+    LoseTask,
+    PutService,
+    PutStack,
+    RegisterNode,
+    RemoveService,
+    RemoveStack,
+    ReportTasks,
+    ScaleService,
+    SetDesired,
+    SetNodeState,
+    Simple,
+    UpdateNode,
+)
+from meshswarm.store.view import View
+
+MAX_LENGTH = 200
+"""Characters of a line; a longer one is cut."""
+
+_NOTHING = View()
+
+LISTED = 3
+"""Commands of a batch, or reports of one command, that are told singly."""
+
+
+def in_words(command: Command, view: View = _NOTHING) -> str:
+    """The command in one line of at most `MAX_LENGTH` characters, with the names that `view` has."""
+    words = _batch(command, view) if isinstance(command, Batch) else _simple(command, view)
+    words = " ".join(words.split())
+    return words if len(words) <= MAX_LENGTH else words[: MAX_LENGTH - 1] + "…"
+
+
+def _batch(batch: Batch, view: View) -> str:
+    """Its cause, then what it holds: few commands singly, many by their number."""
+    if len(batch.commands) <= LISTED:
+        what = "; ".join(_simple(command, view) for command in batch.commands) or "nothing"
+    else:
+        counts = Counter(_kind(command) for command in batch.commands)
+        what = ", ".join(f"{n} x {kind}" for kind, n in sorted(counts.items()))
+    return f"{batch.cause}: {what}" if batch.cause else what
+
+
+def _kind(command: Simple) -> str:
+    """What a command of that kind does: `CreateTask` is "create task"."""
+    name = type(command).__name__
+    return "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()
+
+
+def _simple(command: Simple, view: View) -> str:  # noqa: C901, PLR0912 -- a table of commands
+    match command:
+        case PutStack(spec=spec):
+            return f"put stack {spec.name}: {_count(len(spec.services), 'service')}"
+        case RemoveStack(name=name):
+            return f"remove stack {name}"
+        case PutService(spec=spec):
+            return f"put service {_service(spec)}"
+        case ScaleService():
+            return f"scale service {_service_name(view, command.service_id)} to {command.replicas}"
+        case RemoveService():
+            return f"remove service {_service_name(view, command.service_id)}"
+        case UpdateNode():
+            return f"update node {_node(view, command.node_id)}: {_node_changes(command)}"
+        case RegisterNode():
+            at = f" at {command.address}" if command.address else ""
+            return f"register {command.role.value} {command.name} ({command.node_id}){at}"
+        case ReportTasks():
+            return f"report from {_node(view, command.node_id)}: {_reports(command, view)}"
+        case SetNodeState():
+            return f"node {_node(view, command.node_id)} {command.state.value}{_because(command.message)}"
+        case CreateTask():
+            return f"create task {_slot(command, view)} ({command.task_id}) {_where(command, view)}"
+        case AssignTask():
+            return f"assign task {_task(view, command.task_id)} to {_node(view, command.node_id)}"
+        case ExplainTask():
+            return f"task {_task(view, command.task_id)} waits{_because(command.message)}"
+        case SetDesired():
+            return f"task {_task(view, command.task_id)} desired {command.desired.label}"
+        case LoseTask():
+            return f"lose task {_task(view, command.task_id)}{_because(command.message)}"
+        case ForgetTask():
+            return f"forget task {_task(view, command.task_id)}"
+        case _:
+            assert_never(command)
+
+
+def _service(spec: ServiceSpec) -> str:
+    what = "global" if spec.mode is Mode.GLOBAL else _count(spec.replicas, "replica")
+    return f"{spec.name}: {what}"
+
+
+def _node_changes(command: UpdateNode) -> str:
+    changes = []
+    if command.availability is not None:
+        changes.append(command.availability.value)
+    if command.labels is not None:
+        labels = ", ".join(f"{key}={value}" for key, value in sorted(command.labels.items()))
+        changes.append(f"labels {labels or 'none'}")
+    return "; ".join(changes) or "nothing"
+
+
+def _reports(command: ReportTasks, view: View) -> str:
+    told = [
+        f"{_task(view, report.task_id)} {report.status.state.label}{_because(report.status.message)}"
+        for report in command.reports[:LISTED]
+    ]
+    more = len(command.reports) - LISTED
+    return ", ".join(told) + (f" and {more} more" if more > 0 else "")
+
+
+def _slot(command: CreateTask, view: View) -> str:
+    slot = f".{command.slot}" if command.slot else ""
+    return f"{_service_name(view, command.service_id)}{slot} revision {command.revision}"
+
+
+def _where(command: CreateTask, view: View) -> str:
+    where = "pending" if command.node_id is None else f"on {_node(view, command.node_id)}"
+    return where + _because(command.message)
+
+
+def _node(view: View, node_id: NodeId) -> str:
+    node = view.nodes.get(node_id)
+    return node_id if node is None else node.name
+
+
+def _service_name(view: View, service_id: ServiceId) -> str:
+    service = view.services.get(service_id)
+    return service_id if service is None else service.spec.name
+
+
+def _task(view: View, task_id: TaskId) -> str:
+    task = view.tasks.get(task_id)
+    return task_id if task is None else f"{task.service_name}.{task.slot} ({task_id})"
+
+
+def _because(message: str) -> str:
+    return f" ({message})" if message else ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,451 @@
+"""The agent's decisions, driven by a synchronous toy that carries out one step after the other."""
+
+from attrs import evolve
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from meshswarm.agent import plan
+from meshswarm.agent.card import (
+    Card,
+    Exit,
+    Failure,
+    Forget,
+    Held,
+    HeldState,
+    Prepare,
+    Remove,
+    Report,
+    Start,
+    Step,
+    Stop,
+    Wait,
+)
+from meshswarm.ids import Index, TaskId, Term
+from meshswarm.model.service import RuntimeKind
+from meshswarm.model.task import DesiredState, Fencing, Health, Reason, TaskState, TaskStatus
+from meshswarm.store.assignments import AssignmentChange
+from tests.agent.cards import assignment, full, gone, spec, upsert
+
+T1 = TaskId("t1")
+
+
+class Toy:
+    """An agent's shell, in ten lines: what `Supervisor` does, without waiting."""
+
+    def __init__(self) -> None:
+        self.now_ms = 1_000
+        self.cards: dict[TaskId, Card] = {}
+        self.said: list[tuple[TaskId, TaskStatus]] = []
+        self.steps: list[tuple[TaskId, Step]] = []
+        self.failures: dict[type[Step], Failure] = {}
+        self.stubborn = False
+
+    def tell(self, change: AssignmentChange) -> None:
+        self.cards = plan.told(self.cards, change, self.now_ms)
+        self.cards = {i: evolve(card, looked=True) for i, card in self.cards.items()}
+
+    def find(self, held: Held) -> None:
+        card = self.cards.get(held.task_id, Card(task_id=held.task_id))
+        self.cards[held.task_id] = plan.seen(card, held)
+
+    def settle(self) -> None:
+        for _ in range(200):
+            stepped = [self.step(task_id) for task_id in sorted(self.cards)]
+            if not any(stepped):
+                return
+        raise AssertionError(f"the plan does not settle: {self.steps[-6:]}")
+
+    def step(self, task_id: TaskId) -> bool:
+        card = self.cards[task_id]
+        step = plan.next_step(card, self.cards, self.now_ms)
+        if isinstance(step, Wait):
+            return False
+        self.steps.append((task_id, step))
+        if isinstance(step, Forget):
+            del self.cards[task_id]
+            return True
+        result = self.failures.get(type(step)) or self._carry_out(card, step)
+        after = plan.after(self.cards[task_id], step, result, self.now_ms)
+        if after.status != card.status:
+            assert after.status.state >= card.status.state, "states only move forward"
+            assert not card.status.state.is_terminal, "a terminal status stands"
+            self.said.append((task_id, after.status))
+        self.cards[task_id] = after
+        return True
+
+    def _carry_out(self, card: Card, step: Step) -> Held | None:
+        held = card.held
+        match step:
+            case Prepare(assignment=a):
+                assert held is None
+                return _held(a.task.id, a.task.slot, a.task.fencing)
+            case Start():
+                assert held is not None
+                assert held.state is HeldState.CREATED, "a task is started once"
+                return evolve(held, state=HeldState.RUNNING, started_at_ms=self.now_ms)
+            case Stop(kill=kill) if kill or not self.stubborn:
+                self.end(card.task_id, Exit(code=137 if kill else 143))
+        return None
+
+    def end(self, task_id: TaskId, how: Exit) -> None:
+        card = self.cards[task_id]
+        assert card.held is not None
+        self.cards[task_id] = plan.seen(card, evolve(card.held, state=HeldState.EXITED, exit=how))
+
+    def status(self, task_id: str = "t1") -> TaskStatus:
+        return self.cards[TaskId(task_id)].status
+
+    def did(self, task_id: str = "t1") -> list[str]:
+        """The steps of one task in words, reports by their state."""
+        words = []
+        for done_for, step in self.steps:
+            if done_for == task_id:
+                match step:
+                    case Report(status=status):
+                        words.append(status.state.label)
+                    case Stop(kill=True):
+                        words.append("Kill")
+                    case _:
+                        words.append(type(step).__name__)
+        return words
+
+
+def _held(
+    task_id: str = "t1",
+    slot: int = 1,
+    fencing: Fencing = Fencing(term=Term(1), index=Index(1)),  # noqa: B008 -- frozen
+    state: HeldState = HeldState.CREATED,
+) -> Held:
+    return Held(
+        task_id=TaskId(task_id),
+        service_id=assignment().task.service_id,
+        slot=slot,
+        fencing=fencing,
+        runtime=RuntimeKind.PROCESS,
+        runtime_id=f"id-{task_id}",
+        state=state,
+    )
+
+
+def running() -> Toy:
+    toy = Toy()
+    toy.tell(full(assignment()))
+    toy.settle()
+    assert toy.status().state is TaskState.RUNNING
+    return toy
+
+
+def test_an_assigned_task_comes_to_run() -> None:
+    toy = running()
+    assert ["preparing", "Prepare", "starting", "Start", "running"] == toy.did()
+    assert "id-t1" == toy.status().runtime_id
+    assert 1_000 == toy.status().started_at_ms
+
+
+def test_desired_ready_prepares_only_and_the_word_starts_it() -> None:
+    toy = Toy()
+    toy.tell(full(assignment(desired=DesiredState.READY)))
+    toy.settle()
+    assert ["preparing", "Prepare", "ready"] == toy.did()
+    toy.tell(upsert(assignment()))
+    toy.settle()
+    assert ["starting", "Start", "running"] == toy.did()[3:]
+
+
+def test_desired_shutdown_stops_and_keeps_the_remains_for_their_logs() -> None:
+    toy = running()
+    toy.tell(upsert(assignment(desired=DesiredState.SHUTDOWN)))
+    toy.settle()
+    assert ["Stop", "shutdown"] == toy.did()[5:]
+    assert (Reason.STOPPED, 143) == (toy.status().reason, toy.status().exit_code)
+    assert toy.cards[T1].held is not None
+    toy.tell(gone("t1"))
+    toy.settle()
+    assert ["Remove", "Forget"] == toy.did()[7:]
+    assert {} == toy.cards
+
+
+def test_desired_remove_leaves_nothing() -> None:
+    toy = running()
+    toy.tell(upsert(assignment(desired=DesiredState.REMOVE)))
+    toy.settle()
+    assert ["Stop", "shutdown", "Remove"] == toy.did()[5:]
+
+
+def test_what_ignores_its_stop_signal_is_killed_after_the_grace_and_again_later() -> None:
+    toy = running()
+    toy.stubborn = True
+    toy.tell(upsert(assignment(desired=DesiredState.SHUTDOWN, runs=spec(stop_grace_period_s=3.0))))
+    toy.settle()
+    step = plan.next_step(toy.cards[T1], toy.cards, toy.now_ms)
+    assert Wait(until_ms=4_000) == step
+    toy.now_ms = 4_000
+    toy.settle()
+    assert ["Stop", "Kill", "shutdown"] == toy.did()[5:]
+
+
+def test_sigkill_is_repeated_for_what_does_not_die() -> None:
+    card = plan.seen(Card(task_id=T1, confirmed=True), evolve(_held(), state=HeldState.RUNNING))
+    card = plan.after(card, Stop(kill=False), None, 0)
+    assert Wait(until_ms=10_000) == plan.next_step(card, {}, 0)
+    card = plan.after(card, Stop(kill=True), None, 10_000)
+    assert Wait(until_ms=20_000) == plan.next_step(card, {}, 10_000)
+    assert Stop(kill=True) == plan.next_step(card, {}, 20_000)
+
+
+def test_each_end_has_its_state_and_reason() -> None:
+    for how, state, reason in (
+        (Exit(code=0), TaskState.COMPLETE, Reason.COMPLETED),
+        (Exit(code=3), TaskState.FAILED, Reason.EXITED),
+        (Exit(code=137), TaskState.FAILED, Reason.SIGNALLED),
+        (Exit(code=137, out_of_memory=True), TaskState.FAILED, Reason.OUT_OF_MEMORY),
+        (Exit(code=None), TaskState.FAILED, Reason.VANISHED),
+        (Exit(code=255), TaskState.FAILED, Reason.EXITED),
+        (
+            Exit(code=127, failure=Reason.COMMAND_NOT_FOUND),
+            TaskState.REJECTED,
+            Reason.COMMAND_NOT_FOUND,
+        ),
+    ):
+        toy = running()
+        toy.end(T1, how)
+        toy.settle()
+        assert (state, reason) == (toy.status().state, toy.status().reason)
+
+
+def test_an_ended_task_never_starts_again() -> None:
+    toy = running()
+    toy.end(T1, Exit(code=1))
+    toy.settle()
+    toy.tell(upsert(assignment()))
+    toy.cards[T1] = plan.seen(toy.cards[T1], None)
+    toy.settle()
+    assert TaskState.FAILED is toy.status().state
+    assert 1 == toy.did().count("Start")
+
+
+def test_what_vanished_has_failed() -> None:
+    toy = running()
+    toy.cards[T1] = plan.seen(toy.cards[T1], None)
+    toy.settle()
+    assert Reason.VANISHED is toy.status().reason
+
+
+def test_an_unhealthy_task_is_stopped_and_has_failed() -> None:
+    toy = running()
+    held = toy.cards[T1].held
+    assert held is not None
+    unwell = evolve(held, health=Health.UNHEALTHY, health_message="no answer")
+    toy.cards[T1] = plan.seen(toy.cards[T1], unwell)
+    toy.settle()
+    assert ["running", "Stop", "failed"] == toy.did()[5:]
+    assert (Reason.UNHEALTHY, "its health check failed: no answer") == (
+        toy.status().reason,
+        toy.status().message,
+    )
+
+
+def test_a_change_of_health_is_reported() -> None:
+    toy = running()
+    held = toy.cards[T1].held
+    assert held is not None
+    toy.cards[T1] = plan.seen(toy.cards[T1], evolve(held, health=Health.HEALTHY))
+    toy.settle()
+    assert Health.HEALTHY is toy.status().health
+
+
+def test_a_spec_that_cannot_be_started_is_rejected_and_cleared_away() -> None:
+    toy = Toy()
+    toy.failures[Start] = Failure(reason=Reason.PORT_IN_USE, message="port 80 is taken")
+    toy.tell(full(assignment()))
+    toy.settle()
+    assert ["preparing", "Prepare", "starting", "Start", "Remove"] == toy.did()
+    assert (TaskState.REJECTED, Reason.PORT_IN_USE, "port 80 is taken") == (
+        toy.status().state,
+        toy.status().reason,
+        toy.status().message,
+    )
+
+
+def test_a_silent_runtime_is_tried_again_for_a_while_then_the_task_is_rejected() -> None:
+    toy = Toy()
+    toy.failures[Prepare] = Failure(reason=Reason.RUNTIME_UNAVAILABLE, message="no engine")
+    toy.tell(full(assignment()))
+    toy.settle()
+    assert (TaskState.PREPARING, Reason.RUNTIME_UNAVAILABLE) == (
+        toy.status().state,
+        toy.status().reason,
+    )
+    while not toy.status().state.is_terminal:
+        step = plan.next_step(toy.cards[T1], toy.cards, toy.now_ms)
+        assert isinstance(step, Wait)
+        assert step.until_ms is not None
+        toy.now_ms = step.until_ms
+        toy.settle()
+    assert TaskState.REJECTED is toy.status().state
+    assert plan.PATIENCE_MS <= toy.now_ms <= plan.PATIENCE_MS + 2 * plan.RETRY_MAX_MS
+
+
+def test_a_silent_runtime_that_comes_back_is_used() -> None:
+    toy = Toy()
+    toy.failures[Start] = Failure(reason=Reason.RUNTIME_UNAVAILABLE, message="no engine")
+    toy.tell(full(assignment()))
+    toy.settle()
+    toy.failures.clear()
+    toy.now_ms += plan.RETRY_FIRST_MS
+    toy.settle()
+    assert (TaskState.RUNNING, Reason.NONE) == (toy.status().state, toy.status().reason)
+    assert toy.cards[T1].trouble is None
+
+
+def test_a_failed_stop_is_said_and_tried_again() -> None:
+    toy = running()
+    toy.failures[Stop] = Failure(reason=Reason.STOP_FAILED, message="engine says no")
+    toy.tell(upsert(assignment(desired=DesiredState.SHUTDOWN)))
+    toy.settle()
+    assert (TaskState.RUNNING, Reason.STOP_FAILED) == (toy.status().state, toy.status().reason)
+    toy.failures.clear()
+    toy.now_ms += plan.RETRY_FIRST_MS
+    toy.settle()
+    assert TaskState.SHUTDOWN is toy.status().state
+
+
+def test_a_backoff_is_waited_for_by_our_clock_if_the_leaders_is_ahead() -> None:
+    toy = Toy()
+    toy.tell(full(assignment(created_at_ms=9_000_000, not_before_ms=9_002_000)))
+    toy.settle()
+    assert (TaskState.READY, Reason.BACKOFF) == (toy.status().state, toy.status().reason)
+    step = plan.next_step(toy.cards[T1], toy.cards, toy.now_ms)
+    assert Wait(until_ms=3_000) == step
+    toy.now_ms = 3_000
+    toy.settle()
+    assert TaskState.RUNNING is toy.status().state
+
+
+def test_orphans_are_stopped_and_removed_but_only_once_a_manager_spoke() -> None:
+    toy = Toy()
+    toy.find(_held("old", state=HeldState.RUNNING))
+    toy.settle()
+    assert [] == toy.did("old")
+    toy.tell(full())
+    toy.settle()
+    assert ["Stop", "shutdown", "Remove", "Forget"] == toy.did("old")
+    assert Reason.NODE_RETURNED is toy.said[-1][1].reason
+
+
+def test_a_successor_starts_once_its_superseded_predecessor_has_stopped() -> None:
+    toy = Toy()
+    toy.stubborn = True
+    toy.find(_held("old", state=HeldState.RUNNING))
+    toy.tell(full(assignment("new", fencing=2)))
+    toy.settle()
+    assert (TaskState.READY, Reason.WAITS_FOR_PREDECESSOR) == (
+        toy.status("new").state,
+        toy.status("new").reason,
+    )
+    toy.end(TaskId("old"), Exit(code=143))
+    toy.settle()
+    assert TaskState.RUNNING is toy.status("new").state
+
+
+def test_start_first_lets_both_run() -> None:
+    toy = running()
+    toy.tell(upsert(assignment("t2", fencing=2)))
+    toy.settle()
+    assert TaskState.RUNNING is toy.status("t1").state
+    assert TaskState.RUNNING is toy.status("t2").state
+
+
+def test_a_restarted_agent_adopts_what_runs() -> None:
+    toy = Toy()
+    healthy = evolve(_held(state=HeldState.RUNNING), started_at_ms=500)
+    toy.cards[T1] = Card(
+        task_id=T1, assignment=assignment(), status=TaskStatus(state=TaskState.RUNNING)
+    )
+    toy.settle()
+    assert [] == toy.did(), "before the runtime answered nobody knows"
+    toy.find(healthy)
+    toy.tell(full(assignment(state=TaskState.RUNNING)))
+    toy.settle()
+    assert ["running"] == toy.did()
+    assert 500 == toy.status().started_at_ms
+
+
+def test_a_restarted_agent_starts_nothing_on_its_own_memory() -> None:
+    toy = Toy()
+    toy.cards[T1] = plan.seen(Card(task_id=T1, assignment=assignment()), None)
+    toy.settle()
+    assert [] == toy.did()
+    toy.tell(full(assignment()))
+    toy.settle()
+    assert TaskState.RUNNING is toy.status().state
+
+
+def test_a_task_that_was_asked_to_stop_before_it_ran_is_over() -> None:
+    toy = Toy()
+    toy.tell(full(assignment(desired=DesiredState.SHUTDOWN)))
+    toy.settle()
+    assert ["shutdown"] == toy.did()
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Managers, tasks and faults do what they like: each task starts once, states move forward.
+
+    The assertions are in `Toy.step`.
+    """
+
+    @initialize()
+    def begin(self) -> None:
+        self.toy = Toy()
+
+    @rule(
+        task=st.sampled_from(["t1", "t2"]),
+        desired=st.sampled_from(list(DesiredState)),
+        fencing=st.integers(1, 2),
+    )
+    def tell(self, task: str, desired: DesiredState, fencing: int) -> None:
+        known = self.toy.cards.get(TaskId(task))
+        if known and known.assignment and known.assignment.task.desired > desired:
+            return
+        self.toy.tell(upsert(assignment(task, desired=desired, fencing=fencing)))
+
+    @rule(task=st.sampled_from(["t1", "t2"]))
+    def forget(self, task: str) -> None:
+        self.toy.tell(gone(task))
+
+    @rule()
+    def full_set_of_none(self) -> None:
+        self.toy.tell(full())
+
+    @rule(task=st.sampled_from(["t1", "t2"]))
+    def step(self, task: str) -> None:
+        if TaskId(task) in self.toy.cards:
+            self.toy.step(TaskId(task))
+
+    @rule(task=st.sampled_from(["t1", "t2"]), code=st.sampled_from([0, 1, 137, None]))
+    def end(self, task: str, code: int | None) -> None:
+        card = self.toy.cards.get(TaskId(task))
+        if card and card.held and card.held.state is HeldState.RUNNING:
+            self.toy.end(TaskId(task), Exit(code=code))
+
+    @rule(step=st.sampled_from([Prepare, Start, Stop, Remove]), reason=st.sampled_from(Reason))
+    def break_runtime(self, step: type[Step], reason: Reason) -> None:
+        self.toy.failures[step] = Failure(reason=reason, message="injected")
+
+    @rule()
+    def mend_runtime(self) -> None:
+        self.toy.failures.clear()
+
+    @rule(ms=st.integers(0, 60_000))
+    def wait(self, ms: int) -> None:
+        self.toy.now_ms += ms
+
+    @invariant()
+    def nothing_runs_that_ended(self) -> None:
+        for card in self.toy.cards.values():
+            step = plan.next_step(card, self.toy.cards, self.toy.now_ms)
+            if card.status.state.is_terminal:
+                assert not isinstance(step, Prepare | Start)
+
+
+TestAnyOrder = AnyOrder.TestCase

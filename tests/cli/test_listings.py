@@ -1,0 +1,191 @@
+"""What listings print: the JSON keys that programs rely on, and the tables that people read."""
+
+import json
+from typing import Any
+
+import pytest
+
+from meshswarm.cli.main import main
+from meshswarm.client import Answer, LogLine, TaskLines
+from meshswarm.errors import Unavailable
+from meshswarm.ids import Index, NodeId, TaskId, Term
+from meshswarm.model.task import Health, Reason, TaskState
+from tests.support.fake_cluster import (
+    SINCE_MS,
+    FakeClient,
+    cluster_of,
+    managers,
+    stack,
+    with_stack,
+    with_task,
+)
+
+
+@pytest.fixture
+def client() -> FakeClient:
+    """Two nodes; shop_web with one healthy and one failed task, shop_api with none."""
+    view = with_stack(cluster_of("n1", "n2"), stack("shop", web=2, api=1))
+    view = with_task(view, "shop_web", 1, "n1", TaskState.RUNNING, runtime_id="4711")
+    view = with_task(
+        view,
+        "shop_web",
+        2,
+        "n2",
+        TaskState.FAILED,
+        reason=Reason.EXITED,
+        message="it ended with code 3",
+        exit_code=3,
+    )
+    client = FakeClient(view)
+    client.answers = list(managers("n1", "n2", leader="n2"))
+    return client
+
+
+def as_json(client: FakeClient, capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    assert main([*arguments, "-o", "json"], client.connect) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def picked(row: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: row[key] for key in keys}
+
+
+def test_service_ls(client: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = as_json(client, capsys, "service", "ls")
+    keys = ("name", "stack", "mode", "desired", "running", "healthy")
+    api = ("shop_api", "shop", "replicated", 1, 0, 0)
+    web = ("shop_web", "shop", "replicated", 2, 1, 1)
+    expected = [dict(zip(keys, values, strict=True)) for values in (api, web)]
+    assert [picked(row, *keys) for row in rows] == expected
+
+
+def test_service_ps(client: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = as_json(client, capsys, "service", "ps", "shop_web")
+    keys = ("slot", "node", "desired", "state", "reason", "message", "runtime_id")
+    assert [picked(row, *keys) for row in rows] == [
+        {
+            "slot": 1,
+            "node": "n1",
+            "desired": "running",
+            "state": "running",
+            "reason": "",
+            "message": "",
+            "runtime_id": "4711",
+        },
+        {
+            "slot": 2,
+            "node": "n2",
+            "desired": "running",
+            "state": "failed",
+            "reason": "exited",
+            "message": "it ended with code 3",
+            "runtime_id": "",
+        },
+    ]
+    assert all(row["id"] for row in rows)
+
+
+def test_stack_ls_and_ps(client: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+    [row] = as_json(client, capsys, "stack", "ls")
+    assert picked(row, "name", "services") == {"name": "shop", "services": 2}
+    assert len(as_json(client, capsys, "stack", "ps", "shop")) == 2
+
+
+def test_node_ls(client: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = as_json(client, capsys, "node", "ls")
+    keys = ("id", "name", "role", "state", "availability", "runtimes", "leader")
+    assert [picked(row, *keys) for row in rows] == [
+        dict(
+            zip(
+                keys,
+                (f"id{name}", name, "manager", "ready", "active", ["process"], leads),
+                strict=True,
+            )
+        )
+        for name, leads in (("n1", False), ("n2", True))
+    ]
+
+
+def test_inspect_tells_all(client: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+    node = as_json(client, capsys, "node", "inspect", "n1")
+    assert (node["name"], node["description"]["os"], len(node["running"])) == ("n1", "linux", 1)
+    service = as_json(client, capsys, "service", "inspect", "shop_web")
+    assert service["spec"]["task"]["command"] == ["sleep", "1000"]
+    assert [task["slot"] for task in service["tasks"]] == [1, 2]
+
+
+def test_cluster_status(client: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+    dead = Answer(name="n3", address="n3:4747", error=Unavailable("n3 does not answer"))
+    client.answers.append(dead)
+    document = as_json(client, capsys, "cluster", "status")
+    assert picked(document, "leader", "term") == {"leader": "n2", "term": 7}
+    keys = ("name", "raft_state", "term", "last_index", "commit_index", "applied_index")
+    assert [picked(row, *keys) for row in document["nodes"]] == [
+        dict(zip(keys, ("n1", "Follower", 7, 12, 11, 11), strict=True)),
+        dict(zip(keys, ("n2", "Leader", 7, 12, 11, 11), strict=True)),
+        dict(zip(keys, ("n3", None, None, None, None, None), strict=True)),
+    ]
+    assert document["nodes"][2]["error"] == "n3 does not answer"
+
+
+def test_cluster_status_without_a_leader_is_shown_and_exits_with_7(
+    client: FakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client.answers = list(managers("n1", "n2", leader=None))
+    assert main(["cluster", "status"], client.connect) == 7
+    out, err = capsys.readouterr()
+    assert "Follower" in out
+    assert "no manager leads" in err
+
+
+def test_cluster_log_and_elect(client: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
+    client.log_lines = [
+        LogLine(index=Index(4), term=Term(2), at_ms=SINCE_MS, by="ops", words="put stack shop")
+    ]
+    assert as_json(client, capsys, "cluster", "log") == [
+        {
+            "index": 4,
+            "term": 2,
+            "at": "2023-11-14T22:13:20.000Z",
+            "by": "ops",
+            "words": "put stack shop",
+        }
+    ]
+    assert main(["cluster", "log"], client.connect) == 0
+    assert capsys.readouterr().out.split() == (
+        ["4", "2", "2023-11-14T22:13:20.000Z", "ops", "put", "stack", "shop"]
+    )
+    assert as_json(client, capsys, "cluster", "elect", "n2") == {"leader": "n2", "term": 8}
+    assert client.elections == [NodeId("idn2")]
+
+
+def test_logs_are_merged_by_time_and_a_dead_node_hides_nothing(
+    client: FakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = client.view.tasks_of(client.view.find_service("shop_web").id)[0]
+    client.written[TaskId(first.id)] = [
+        TaskLines(stream="stdout", at_ms=2, lines=["later"]),
+        TaskLines(stream="stdout", at_ms=1, lines=["earlier"]),
+    ]
+    assert main(["service", "logs", "shop_web"], client.connect) == 0
+    out, err = capsys.readouterr()
+    assert out == "shop_web.1@n1 | earlier\nshop_web.1@n1 | later\n"
+    assert err == "warning: no log of shop_web.2@n2: its node is down\n"
+
+
+def test_tables_in_a_pipe_are_plain_and_whole(
+    client: FakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client.view = with_task(
+        client.view, "shop_api", 1, "n1", TaskState.RUNNING, health=Health.HEALTHY
+    )
+    assert main(["service", "ls"], client.connect) == 0
+    assert capsys.readouterr().out == (
+        "NAME      MODE        RUNNING  HEALTHY  IMAGE  PORTS\n"
+        "shop_api  replicated  1/1      1        -      -\n"
+        "shop_web  replicated  1/2      1        -      -\n"
+    )
+    assert main(["-o", "name", "service", "ls"], client.connect) == 0
+    assert capsys.readouterr().out == "shop_api\nshop_web\n"
+    assert main(["-o", "yaml", "stack", "ls"], client.connect) == 0
+    assert capsys.readouterr().out.startswith("- name: shop\n  services: 2\n")

@@ -1,0 +1,82 @@
+"""The command tree as a whole: help, start-up weight, which cluster is meant, completion."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from typer.main import get_command
+
+from meshswarm.cli.complete import complete_service
+from meshswarm.cli.main import app, main
+from meshswarm.cli.options import Options
+from meshswarm.cli.reach import context_file, dev_record
+from meshswarm.errors import NotFound, Unavailable
+from tests.support.fake_cluster import FakeClient, cluster_of, stack, with_stack
+
+HEAVY = ("asyncio", "zmq", "docker", "cattrs", "ruamel", "rich", "immutables")
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """(path, help) of every command that does something."""
+    waiting = [("meshswarm", get_command(app))]
+    while waiting:
+        path, command = waiting.pop()
+        below = getattr(command, "commands", {})
+        waiting += [(f"{path} {name}", child) for name, child in below.items()]
+        if not below or path == "meshswarm dev":
+            yield path, command.help or ""
+
+
+@pytest.mark.parametrize(("path", "text"), sorted(commands()))
+def test_every_command_shows_an_example_of_itself(path: str, text: str) -> None:
+    assert f"Example: `{path}" in text
+
+
+def test_help_loads_nothing_heavy() -> None:
+    program = (
+        "import sys; from meshswarm.cli.main import main; main(['--help']);"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "[]\n"
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    from meshswarm import __version__
+
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+def test_which_cluster_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The named one, else this host's dev cluster, else the user's."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    with pytest.raises(NotFound) as refused:
+        context_file(None)
+    assert "meshswarm dev" in (refused.value.hint or "")
+    users = tmp_path / "config" / "meshswarm" / "client.toml"
+    users.parent.mkdir(parents=True)
+    users.touch()
+    assert context_file(None) == users
+    dev = tmp_path / "dev" / "client.toml"
+    dev_record().parent.mkdir(parents=True)
+    dev_record().write_text(f"{dev}\n")
+    assert context_file(None) == users, "the recorded dev cluster is gone"
+    dev.parent.mkdir()
+    dev.touch()
+    assert context_file(None) == dev
+    assert context_file(tmp_path / "other.toml") == tmp_path / "other.toml"
+
+
+def test_names_are_completed_and_trouble_is_silent() -> None:
+    client = FakeClient(with_stack(cluster_of("n1"), stack("shop", web=1, api=1)))
+    root = typer.Context(get_command(app), obj=Options(connect=client.connect))
+    assert complete_service(root, "shop_w") == ["shop_web"]
+    client.unreachable = Unavailable("no quorum")
+    assert complete_service(root, "shop_w") == []

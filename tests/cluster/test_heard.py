@@ -1,0 +1,52 @@
+"""The evidence of who lives: direct, by way of other managers, and never in circles."""
+
+from meshswarm.cluster.heard import Heard, HeardReport
+from meshswarm.ids import NodeId
+
+ME, N2, N3, W = NodeId("n1"), NodeId("n2"), NodeId("n3"), NodeId("w")
+
+
+def test_a_node_is_as_silent_as_the_last_thing_heard_of_it() -> None:
+    heard = Heard(ME, 100.0)
+    heard.note(N2, 101.0)
+    liveness = heard.liveness(103.5)
+    assert {ME: 0, N2: 2_500} == dict(liveness.silent_ms)
+    assert liveness.observing_ms == 3_500
+
+
+def test_another_managers_evidence_counts_from_when_it_heard() -> None:
+    heard = Heard(ME, 100.0)
+    heard.note(W, 100.0)
+    heard.merge(N2, HeardReport(ages_ms={W: 400}, sessions=(W,)), 105.0)
+    assert heard.liveness(106.0).silent_ms[W] == 1_400
+    assert heard.server_of(W) == N2
+
+
+def test_what_others_said_is_not_passed_on() -> None:
+    heard = Heard(ME, 100.0)
+    heard.merge(N2, HeardReport(ages_ms={W: 0}, sessions=()), 101.0)
+    assert {} == dict(heard.report((), 102.0).ages_ms)
+
+
+def test_older_evidence_never_replaces_newer() -> None:
+    heard = Heard(ME, 100.0)
+    heard.merge(N2, HeardReport(ages_ms={W: 0}, sessions=()), 110.0)
+    heard.merge(N3, HeardReport(ages_ms={W: 9_000}, sessions=()), 110.0)
+    assert heard.liveness(110.0).silent_ms[W] == 0
+
+
+def test_a_session_that_moved_is_found_where_it_is() -> None:
+    heard = Heard(ME, 100.0)
+    heard.merge(N2, HeardReport(ages_ms={}, sessions=(W,)), 101.0)
+    heard.merge(N2, HeardReport(ages_ms={}, sessions=()), 102.0)
+    assert heard.server_of(W) is None
+    heard.merge(N3, HeardReport(ages_ms={}, sessions=(W,)), 103.0)
+    assert heard.server_of(W) == N3
+
+
+def test_forgotten_nodes_leave_nothing() -> None:
+    heard = Heard(ME, 100.0)
+    heard.note(N2, 101.0)
+    heard.merge(N3, HeardReport(ages_ms={W: 0}, sessions=()), 101.0)
+    heard.forget({ME})
+    assert {ME: 0} == dict(heard.liveness(102.0).silent_ms)

@@ -1,0 +1,57 @@
+"""Watchers see every change, merged, and are told to look at all when they fell behind."""
+
+from attrs import evolve
+
+from meshswarm.cluster.hub import MAX_KEYS, Hub
+from meshswarm.ids import Index
+from meshswarm.store.view import Key, Table, View
+
+
+def _at(index: int) -> View:
+    return evolve(View(), index=Index(index))
+
+
+def _keys(*names: str) -> frozenset[Key]:
+    return frozenset((Table.TASKS, name) for name in names)
+
+
+async def test_the_first_look_is_a_full_one() -> None:
+    hub = Hub(_at(1))
+    with hub.watching() as watch:
+        await watch.wait()
+        assert watch.take() == (_at(1), None)
+        assert not watch.has_news
+
+
+async def test_changes_between_two_looks_are_merged() -> None:
+    hub = Hub(_at(1))
+    with hub.watching() as watch:
+        watch.take()
+        hub.publish(_at(2), _keys("a"))
+        hub.publish(_at(3), _keys("b"))
+        assert watch.take() == (_at(3), _keys("a", "b"))
+
+
+async def test_a_view_that_changed_no_row_wakes_nobody() -> None:
+    hub = Hub(_at(1))
+    with hub.watching() as watch:
+        watch.take()
+        hub.publish(_at(2), frozenset())
+        assert not watch.has_news
+        assert hub.view.index == 2
+
+
+async def test_a_watcher_that_fell_behind_looks_at_everything() -> None:
+    hub = Hub(_at(1))
+    with hub.watching() as watch:
+        watch.take()
+        hub.publish(_at(2), _keys(*(str(n) for n in range(MAX_KEYS + 1))))
+        assert watch.take() == (_at(2), None)
+
+
+async def test_a_watch_ends_with_its_block() -> None:
+    hub = Hub(_at(1))
+    with hub.watching() as watch:
+        watch.take()
+    hub.publish(_at(2), _keys("a"))
+    assert not watch.has_news

@@ -1,0 +1,255 @@
+"""Damaged files: the journal tells the truth or says that it cannot; it never guesses."""
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshswarm.cluster.journal import Damage, JournalWrite, Recovered
+from meshswarm.cluster.journal_check import inspect
+from meshswarm.cluster.journal_recovery import MAX_DAMAGED
+from meshswarm.ids import Index
+from meshswarm.raft.types import HardState
+from tests.cluster.journal_world import (
+    entries,
+    hard_state,
+    holds,
+    live,
+    number_of,
+    open_journal,
+    snapshot,
+    state_after,
+    write_number,
+    written,
+)
+
+WRITES = 60
+
+
+async def _lived(directory: Path, writes: int, copies: dict[int, Path], *, saves: bool) -> None:
+    """Live that many writes one by one; copy the files, as a crash would leave them, after some."""
+    journal, _ = open_journal(directory)
+    for number in range(1, writes + 1):
+        write, state = write_number(number, state_after(number - 1))
+        await written(journal, write)
+        if saves and number in (writes // 2, writes * 3 // 4):
+            commit = state.hard_state.commit
+            await journal.save_snapshot(snapshot(commit, state.entries[commit - 1].term), keep=20)
+        if number in copies:
+            shutil.copytree(directory, copies[number])
+    await journal.close()
+
+
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A directory as a kill leaves it (`crashed`), and as a clean end does (`closed`)."""
+    root = tmp_path_factory.mktemp("journal")
+    asyncio.run(_lived(root / "closed", WRITES, {WRITES: root / "crashed"}, saves=True))
+    return {"crashed": root / "crashed", "closed": root / "closed"}
+
+
+def reopened(directory: Path) -> Recovered:
+    async def read() -> Recovered:
+        journal, recovered = open_journal(directory)
+        await journal.close()
+        return recovered
+
+    return asyncio.run(read())
+
+
+def is_recovering(recovered: Recovered, old: HardState) -> bool:
+    """Whether nothing is claimed but what is known: an empty log, the old term and vote."""
+    base = recovered.snapshot.meta.index if recovered.snapshot else 0
+    return (
+        recovered.damage is not None
+        and recovered.entries == ()
+        and recovered.hard_state == HardState(old.term, old.vote, Index(base))
+    )
+
+
+@pytest.mark.parametrize("life", ["crashed", "closed"])
+def test_undamaged_copies_are_complete(lives: dict[str, Path], life: str, tmp_path: Path) -> None:
+    shutil.copytree(lives[life], tmp_path / "copy")
+    recovered = reopened(tmp_path / "copy")
+    assert recovered.damage is None
+    assert number_of(recovered, [WRITES]) == WRITES
+
+
+@given(
+    life=st.sampled_from(["crashed", "closed"]),
+    pick=st.integers(0, 1 << 16),
+    where=st.floats(0, 1, exclude_max=True),
+    bit=st.integers(0, 7),
+)
+def test_a_flipped_bit_is_harmless_or_found(
+    lives: dict[str, Path], life: str, pick: int, where: float, bit: int
+) -> None:
+    old = state_after(WRITES)
+    with tempfile.TemporaryDirectory() as root:
+        directory = Path(root) / "copy"
+        shutil.copytree(lives[life], directory)
+        files = sorted(path for path in directory.iterdir() if path.name != "lock")
+        path = files[pick % len(files)]
+        data = bytearray(path.read_bytes())
+        offset = int(where * len(data))
+        data[offset] ^= 1 << bit
+        path.write_bytes(data)
+        told = inspect(directory)
+        recovered = reopened(directory)
+        if recovered.damage is None:
+            assert recovered.hard_state == old.hard_state
+            assert holds(recovered, old)
+        else:
+            assert is_recovering(recovered, old.hard_state)
+            assert told.faults
+        again = reopened(directory)
+        assert again.damage == recovered.damage
+        assert again.hard_state == recovered.hard_state
+        assert again.incarnation == recovered.incarnation + 1
+
+
+@given(
+    data=st.data(),
+    name=st.sampled_from(["journal.db", "journal.db-wal", "journal.mark"]),
+)
+def test_garbage_and_cuts_never_break_the_start(
+    lives: dict[str, Path], data: st.DataObject, name: str
+) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        directory = Path(root) / "copy"
+        shutil.copytree(lives["crashed"], directory)
+        path = directory / name
+        whole = path.read_bytes()
+        start = data.draw(st.integers(0, len(whole) - 1))
+        garbage = data.draw(st.binary(max_size=4_096))
+        keeps_the_rest = data.draw(st.booleans())
+        rest = whole[start + len(garbage) :] if keeps_the_rest else b""
+        path.write_bytes(whole[:start] + garbage + rest)
+        recovered = reopened(directory)
+        old = state_after(WRITES)
+        if recovered.damage is None:
+            assert recovered.hard_state == old.hard_state
+            assert holds(recovered, old)
+        else:
+            assert is_recovering(recovered, old.hard_state)
+
+
+@given(cut=st.integers(0, 400_000))
+def test_a_torn_tail_that_was_never_acknowledged_is_cut(
+    lives: dict[str, Path], cut: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """After a power cut the mark is older than the log, and the log may end anywhere after it."""
+    early = tmp_path_factory.getbasetemp() / "early"
+    late = tmp_path_factory.getbasetemp() / "late"
+    if not early.exists():
+        life = tmp_path_factory.mktemp("torn")
+        asyncio.run(_lived(life / "x", 40, {20: early, 40: late}, saves=False))
+    with tempfile.TemporaryDirectory() as root:
+        directory = Path(root) / "copy"
+        shutil.copytree(late, directory)
+        shutil.copy(early / "journal.mark", directory / "journal.mark")
+        wal = directory / "journal.db-wal"
+        durable = (early / "journal.db-wal").stat().st_size
+        size = durable + cut % (wal.stat().st_size - durable + 1)
+        with wal.open("r+b") as file:
+            file.truncate(size)
+        recovered = reopened(directory)
+        assert recovered.damage is None
+        assert 20 <= number_of(recovered, range(20, 41)) <= 40
+
+
+def test_an_acknowledged_write_that_is_gone_is_damage(
+    lives: dict[str, Path], tmp_path: Path
+) -> None:
+    """SQLite alone would drop the frames silently: as if the vote had never been given."""
+    directory = tmp_path / "copy"
+    shutil.copytree(lives["crashed"], directory)
+    wal = directory / "journal.db-wal"
+    wal.write_bytes(wal.read_bytes()[:-1])
+    recovered = reopened(directory)
+    assert recovered.damage is not None
+    assert "acknowledged" in recovered.damage.what
+    assert is_recovering(recovered, state_after(WRITES).hard_state)
+
+
+@pytest.mark.parametrize("name", ["journal.db", "journal.mark"])
+def test_a_missing_file_is_damage(lives: dict[str, Path], name: str, tmp_path: Path) -> None:
+    directory = tmp_path / "copy"
+    shutil.copytree(lives["closed"], directory)
+    (directory / name).unlink()
+    recovered = reopened(directory)
+    assert recovered.damage is not None
+    assert f"{name} is missing" in recovered.damage.what
+    assert is_recovering(recovered, state_after(WRITES).hard_state)
+
+
+def test_lost_term_and_vote_are_told_and_the_incarnation_still_grows(
+    lives: dict[str, Path], tmp_path: Path
+) -> None:
+    directory = tmp_path / "copy"
+    shutil.copytree(lives["closed"], directory)
+    (directory / "journal.mark").unlink()
+    (directory / "journal.db").write_bytes(b"nothing like a database")
+    recovered = reopened(directory)
+    assert recovered.damage is not None
+    assert "term and vote are lost" in recovered.damage.what
+    assert recovered.snapshot is not None
+    assert recovered.hard_state == HardState(
+        recovered.snapshot.meta.term, None, recovered.snapshot.meta.index
+    )
+    assert recovered.incarnation > 1_000_000
+    assert reopened(directory).incarnation == recovered.incarnation + 1
+
+
+async def test_damage_is_remembered_until_it_is_healed(
+    lives: dict[str, Path], tmp_path: Path
+) -> None:
+    directory = tmp_path / "copy"
+    shutil.copytree(lives["closed"], directory)
+    (directory / "journal.db").unlink()
+    journal, first = open_journal(directory)
+    await journal.close()
+    journal, second = open_journal(directory)
+    assert isinstance(first.damage, Damage)
+    assert second.damage == first.damage
+    start = second.hard_state.commit
+    term = second.hard_state.term
+    await written(journal, JournalWrite(token=1, entries=entries(start + 1, start + 3, term=term)))
+    await journal.mark_healed()
+    assert journal.stats()["damage"] is None
+    await journal.close()
+    journal, third = open_journal(directory)
+    await journal.close()
+    assert third.damage is None
+    assert third.entries == entries(start + 1, start + 3, term=term)
+
+
+def test_evidence_is_kept_but_not_without_limit(lives: dict[str, Path], tmp_path: Path) -> None:
+    directory = tmp_path / "copy"
+    shutil.copytree(lives["closed"], directory)
+    for number in range(1, MAX_DAMAGED + 3):
+        (directory / "journal.db").write_bytes(b"garbage %d" % number)
+        assert reopened(directory).damage is not None
+    kept = sorted(path.name for path in directory.glob("*.damaged-?"))
+    assert kept == [f"journal.db.damaged-{n}" for n in range(1, MAX_DAMAGED + 1)]
+    assert (directory / "journal.db.damaged-1").read_bytes() == b"garbage 1"
+    assert (directory / f"journal.db.damaged-{MAX_DAMAGED}").read_bytes() == b"garbage 10"
+
+
+async def test_a_start_that_a_crash_ended_is_begun_again(tmp_path: Path) -> None:
+    await live(tmp_path / "whole", 0, 3, snapshots=False)
+    journal, _ = open_journal(tmp_path / "new")
+    await journal.close()
+    mark = (tmp_path / "new" / "journal.mark").read_bytes()
+    # The first slot says that nothing was ever acknowledged; the database was not finished.
+    (tmp_path / "new" / "journal.mark").write_bytes(mark[:1024] + bytes(1024))
+    (tmp_path / "new" / "journal.db").write_bytes(b"")
+    journal, recovered = open_journal(tmp_path / "new")
+    await written(journal, JournalWrite(token=1, hard_state=hard_state(1, 0)))
+    await journal.close()
+    assert recovered.damage is None
+    assert recovered.incarnation == 1

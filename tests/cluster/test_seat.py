@@ -1,0 +1,155 @@
+"""Managers together: what is acknowledged survives, whoever is asked and whoever dies."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from meshswarm.errors import Invalid, NotFound, Unavailable
+from meshswarm.ids import ClientId, NodeId, ServiceId
+from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec
+from meshswarm.raft.types import Role
+from meshswarm.store.commands import PutService, RemoveService, Request, encode_command
+from meshswarm.store.view import encode_view
+from tests.support.managers import FAST, Manager, Managers, managers, until
+
+
+def _put(name: str) -> PutService:
+    task = TaskSpec(runtime=RuntimeKind.PROCESS, command=("sleep", "9"))
+    return PutService(spec=ServiceSpec(name=name, replicas=0, task=task))
+
+
+@asynccontextmanager
+async def _led(tmp_path: Path) -> AsyncIterator[tuple[Managers, Manager]]:
+    async with managers(tmp_path) as cluster:
+        yield cluster, await cluster.leads()
+
+
+def _others(cluster: Managers, manager: Manager) -> list[Manager]:
+    return [member for member in cluster.members if member is not manager]
+
+
+async def test_a_command_given_to_any_manager_is_seen_by_all(tmp_path: Path) -> None:
+    async with _led(tmp_path) as (cluster, _):
+        for member in cluster.members:
+            assert member.seat is not None
+            await member.seat.proposals.propose(_put(f"at-{member.name}"))
+        for member in cluster.members:
+            assert member.seat is not None
+            view = await member.seat.proposals.read()
+            assert ["at-n1", "at-n2", "at-n3"] == [s.spec.name for s in view.sorted_services()]
+
+
+async def test_managers_that_applied_the_same_hold_equal_bytes(tmp_path: Path) -> None:
+    async with _led(tmp_path) as (cluster, leader):
+        assert leader.seat is not None
+        for number in range(20):
+            await leader.seat.proposals.propose(_put(f"s{number}"))
+        seats = [member.seat for member in cluster.members]
+        await until(lambda: len({seat.driver.hub.view.index for seat in seats if seat}) == 1)
+        states = {encode_view(seat.driver.hub.view) for seat in seats if seat}
+        assert len(states) == 1
+
+
+async def test_a_refusal_reaches_whoever_asked_through_a_follower(tmp_path: Path) -> None:
+    async with _led(tmp_path) as (cluster, leader):
+        follower = _others(cluster, leader)[0]
+        assert follower.seat is not None
+        with pytest.raises(NotFound, match="no service"):
+            await follower.seat.proposals.propose(RemoveService(service_id=ServiceId("nope")))
+
+
+async def test_what_was_acknowledged_survives_the_leader(tmp_path: Path) -> None:
+    async with _led(tmp_path) as (cluster, leader):
+        assert leader.seat is not None
+        await leader.seat.proposals.propose(_put("kept"))
+        await leader.stop()
+        heir = await cluster.leads(not_=leader)
+        assert heir.seat is not None
+        assert (await heir.seat.proposals.read()).service_named("kept") is not None
+        leader.start()
+        await until(lambda: leader.follows)
+        assert leader.seat is not None
+        assert (await leader.seat.proposals.read()).service_named("kept") is not None
+
+
+async def test_everything_survives_a_restart_of_all(tmp_path: Path) -> None:
+    async with _led(tmp_path) as (cluster, leader):
+        assert leader.seat is not None
+        await leader.seat.proposals.propose(_put("kept"))
+        for member in cluster.members:
+            await member.stop()
+        for member in cluster.members:
+            member.start()
+        again = await cluster.leads()
+        assert again.seat is not None
+        assert (await again.seat.proposals.read()).service_named("kept") is not None
+
+
+async def test_without_a_quorum_a_manager_is_disconnected_and_refuses(tmp_path: Path) -> None:
+    async with _led(tmp_path) as (cluster, leader):
+        for other in _others(cluster, leader):
+            await other.stop()
+        await until(lambda: leader.role == Role.DISCONNECTED.value)
+        assert leader.seat is not None
+        with pytest.raises(Unavailable, match="reaches no quorum"):
+            await leader.seat.proposals.propose(_put("lost"))
+        with pytest.raises(Unavailable, match="reaches no quorum"):
+            await leader.seat.proposals.read()
+        for other in _others(cluster, leader):
+            other.start()
+        await cluster.leads()
+        await until(lambda: leader.role in (Role.LEADER.value, Role.FOLLOWER.value))
+
+
+async def test_leadership_is_handed_over_on_demand(tmp_path: Path) -> None:
+    async with _led(tmp_path) as (cluster, leader):
+        heir, asked = _others(cluster, leader)
+        assert asked.seat is not None
+        led_by, term = await asked.seat.proposals.hand_over(heir.keys.id)
+        assert heir.keys.id == led_by
+        assert term > 1
+        await until(lambda: cluster.leader is heir)
+        with pytest.raises(Invalid, match="only managers"):
+            await asked.seat.proposals.hand_over(NodeId("stranger"))
+
+
+async def test_a_stopping_leader_hands_over(tmp_path: Path) -> None:
+    async with _led(tmp_path) as (cluster, leader):
+        assert leader.seat is not None
+        await leader.seat.leave_leadership(2.0)
+        assert (await cluster.leads(not_=leader)) is not leader
+
+
+async def test_a_repeated_request_is_carried_out_once(tmp_path: Path) -> None:
+    async with _led(tmp_path) as (cluster, leader):
+        request = Request(client=ClientId("c"), sequence=1)
+        command = encode_command(_put("once"))
+        first, *rest = [member.seat for member in (leader, *_others(cluster, leader))]
+        assert first is not None
+        outcome = await first.proposals.submit(command, request, "c")
+        for seat in rest:
+            assert seat is not None
+            assert outcome == await seat.proposals.submit(command, request, "c")
+
+
+async def test_a_lagging_manager_is_caught_up_by_a_snapshot(tmp_path: Path) -> None:
+    settings = evolve(FAST, snapshot_entries=100, trailing_entries=10)
+    async with managers(tmp_path, settings=settings) as cluster:
+        leader = await cluster.leads()
+        sleeper = _others(cluster, leader)[0]
+        await sleeper.stop()
+        assert leader.seat is not None
+        for number in range(250):
+            await leader.seat.proposals.propose(_put(f"s{number % 7}-{number}"))
+        seat = leader.seat
+        await until(lambda: seat.driver.core.status().first_index > 100)
+        sleeper.start()
+        await until(lambda: sleeper.follows)
+        assert sleeper.seat is not None
+        view = await sleeper.seat.proposals.read()
+        assert len(view.services) == 250
+        await leader.seat.proposals.propose(_put("after"))
+        assert (await sleeper.seat.proposals.read()).service_named("after") is not None

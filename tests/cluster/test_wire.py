@@ -1,0 +1,89 @@
+"""Raft's messages survive the mesh, and nothing else comes out of foreign bytes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshswarm.cluster import wire
+from meshswarm.codec import Undecodable, dumps, loads
+from meshswarm.ids import Index, NodeId, Term
+from meshswarm.mesh.peers import Lane
+from meshswarm.raft.messages import (
+    AppendEntries,
+    AppendReply,
+    Heartbeat,
+    HeartbeatReply,
+    InstallSnapshot,
+    Message,
+    RequestVote,
+    TimeoutNow,
+    VoteReply,
+)
+from meshswarm.raft.types import ConfState, Entry, EntryKind, Snapshot, SnapshotMeta
+
+A, B = NodeId("a"), NodeId("b")
+HEAD = {"from_": A, "to": B, "term": Term(3)}
+ENTRIES = (
+    Entry(Index(8), Term(2), b"x" * 300),
+    Entry(Index(9), Term(3), b"", EntryKind.NOOP),
+    Entry(Index(10), Term(3), b"\x00\xff", EntryKind.CONF_CHANGE),
+)
+MESSAGES: list[Message] = [
+    RequestVote(**HEAD, last_index=Index(9), last_term=Term(2), pre_vote=True),
+    VoteReply(**HEAD, granted=True),
+    AppendEntries(**HEAD, prev_index=Index(7), prev_term=Term(2), entries=ENTRIES, commit=Index(6)),
+    AppendEntries(**HEAD, prev_index=Index(7), prev_term=Term(2), entries=(), commit=Index(6)),
+    AppendReply(**HEAD, index=Index(4), rejected=True, hint_index=Index(2), hint_term=Term(1)),
+    Heartbeat(**HEAD, commit=Index(5), read_position=17),
+    HeartbeatReply(**HEAD, read_position=17),
+    InstallSnapshot(
+        **HEAD,
+        snapshot=Snapshot(SnapshotMeta(Index(9), Term(2), ConfState((B, A), (NodeId("c"),))), b"s"),
+    ),
+    TimeoutNow(**HEAD),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_every_message_comes_back_equal(message: Message) -> None:
+    body, payloads = wire.pack(message)
+    assert message == wire.unpack(loads(dumps(body)), payloads)
+
+
+def test_appends_and_snapshots_do_not_share_a_lane_with_heartbeats() -> None:
+    lanes = {type(message).__name__: wire.lane_of(message) for message in MESSAGES}
+    assert lanes.pop("AppendEntries") is Lane.DATA
+    assert lanes.pop("InstallSnapshot") is Lane.BULK
+    assert set(lanes.values()) == {Lane.CONTROL}
+
+
+def test_a_blob_cut_anywhere_is_refused() -> None:
+    blob = wire.pack_entries(ENTRIES)
+    ends = {0}
+    for count in range(1, len(ENTRIES) + 1):
+        ends.add(len(wire.pack_entries(ENTRIES[:count])))
+    for end in range(len(blob)):
+        if end in ends:
+            continue
+        with pytest.raises(Undecodable):
+            wire.unpack_entries(blob[:end], Index(8))
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=7),
+    max_leaves=12,
+)
+NAMES = st.sampled_from([type(message).__name__ for message in MESSAGES])
+
+
+@given(
+    body=PLAIN | st.tuples(NAMES, st.text(max_size=3), st.text(max_size=3), st.integers(), PLAIN),
+    payloads=st.lists(st.binary(max_size=40), max_size=2),
+)
+def test_foreign_values_only_raise_undecodable(body: object, payloads: list[bytes]) -> None:
+    plain = [*body[:4], *body[4]] if isinstance(body, tuple) and isinstance(body[4], list) else body
+    try:
+        wire.unpack(plain, tuple(payloads))
+    except Undecodable:
+        return
