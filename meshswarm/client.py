@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 
-from attrs import Factory, field, frozen
+from attrs import Factory, frozen
 
 from meshswarm import codec
 from meshswarm.errors import MeshswarmError, OutcomeUnknown, Unavailable
@@ -118,7 +118,7 @@ class TaskLines:
     stream: str
     """`stdout` or `stderr`."""
     at_ms: int | None = None
-    lines: tuple[str, ...] = field(converter=tuple)
+    lines: tuple[str, ...]
 
 
 @asynccontextmanager

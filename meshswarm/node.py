@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterator
 
 from meshswarm import systemd
-from meshswarm.agent.agent import Agent, AgentIdentity
-from meshswarm.agent.settings import AgentSettings
+from meshswarm.agent.agent import Agent
+from meshswarm.agent.settings import AgentIdentity, AgentSettings
 from meshswarm.cluster.membership import Membership
 from meshswarm.cluster.seat import Identity, Seat
 from meshswarm.cluster.settings import ClusterSettings

@@ -13,7 +13,7 @@ from meshswarm.agent.reporter import Reporter
 from meshswarm.agent.runtimes.port import Runtime
 from meshswarm.agent.runtimes.process import ProcessRuntime, root_of
 from meshswarm.agent.session import Session
-from meshswarm.agent.settings import AgentSettings, Identity
+from meshswarm.agent.settings import AgentSettings, AgentIdentity
 from meshswarm.agent.supervisor import Supervisor
 from meshswarm.ids import TaskId
 from meshswarm.mesh.endpoint import Endpoint
@@ -26,7 +26,7 @@ from meshswarm.store.assignments import AssignmentChange
 class Agent:
     """A node's hands. Make it before the endpoint is opened: it registers its handlers.
 
-    `managers` are all of the cluster, this node included if it is one; `data_dir` is the node's.
+    `managers` are all of the cluster, this node included if it is one; `data_dir` is the agent's own.
     `runtimes` replaces what the settings would make, for tests.
     """
 
@@ -34,7 +34,7 @@ class Agent:
         self,
         endpoint: Endpoint,
         settings: AgentSettings,
-        identity: Identity,
+        identity: AgentIdentity,
         managers: Sequence[Peer],
         data_dir: Path,
         runtimes: Sequence[Runtime] | None = None,
@@ -42,11 +42,9 @@ class Agent:
         made = make_runtimes(settings, identity, data_dir) if runtimes is None else runtimes
         self._runtimes = {runtime.kind: runtime for runtime in made}
         memory = MemoryFile(
-            data_dir / "agent" / "state.cbor", identity.cluster_id, identity.node_id
+            data_dir / "state.cbor", identity.cluster_id, identity.node_id
         )
-        self._session = Session(
-            endpoint, identity, settings, managers, self._describe, self._told
-        )
+        self._session = Session(endpoint, identity, settings, managers, self._describe, self._told)
         self._reporter = Reporter(identity.node_id, self._session.propose)
         self._supervisor = Supervisor(self._runtimes, memory, self._reporter.say)
         serve_logs(endpoint, self._runtime_of)
@@ -85,7 +83,7 @@ class Agent:
 
 
 def make_runtimes(
-    settings: AgentSettings, identity: Identity, data_dir: Path
+    settings: AgentSettings, identity: AgentIdentity, data_dir: Path
 ) -> tuple[Runtime, ...]:
     """The runtimes that the settings name; Docker's library is only loaded if one of them."""
     made: list[Runtime] = []

@@ -30,7 +30,7 @@ class Memory:
 
 
 class MemoryFile:
-    """`agent/state.cbor` in a node's data directory."""
+    """`state.cbor` in an agent's data directory."""
 
     def __init__(self, path: Path, cluster_id: ClusterId, node_id: NodeId) -> None:
         self._path = path

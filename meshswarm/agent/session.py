@@ -13,7 +13,7 @@ from attrs import evolve
 
 from meshswarm import codec
 from meshswarm.agent import dialing
-from meshswarm.agent.settings import AgentSettings, Identity
+from meshswarm.agent.settings import AgentSettings, AgentIdentity
 from meshswarm.errors import Conflict, MeshswarmError, Unavailable
 from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.links import Link
@@ -41,7 +41,7 @@ class Session:
     def __init__(
         self,
         endpoint: Endpoint,
-        identity: Identity,
+        identity: AgentIdentity,
         settings: AgentSettings,
         managers: Sequence[Peer],
         describe: Callable[[], Awaitable[NodeDescription]],

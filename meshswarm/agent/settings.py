@@ -27,7 +27,7 @@ class AgentSettings:
 
 
 @frozen(kw_only=True)
-class Identity:
+class AgentIdentity:
     """Which node of which cluster this is."""
 
     node_id: NodeId

@@ -21,7 +21,6 @@ from meshswarm.model.service import Mode, Service
 from meshswarm.model.task import DesiredState, Task, TaskState
 from meshswarm.store.view import View
 
-
 LEADER = "Leader"
 """How a manager that leads names its state."""
 
@@ -250,7 +249,7 @@ def _manager_row(answer: Answer) -> Row:
     if status is None:
         error = "" if answer.error is None else answer.error.message
         blank = dict.fromkeys(field.name for field in attrs.fields(ManagerStatus))
-        unknown = {"mesh": {}, "peers": []}
+        unknown: dict[str, object] = {"mesh": {}, "peers": []}
         return {**blank, **unknown, "name": answer.name, "address": answer.address, "error": error}
     known = plain(status)
     assert isinstance(known, dict), "an attrs value is a map"

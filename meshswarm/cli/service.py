@@ -43,8 +43,15 @@ def ls(ctx: typer.Context, output: Output = None) -> None:
 
 
 @app.command("ps")
-def ps(ctx: typer.Context, service: Service, output: Output = None) -> None:
-    """List the tasks of a service, those that ended included.
+def ps(
+    ctx: typer.Context,
+    service: Service,
+    every: Annotated[
+        bool, typer.Option("--all/--live", help="Also tasks that ended, or only live ones.")
+    ] = True,
+    output: Output = None,
+) -> None:
+    """List the tasks of a service, those that ended lately included.
 
     Example: `meshswarm service ps shop_web -o wide`
     """
@@ -55,7 +62,8 @@ def ps(ctx: typer.Context, service: Service, output: Output = None) -> None:
 
     options = options_of(ctx, output)
     view = ask(options, lambda client: client.read(Table.SERVICES, Table.TASKS, Table.NODES))
-    show(options, rows.tasks(view, view.tasks_of(view.find_service(service).id), now_ms()))
+    tasks = view.tasks_of(view.find_service(service).id)
+    show(options, rows.tasks(view, [t for t in tasks if every or t.is_live], now_ms()))
 
 
 @app.command("inspect")

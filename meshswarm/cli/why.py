@@ -1,12 +1,16 @@
 """`meshswarm why`: for each slot that is missing or unhealthy, the reason."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from meshswarm.cli.complete import complete_service
 from meshswarm.cli.options import Format, Output, options_of
-from meshswarm.cli.talk import now_ms
+from meshswarm.cli.talk import age, now_ms
+
+if TYPE_CHECKING:
+    from meshswarm.control.why import Exit, SlotReport, WhyReport
 
 
 def why(
@@ -33,6 +37,37 @@ def why(
     options = options_of(ctx, output)
     view = ask(options, lambda client: client.read())
     found = view.find_service(service)
-    report = explain(view, found, now_ms())
+    moment = now_ms()
+    report = explain(view, found, moment)
     if options.format in (Format.JSON, Format.YAML):
         show_document(options, plain(report))
+    elif options.format is Format.NAME:
+        print("\n".join(_name(report, slot) for slot in report.slots))
+    else:
+        print("\n".join(in_lines(report, moment)))
+
+
+def in_lines(report: "WhyReport", moment_ms: int) -> Iterator[str]:
+    """The report as a person reads it."""
+    yield from report.summary
+    for slot in report.slots:
+        state = "missing" if slot.state is None else slot.state.label
+        where = "" if slot.node is None else f" on {slot.node}"
+        since = "" if not slot.since_ms else f" for {age(slot.since_ms, moment_ms)}"
+        yield ""
+        yield f"{_name(report, slot)} {state}{where}{since}: {slot.message}"
+        for node, reasons in slot.refusals.items():
+            yield f"  {node} {', and '.join(reasons) or 'could take it'}"
+        for end in slot.exits:
+            yield f"  {_ended(end, moment_ms)}"
+
+
+def _name(report: "WhyReport", slot: "SlotReport") -> str:
+    return f"{report.service}.{slot.slot or slot.node}"
+
+
+def _ended(end: "Exit", moment_ms: int) -> str:
+    code = "" if end.exit_code is None else f" with exit code {end.exit_code}"
+    where = "" if end.node is None else f" on {end.node}"
+    when = f"{age(end.at_ms, moment_ms)} ago"
+    return f"before: {end.state.label}{where} {when}{code}: {end.message or end.reason.value}"

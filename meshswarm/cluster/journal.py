@@ -42,13 +42,13 @@ T = TypeVar("T")
 MAX_QUEUED_BYTES = 256 << 20
 """Waiting to be written; more is refused as busy. Raft's own limits keep it far below."""
 
-MIN_FREE_BYTES = 64 << 20
-"""Free space below which proposals are to be refused, while there is still room to stop well."""
+MIN_FREE_BYTES = 256 << 20
+"""Free space below which proposals are to be refused, while there is room for what is under way."""
 
-CHECKPOINT_BYTES = 4 << 20
+CHECKPOINT_BYTES = 16 << 20
 """Write-ahead log after which a checkpoint is made as soon as nothing waits."""
 
-MAX_WAL_BYTES = 32 << 20
+MAX_WAL_BYTES = 64 << 20
 """Write-ahead log after which a checkpoint is made even though something waits."""
 
 DROPPED_AT_ONCE = 1_000

@@ -44,7 +44,6 @@ MAX_DAMAGE_TEXT = 400
 DAMAGED_SNAPSHOT = "snapshot.damaged"
 """Where the last snapshot that could not be read is kept."""
 
-
 _Parts = tuple[LogTable, MarkFile, Head]
 
 
@@ -86,9 +85,9 @@ class Evidence:
 
     @property
     def is_new(self) -> bool:
-        """Whether nothing was ever acknowledged from this directory."""
+        """Whether nothing was ever acknowledged from this directory: commit 1 is its opening."""
         if self.mark is not None:
-            return self.mark.head.counter == 0
+            return self.mark.head.counter == 0 and (self.head or self.mark.head).counter <= 1
         return self.contents is None and not self.snapshots and not self.faults
 
     @property

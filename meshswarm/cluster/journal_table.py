@@ -146,7 +146,9 @@ class LogTable:
 
     def checkpoint(self) -> None:
         """Move what the write-ahead log holds into the database, durably, and start it anew."""
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        (is_busy, _, _) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if is_busy:
+            raise sqlite3.OperationalError("the database is being read by another process")
 
     def recycle(self) -> None:
         """As `checkpoint`, but keep the file: overwriting is cheaper than growing it again."""

@@ -38,7 +38,7 @@ class Variables:
     def get(self, name: str) -> str | None:
         """The variable's value; raises `Unfit` if it is no text that a container could take."""
         value = self.values.get(name)
-        if value is not None and not _is_clean(value):
+        if value is not None and not is_clean(value):
             raise Unfit(f"the value of the variable {name} is not a UTF-8 text")
         return value
 
@@ -121,7 +121,7 @@ def _malformed(body: str) -> Unfit:
     return Unfit(f"`{shown}` names no variable; write `$$` for a dollar sign")
 
 
-def _is_clean(value: str) -> bool:
+def is_clean(value: str) -> bool:
     """Whether a process can be given `value`: no NUL, and encodable."""
     try:
         value.encode()

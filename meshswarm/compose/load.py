@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 from meshswarm.compose import convert, dotenv, shapes, source
 from meshswarm.compose.convert import Read
 from meshswarm.compose.cursor import Cursor, Session
-from meshswarm.compose.interpolate import Budget, Variables
+from meshswarm.compose.interpolate import Budget, Variables, is_clean
 from meshswarm.compose.report import Report
 from meshswarm.compose.table import TABLE
 from meshswarm.model.stack import StackSpec
@@ -46,6 +46,8 @@ def load(
     """
     assert posixpath.isabs(directory), f"{directory=} must be absolute"
     report = Report(file)
+    if not is_clean(directory):
+        report.fault(0, "", "the name of its directory is not a UTF-8 text")
     variables = _variables(report, directory, environment, read)
     root = source.parse(text, report)
     spec: StackSpec | None = None
@@ -92,11 +94,11 @@ def _stack_name(cursor: Cursor, given: str | None) -> str:
     is_mapping = isinstance(cursor.node, source.Mapping)
     place = (cursor.entries() or {}).get("name") if is_mapping else None
     if place is not None and not place.is_null:
-        name = str(shapes.applied(shapes.text, place) or "")
+        name = shapes.applied(shapes.text, place)
         if name and not _STACK_NAME.fullmatch(name):
             place.fault(f"`{name:.80}` is no name for a stack: it {_STACK_NAME_RULE}")
-        if name:
-            return name
+        if name != "":
+            return name or "wrong"  # told already
     name = normalised(posixpath.basename(cursor.session.directory.rstrip("/")))
     if not name:
         cursor.fault(

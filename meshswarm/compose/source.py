@@ -127,6 +127,10 @@ def decode(data: bytes, report: Report, file: str) -> str | None:
     if len(data) > MAX_BYTES:
         report.fault(0, "", f"has {len(data)} bytes; at most {MAX_BYTES} are read", file=file)
         return None
+    if (place := data.find(b"\0")) >= 0:
+        line = data.count(b"\n", 0, place) + 1
+        report.fault(line, "", "not a text: holds a NUL", file=file)
+        return None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

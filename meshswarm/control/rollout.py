@@ -98,6 +98,8 @@ def _is_settled(whatif: WhatIf, service: Service, slot: Slot) -> bool:
         latest, policy = slot.latest, service.spec.task.restart
         is_over = stays_down(slot, policy, service.revision) is not None
         return latest is not None and is_over and latest.status.state is TaskState.COMPLETE
+    if task.node_id is None:
+        return True  # It says nothing of its revision; `obstacle` keeps others from following it.
     at_ms = settles_at_ms(task, whatif.now_ms)
     if at_ms is None:
         return False

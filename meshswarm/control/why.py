@@ -118,7 +118,8 @@ def _summary(
             f"{len(outdated)} of {len(slots)} still have an older revision than "
             f"{service.revision}, which comes to one slot at a time, when the one before is healthy"
         )
-        hindrances = [obstacle(WhatIf(view, now_ms), service, slot) for slot in outdated]
+        whatif = WhatIf(view, now_ms)
+        hindrances = [obstacle(whatif, service, slot) for slot in outdated]
         if all(hindrances):
             lines.append(f"revision {service.revision} cannot start: {hindrances[0]}")
     if not any(node.state is NodeState.READY for node in view.nodes.values()):

@@ -82,6 +82,9 @@ def follow(view: View, delta: Delta) -> View:
     """The watcher's next copy."""
     base = evolve(view, index=delta.index, term=delta.term, clock_ms=delta.clock_ms)
     transaction = Transaction(base, replaying=True)
+    # Deletions first: a name that was freed may have been taken anew.
+    for table, key in delta.deleted:
+        _delete(transaction, Table(table), key)
     for node in delta.nodes:
         transaction.put_node(node)
     for service in delta.services:
@@ -92,8 +95,6 @@ def follow(view: View, delta: Delta) -> View:
         transaction.put_stack(stack)
     for task in delta.tasks:
         transaction.put_task(task)
-    for table, key in delta.deleted:
-        _delete(transaction, Table(table), key)
     return transaction.view
 
 

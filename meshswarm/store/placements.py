@@ -51,7 +51,8 @@ def create_task(transaction: Transaction, command: CreateTask) -> Effects:
         raise Invalid(f"the cluster has {MAX_TASKS} tasks, its limit")
     if command.revision not in view.revisions[command.service_id]:
         raise NotFound(f"service {service.spec.name} has no revision {command.revision}")
-    placed = command.node_id is not None
+    if command.node_id is not None:
+        _require_node(transaction, command.node_id)
     transaction.put_task(
         Task(
             id=command.task_id,
@@ -63,12 +64,12 @@ def create_task(transaction: Transaction, command: CreateTask) -> Effects:
             node_id=command.node_id,
             desired=command.desired,
             status=TaskStatus(
-                state=TaskState.ASSIGNED if placed else TaskState.PENDING,
+                state=TaskState.ASSIGNED if command.node_id else TaskState.PENDING,
                 reason=command.reason,
                 message=command.message,
                 since_ms=view.clock_ms,
             ),
-            fencing=_fencing(transaction) if placed else Fencing(),
+            fencing=_fencing(transaction) if command.node_id else Fencing(),
             attempt=command.attempt,
             not_before_ms=command.not_before_ms,
             created_at_ms=view.clock_ms,

@@ -18,7 +18,8 @@ K = TypeVar("K")
 class Transaction:
     """A view being written at one log index; `view` is current after every write.
 
-    Every row written gets `version = view.index`, unless `replaying` rows that have theirs.
+    Every row written gets `version = view.index`. `replaying` writes rows as another view has
+    them, versions included, and drops none but those that it is told to.
     """
 
     def __init__(self, view: View, *, replaying: bool = False) -> None:
@@ -77,7 +78,8 @@ class Transaction:
             services_by_stack=by_stack,
         )
         self.changed.add((Table.SERVICES, service.id))
-        self.prune_revisions(service.id, keep=0)
+        if not self._replaying:
+            self.prune_revisions(service.id, keep=0)
 
     def put_revision(self, revision: Revision) -> None:
         """Write a revision."""

@@ -40,7 +40,7 @@ LISTED = 3
 
 
 def in_words(command: Command, view: View = _NOTHING) -> str:
-    """The command in one line of at most `MAX_LENGTH` characters, with the names that `view` has."""
+    """The command in one line of at most `MAX_LENGTH` characters, with the names in `view`."""
     words = _batch(command, view) if isinstance(command, Batch) else _simple(command, view)
     words = " ".join(words.split())
     return words if len(words) <= MAX_LENGTH else words[: MAX_LENGTH - 1] + "…"
@@ -82,7 +82,8 @@ def _simple(command: Simple, view: View) -> str:  # noqa: C901, PLR0912 -- a tab
         case ReportTasks():
             return f"report from {_node(view, command.node_id)}: {_reports(command, view)}"
         case SetNodeState():
-            return f"node {_node(view, command.node_id)} {command.state.value}{_because(command.message)}"
+            verdict = f"{_node(view, command.node_id)} {command.state.value}"
+            return f"node {verdict}{_because(command.message)}"
         case CreateTask():
             return f"create task {_slot(command, view)} ({command.task_id}) {_where(command, view)}"
         case AssignTask():
@@ -116,8 +117,9 @@ def _node_changes(command: UpdateNode) -> str:
 
 def _reports(command: ReportTasks, view: View) -> str:
     told = [
-        f"{_task(view, report.task_id)} {report.status.state.label}{_because(report.status.message)}"
+        f"{_task(view, report.task_id)} {status.state.label}{_because(status.message)}"
         for report in command.reports[:LISTED]
+        for status in (report.status,)
     ]
     more = len(command.reports) - LISTED
     return ", ".join(told) + (f" and {more} more" if more > 0 else "")

@@ -164,8 +164,8 @@ def test_logs_are_merged_by_time_and_a_dead_node_hides_nothing(
 ) -> None:
     first = client.view.tasks_of(client.view.find_service("shop_web").id)[0]
     client.written[TaskId(first.id)] = [
-        TaskLines(stream="stdout", at_ms=2, lines=["later"]),
-        TaskLines(stream="stdout", at_ms=1, lines=["earlier"]),
+        TaskLines(stream="stdout", at_ms=2, lines=("later",)),
+        TaskLines(stream="stdout", at_ms=1, lines=("earlier",)),
     ]
     assert main(["service", "logs", "shop_web"], client.connect) == 0
     out, err = capsys.readouterr()

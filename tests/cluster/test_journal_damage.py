@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from meshswarm.cluster.journal import Damage, JournalWrite, Recovered
 from meshswarm.cluster.journal_check import inspect
+from meshswarm.cluster.journal_mark import Head, Mark, MarkFile
 from meshswarm.cluster.journal_recovery import MAX_DAMAGED
 from meshswarm.ids import Index
 from meshswarm.raft.types import HardState
 from tests.cluster.journal_world import (
+    CLUSTER,
+    NODE,
     entries,
     hard_state,
     holds,
@@ -241,7 +244,6 @@ def test_evidence_is_kept_but_not_without_limit(lives: dict[str, Path], tmp_path
 
 
 async def test_a_start_that_a_crash_ended_is_begun_again(tmp_path: Path) -> None:
-    await live(tmp_path / "whole", 0, 3, snapshots=False)
     journal, _ = open_journal(tmp_path / "new")
     await journal.close()
     mark = (tmp_path / "new" / "journal.mark").read_bytes()
@@ -253,3 +255,14 @@ async def test_a_start_that_a_crash_ended_is_begun_again(tmp_path: Path) -> None
     await journal.close()
     assert recovered.damage is None
     assert recovered.incarnation == 1
+
+
+async def test_a_mark_as_old_as_the_directory_disowns_nothing(tmp_path: Path) -> None:
+    """A power cut may leave the mark far behind; the database is right all the same."""
+    await live(tmp_path / "raft", 0, 5, snapshots=False)
+    mark = Mark(CLUSTER, NODE, Head())
+    MarkFile.create(tmp_path / "raft" / "journal.mark", mark).close()
+    journal, recovered = open_journal(tmp_path / "raft")
+    await journal.close()
+    assert recovered.damage is None
+    assert number_of(recovered, [5]) == 5

@@ -184,8 +184,8 @@ def test_short_ports(text: str, expected: tuple[Port, ...]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "80:", "80:0", "a", "80:80/x", "80:81-82", "80-81:81", "82-80", "70000:80", "localhost:80:80",
-     " 80", "1-2000:1-2000", "80-", "-80", "80/tcp/x", "１:１"],
+    ["", "80:", "80:0", "a", "80:80/x", "80:81-82", "80-81:81", "82-80", "70000:80",
+     "localhost:80:80", " 80", "1-2000:1-2000", "80-", "-80", "80/tcp/x", "１:１"],
 )  # fmt: skip
 def test_what_is_no_port(text: str) -> None:
     with pytest.raises(Unfit):

@@ -330,8 +330,8 @@ def kill_all(data_dir: Path) -> int:
 
 
 def root_of(data_dir: Path) -> Path:
-    """Where the agent of a node keeps its processes."""
-    return data_dir / "agent" / "process"
+    """Where an agent keeps its processes, in its data directory."""
+    return data_dir / "process"
 
 
 @contextlib.contextmanager

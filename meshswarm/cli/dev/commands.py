@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshswarm.cli.options import Options, Output, options_of
-from meshswarm.cli.talk import say, seconds
+from meshswarm.cli.options import Format, Options, Output, options_of
+from meshswarm.cli.talk import count, say, seconds
 
 if TYPE_CHECKING:
     from meshswarm.cli.dev.layout import Layout
     from meshswarm.client import Answer
 
-app = typer.Typer(help="A whole cluster on this host, for trying out and for breaking.")
+app = typer.Typer()
 
 DataDir = Annotated[
     Path | None,
@@ -157,30 +157,21 @@ def _kill_leader(options: Options, layout: "Layout") -> None:
     from meshswarm.cli.dev import control
     from meshswarm.cli.dev.cluster import Cost, cost_of_losing_leader
     from meshswarm.cli.rows import plain
-    from meshswarm.cli.show import Column, Listing, show
+    from meshswarm.cli.show import show_document
 
     async def measure() -> Cost:
         async with options.connect(layout.client) as client:
             return await cost_of_losing_leader(client, lambda name: control.kill(layout.node(name)))
 
     cost = asyncio.run(measure())
-    row = {
-        "lost": cost.lost,
-        "leader": cost.leader,
-        "term": cost.term,
-        "leader_s": round(cost.leader_s, 3),
-        "replicas": cost.replicas,
-        "replaced_s": None if cost.replaced_s is None else round(cost.replaced_s, 3),
-    }
-    columns = (
-        Column("LOST", "lost"),
-        Column("NEW LEADER", "leader"),
-        Column("TERM", "term"),
-        Column("AFTER", lambda _: seconds(cost.leader_s)),
-        Column("REPLICAS LOST", "replicas"),
-        Column("REPLACED AFTER", lambda _: cost.replaced_s and seconds(cost.replaced_s)),
-    )
-    show(options, Listing(columns=columns, rows=[row], name_key="lost", document=plain(row)))
+    if options.format in (Format.JSON, Format.YAML):
+        show_document(options, plain(cost))
+    else:
+        print(f"{cost.lost} led, and is lost")
+        print(f"new leader {cost.leader}, in term {cost.term}, after {seconds(cost.leader_s)}")
+        if cost.replaced_s is not None:
+            replicas = count(cost.replicas, "replica")
+            print(f"{replicas} replaced on other nodes after {seconds(cost.replaced_s)}")
     say(f"`meshswarm dev start {cost.lost}` brings {cost.lost} back")
 
 

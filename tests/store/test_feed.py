@@ -1,0 +1,47 @@
+"""The change feed: a watcher's copy becomes the newer view of the tables that it asked for."""
+
+from meshswarm.model.task import DesiredState, TaskState
+from meshswarm.store.commands import ForgetTask, PutService, RemoveService, SetDesired
+from meshswarm.store.feed import delta_of, follow, only
+from meshswarm.store.view import Table
+from tests.support.builders import commit, node, service, service_spec, task, view
+
+ALL = frozenset(Table)
+WEB, N1 = service("web"), node("n1")
+
+
+def test_only_the_tables_asked_for_are_sent() -> None:
+    whole = view([N1], [WEB], [task(WEB, 1, N1)])
+    part = only(whole, frozenset({Table.TASKS}))
+    assert (0, 0, 1) == (len(part.nodes), len(part.services), len(part.tasks))
+    assert [task(WEB, 1, N1).id] == [one.id for one in part.tasks_on(N1.id)]
+
+
+def test_a_delta_carries_rows_and_deletions() -> None:
+    dead = task(WEB, 1, N1, TaskState.FAILED, id="dead")
+    before = view([N1], [WEB], [dead, task(WEB, 2, N1)])
+    first = commit(before, ForgetTask(task_id=dead.id))
+    second = commit(first.view, SetDesired(task_id=task(WEB, 2).id, desired=DesiredState.SHUTDOWN))
+    delta = delta_of(second.view, first.changed | second.changed, ALL)
+    assert (("tasks", "dead"),) == delta.deleted
+    assert [task(WEB, 2).id] == [one.id for one in delta.tasks]
+    assert follow(only(before, ALL), delta) == only(second.view, ALL)
+    assert delta_of(second.view, [], ALL).is_empty
+
+
+def test_a_name_that_was_freed_and_taken_anew_belongs_to_the_new_row() -> None:
+    before = view([N1], [WEB])
+    removed = commit(before, RemoveService(service_id=WEB.id))
+    anew = commit(removed.view, PutService(spec=service_spec("web")))
+    copy = follow(only(before, ALL), delta_of(anew.view, removed.changed | anew.changed, ALL))
+    assert only(anew.view, ALL) == copy
+    assert copy.service_named("web") == anew.view.service_named("web")
+
+
+def test_a_watcher_without_tasks_keeps_the_revisions_that_they_run() -> None:
+    before = view([N1], [WEB], [task(WEB, 1, N1)])
+    tables = frozenset({Table.SERVICES, Table.REVISIONS})
+    removed = commit(before, RemoveService(service_id=WEB.id))
+    copy = follow(only(before, tables), delta_of(removed.view, removed.changed, tables))
+    assert [1] == list(copy.revisions[WEB.id])
+    assert only(removed.view, tables) == copy

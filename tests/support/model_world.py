@@ -1,0 +1,172 @@
+"""A cluster as the controllers see it: the real store, `decide`, and agents that are a few lines.
+
+Time is `now_ms` and goes on only when a test says so. `control()` is the leader's loop, and checks
+what must hold of it: it rests after one pass, a look at what changed finds all that a look at
+everything finds, and no slot has two live or two started tasks.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from meshswarm.control.decide import Decision, decide
+from meshswarm.control.liveness import Liveness, LivenessPolicy
+from meshswarm.ids import NodeId, TaskId
+from meshswarm.model.node import Node
+from meshswarm.model.service import Service
+from meshswarm.model.task import DesiredState, Health, Reason, Task, TaskState, TaskStatus
+from meshswarm.store.commands import (
+    Batch,
+    Command,
+    ExplainTask,
+    ReportTasks,
+    TaskReport,
+)
+from meshswarm.store.outcome import Outcome
+from meshswarm.store.view import Key, View
+from tests.support.builders import NOW_MS, commit, view
+
+NEXT = {
+    TaskState.ASSIGNED: TaskState.ACCEPTED,
+    TaskState.ACCEPTED: TaskState.PREPARING,
+    TaskState.PREPARING: TaskState.READY,
+    TaskState.READY: TaskState.STARTING,
+    TaskState.STARTING: TaskState.RUNNING,
+}
+
+
+class ModelWorld:
+    """Nodes that live or not, agents that take tasks on, and the leader's control loop."""
+
+    def __init__(self, *nodes: Node, policy: LivenessPolicy | None = None) -> None:
+        self.view: View = view(nodes)
+        self.now_ms = NOW_MS
+        self.policy = policy or LivenessPolicy()
+        self.dead_since: dict[NodeId, int] = {}
+        self.dirty: frozenset[Key] | None = None
+        self.wake_at_ms: int | None = None
+
+    # --- the leader -----------------------------------------------------------------------------
+
+    def propose(self, command: Command) -> Outcome:
+        """Commit a user's or an agent's command; the change is dirty for the next pass."""
+        applied = commit(self.view, command, at_ms=self.now_ms)
+        self.view = applied.view
+        if self.dirty is not None:
+            self.dirty |= applied.changed
+        return applied.outcome
+
+    def decide(self, dirty: frozenset[Key] | None) -> Decision:
+        """One pass over the present view."""
+        return decide(self.view, dirty, self.liveness(), self.policy, self.now_ms)
+
+    def liveness(self) -> Liveness:
+        """Living nodes were heard this instant, dead ones not since they died."""
+        silent: Mapping[NodeId, int] = {
+            node_id: self.now_ms - self.dead_since.get(node_id, self.now_ms)
+            for node_id in self.view.nodes
+        }
+        return Liveness(silent_ms=silent, observing_ms=10_000_000)
+
+    def control(self) -> None:
+        """The leader's loop: one pass on what changed, and one more that finds nothing left."""
+        if self._pass():
+            assert not self._pass(), "a second pass at the same instant wanted more"
+        full = self.decide(None)
+        kinds = {type(command) for command in full.commands}
+        # Only explanations depend on other services' tasks; they are brought up to date at once.
+        assert kinds <= {ExplainTask}, f"missed by looking at changes: {full.commands}"
+        if full.commands:
+            self.propose(Batch(commands=full.commands))
+            assert self.decide(None).commands == ()
+
+    def _pass(self) -> bool:
+        """Decide and commit; whether there was anything to do."""
+        decision = self.decide(self.dirty)
+        assert decision.refused == ()
+        self.dirty, self.wake_at_ms = decision.revisit, decision.wake_at_ms
+        if decision.commands:
+            outcome = self.propose(Batch(commands=decision.commands, cause=decision.cause))
+            assert outcome.error is None
+            assert outcome.effects == (), "the store refuses nothing that was decided on its view"
+            self._check_slots()
+        return bool(decision.commands)
+
+    def _check_slots(self) -> None:
+        live: Counter[object] = Counter()
+        started: Counter[object] = Counter()
+        for task in self.view.tasks.values():
+            slot = (task.service_id, task.slot, None if task.slot else task.node_id)
+            live[slot] += task.is_live
+            started[slot] += TaskState.STARTING <= task.status.state <= TaskState.RUNNING
+        assert not [slot for slot, n in live.items() if n > 1], "two live tasks in a slot"
+        assert not [slot for slot, n in started.items() if n > 1], "two tasks of a slot at once"
+
+    # --- nodes and agents -----------------------------------------------------------------------
+
+    def kill(self, node: Node) -> None:
+        """The node falls silent."""
+        self.dead_since.setdefault(node.id, self.now_ms)
+
+    def revive(self, node: Node) -> None:
+        """The node is heard again."""
+        self.dead_since.pop(node.id, None)
+
+    def movable(self) -> list[Task]:
+        """Tasks whose agents live and have something to do, in a stable order."""
+        return [
+            task
+            for _, task in sorted(self.view.tasks.items())
+            if task.node_id is not None
+            and task.node_id not in self.dead_since
+            and not task.status.state.is_terminal
+            and (
+                task.desired > DesiredState.RUNNING
+                or task.status.state < TaskState.READY
+                or (task.desired is DesiredState.RUNNING and task.status.state in NEXT)
+            )
+        ]
+
+    def step(self, task: Task) -> None:
+        """The agent takes its task one state on."""
+        if task.desired > DesiredState.RUNNING:
+            self.report(task, TaskState.SHUTDOWN, Reason.STOPPED)
+        else:
+            self.report(task, NEXT[task.status.state])
+
+    def report(self, task: Task, state: TaskState, reason: Reason = Reason.NONE) -> None:
+        """The agent says this of its task."""
+        assert task.node_id is not None
+        started = task.status.started_at_ms
+        status = TaskStatus(
+            state=state,
+            reason=reason,
+            since_ms=self.now_ms,
+            started_at_ms=self.now_ms if state is TaskState.RUNNING else started,
+            health=Health.NONE,
+        )
+        reports = (TaskReport(task_id=TaskId(task.id), status=status),)
+        self.propose(ReportTasks(node_id=task.node_id, reports=reports))
+
+    def settle(self) -> None:
+        """Let agents and controllers work and time pass until nothing is left to do."""
+        for _ in range(2_000):
+            self.control()
+            movable = self.movable()
+            for task in movable:
+                self.step(task)
+            if movable:
+                continue
+            if self.dirty or self.dead_since:
+                assert self.wake_at_ms is not None, "something waits, and nothing will wake it"
+                self.now_ms = max(self.now_ms + 1, self.wake_at_ms)
+                continue
+            return
+        raise AssertionError("the cluster does not settle")
+
+    def healthy(self, service: Service) -> list[Task]:
+        """The service's healthy tasks of its current revision."""
+        return [
+            task
+            for task in self.view.tasks_of(service.id)
+            if task.is_live and task.is_healthy and task.revision == service.revision
+        ]
