@@ -33,8 +33,9 @@ from meshswarm.store.view import Table, View, decode_view
 PATIENCE_S = 10.0
 """How long a request goes round the managers before it fails."""
 
+FIRST_TRY_S = 0.7
 TRY_S = 3.0
-"""How long one manager may take; a stopped one must not use the patience up."""
+"""How long one manager may take, in the first round and later; a frozen one costs little."""
 
 STATUS_S = 1.5
 """How long a manager may take to say how it is."""
@@ -295,13 +296,15 @@ class _Tries:
         self._patience_s = patience_s
         self._deadline = self._now() + patience_s
         self._pause_s = PAUSE_S
+        self._is_first_round = True
         self._said: dict[str, Unavailable] = {}
         self._may_have_been_done = False
 
     @property
     def try_s(self) -> float:
         """How long the next manager may take."""
-        return max(0.1, min(TRY_S, self._deadline - self._now()))
+        limit_s = FIRST_TRY_S if self._is_first_round else TRY_S
+        return max(0.1, min(limit_s, self._deadline - self._now()))
 
     async def next(self) -> Link | None:
         """The manager to ask next, after a pause between rounds; None: no patience left."""
@@ -312,6 +315,7 @@ class _Tries:
                 return None
             await asyncio.sleep(pause_s)
             self._left = list(self._links)
+            self._is_first_round = False
         if self._said and self._now() >= self._deadline:
             return None
         return self._left.pop(0)

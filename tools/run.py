@@ -85,13 +85,13 @@ def fix(arguments: Sequence[str]) -> int:
 def bench(arguments: Sequence[str]) -> int:
     """Run tools/bench/NAME.py; without a name, list them."""
     folder = ROOT / "tools" / "bench"
-    names = sorted(path.stem for path in folder.glob("[!_]*.py"))
+    names = sorted(path.stem for path in folder.glob("[!_]*.py") if path.stem != "lab")
     if not arguments:
         print("\n".join(names) or "no benchmarks yet", file=sys.stderr)
         return 0
     if arguments[0] not in names:
         return complain(f"no benchmark `{arguments[0]}`; there are: {', '.join(names) or 'none'}")
-    return run(f"tools/bench/{arguments[0]}.py", *arguments[1:])
+    return run("-m", f"tools.bench.{arguments[0]}", *arguments[1:])
 
 
 def sim(arguments: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ from meshswarm.agent.reporter import Reporter
 from meshswarm.agent.runtimes.port import Runtime
 from meshswarm.agent.runtimes.process import ProcessRuntime, root_of
 from meshswarm.agent.session import Session
-from meshswarm.agent.settings import AgentSettings, AgentIdentity
+from meshswarm.agent.settings import AgentIdentity, AgentSettings
 from meshswarm.agent.supervisor import Supervisor
 from meshswarm.ids import TaskId
 from meshswarm.mesh.endpoint import Endpoint
@@ -26,8 +26,8 @@ from meshswarm.store.assignments import AssignmentChange
 class Agent:
     """A node's hands. Make it before the endpoint is opened: it registers its handlers.
 
-    `managers` are all of the cluster, this node included if it is one; `data_dir` is the agent's own.
-    `runtimes` replaces what the settings would make, for tests.
+    `managers` are all of the cluster, this node included if it is one; `data_dir` is the agent's
+    own. `runtimes` replaces what the settings would make, for tests.
     """
 
     def __init__(
@@ -41,9 +41,7 @@ class Agent:
     ) -> None:
         made = make_runtimes(settings, identity, data_dir) if runtimes is None else runtimes
         self._runtimes = {runtime.kind: runtime for runtime in made}
-        memory = MemoryFile(
-            data_dir / "state.cbor", identity.cluster_id, identity.node_id
-        )
+        memory = MemoryFile(data_dir / "state.cbor", identity.cluster_id, identity.node_id)
         self._session = Session(endpoint, identity, settings, managers, self._describe, self._told)
         self._reporter = Reporter(identity.node_id, self._session.propose)
         self._supervisor = Supervisor(self._runtimes, memory, self._reporter.say)

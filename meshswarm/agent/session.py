@@ -13,7 +13,7 @@ from attrs import evolve
 
 from meshswarm import codec
 from meshswarm.agent import dialing
-from meshswarm.agent.settings import AgentSettings, AgentIdentity
+from meshswarm.agent.settings import AgentIdentity, AgentSettings
 from meshswarm.errors import Conflict, MeshswarmError, Unavailable
 from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.links import Link

@@ -41,7 +41,6 @@ class Leadership:
         self._heard = heard
         self._policy = LivenessPolicy(suspect_ms=settings.suspect_ms, down_ms=settings.down_ms)
         self._leads = asyncio.Event()
-        self._revisit: frozenset[Key] | None = None
         driver.on_role_change(self._note_role)
 
     def _note_role(self) -> None:
@@ -66,34 +65,36 @@ class Leadership:
             await self._driver.applied(await self._driver.confirmed_index())
         except Unavailable:
             return
-        self._revisit = None
+        revisit: frozenset[Key] | None = None
         while self._leads.is_set():
             view, dirty = watch.take()
-            known = None if dirty is None or self._revisit is None else dirty | self._revisit
-            await self._sleep(watch, await self._decide_once(view, known))
+            known = None if dirty is None or revisit is None else dirty | revisit
+            revisit, pause_s = await self._decide_once(view, known)
+            await self._sleep(watch, pause_s)
 
-    async def _decide_once(self, view: View, dirty: frozenset[Key] | None) -> float:
-        """One pass; gives the seconds until the next look, at the latest.
+    async def _decide_once(
+        self, view: View, dirty: frozenset[Key] | None
+    ) -> tuple[frozenset[Key] | None, float]:
+        """One pass: what the next must look at besides, and in how many seconds at the latest.
 
-        `_revisit` is then what the next pass must look at again: all, if this one came to nothing.
+        If what it wanted could not be committed, the next pass looks at everything (None).
         """
         now_ms = max(view.clock_ms, time.time_ns() // 1_000_000)
         liveness = self._heard.liveness(asyncio.get_running_loop().time())
         decision = decide(view, dirty, liveness, self._policy, now_ms)
         for refused in decision.refused:
             log.warning("wanted, and cannot be had: %s", refused)
-        self._revisit = decision.revisit
         if decision.commands:
             batch = Batch(commands=decision.commands, cause=decision.cause)
             try:
                 await self._proposals.propose(batch)
             except Unavailable as error:
                 log.warning("a batch of %d was not confirmed: %s", len(batch.commands), error)
-                self._revisit = None
-                return RETRY_S
-        if decision.wake_at_ms is None:
-            return LOOK_AGAIN_S
-        return min(LOOK_AGAIN_S, max(0.0, (decision.wake_at_ms - now_ms) / 1_000))
+                return None, RETRY_S
+        pause_s = LOOK_AGAIN_S
+        if decision.wake_at_ms is not None:
+            pause_s = min(pause_s, max(0.0, (decision.wake_at_ms - now_ms) / 1_000))
+        return decision.revisit, pause_s
 
     async def _sleep(self, watch: Watch, pause_s: float) -> None:
         try:

@@ -100,7 +100,7 @@ class Seat:
         )
 
     async def run(self) -> None:
-        """Run all parts until cancelled; a failing part ends them all, and the journal is closed."""
+        """Run all parts until cancelled; one that fails ends them all. Closes the journal."""
         try:
             async with asyncio.TaskGroup() as parts:
                 parts.create_task(self.driver.run(), name="raft")

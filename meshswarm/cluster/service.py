@@ -154,11 +154,7 @@ class Service:
             raise NotFound(f"there is no task {task_id!r}", hint="meshswarm service ps SERVICE")
         if task.node_id is None:
             raise NotFound(f"task {task.name} has no node yet, so it has no logs")
-        link = (
-            self._endpoint.accepted(task.node_id)
-            if task.node_id in self._sessions.serving
-            else None
-        )
+        link = self._sessions.link_to(task.node_id)
         lane, method = Lane.BULK, "task.logs"
         if link is None:
             server = self._heard.server_of(task.node_id)

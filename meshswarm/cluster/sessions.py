@@ -18,6 +18,7 @@ from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.errors import Denied
 from meshswarm.ids import NodeId
 from meshswarm.mesh.endpoint import Endpoint
+from meshswarm.mesh.links import Link
 from meshswarm.mesh.peers import NODES, Lane, Peer, PeerRole
 from meshswarm.mesh.requests import Chunk, Request
 from meshswarm.store.assignments import (
@@ -53,6 +54,7 @@ class Sessions:
         self._others = tuple(peer for peer in managers if peer.id != driver.core.status().id)
         self._settings = settings
         self._serving: dict[NodeId, int] = {}
+        self._serving_peers: dict[NodeId, Peer] = {}
         endpoint.on_stream(OPEN, self._serve, roles=NODES)
         endpoint.on_notify(BEAT, self._on_beat)
         endpoint.on_notify(HEARD, self._on_heard, roles={PeerRole.MANAGER})
@@ -61,6 +63,13 @@ class Sessions:
     def serving(self) -> frozenset[NodeId]:
         """The nodes whose sessions are open here."""
         return frozenset(self._serving)
+
+    def link_to(self, node_id: NodeId) -> Link | None:
+        """The way back to a node whose session is open here; this manager's own needs no socket."""
+        peer = self._serving_peers.get(node_id)
+        if peer is not None and node_id == self._endpoint.id:
+            return self._endpoint.link(peer)
+        return self._endpoint.accepted(node_id) if peer is not None else None
 
     async def run(self) -> None:
         """Tell the other managers what is heard here, once a beat."""
@@ -83,7 +92,7 @@ class Sessions:
         if self._serving.get(peer.id) != incarnation:
             return
         self._heard.note(peer.id, asyncio.get_running_loop().time())
-        link = self._endpoint.accepted(peer.id)
+        link = self.link_to(peer.id)
         if link is not None and not self._driver.core.status().disconnected:
             link.notify(Lane.CONTROL, BEAT_ACK, [sequence])
 
@@ -104,6 +113,7 @@ class Sessions:
         await self._register(registration)
         incarnation = registration.incarnation
         self._serving[peer.id] = incarnation
+        self._serving_peers[peer.id] = peer
         self._heard.note(peer.id, asyncio.get_running_loop().time())
         log.info("session opened node=%s incarnation=%d", peer.name, incarnation)
         try:
@@ -114,7 +124,7 @@ class Sessions:
                     yield Chunk(None, (codec.encode(change),))
         finally:
             if self._serving.get(peer.id) == incarnation:
-                del self._serving[peer.id]
+                del self._serving[peer.id], self._serving_peers[peer.id]
             log.info("session closed node=%s incarnation=%d", peer.name, incarnation)
 
     async def _register(self, registration: RegisterNode) -> None:

@@ -1,5 +1,7 @@
 """One pass of the control loop, as a function of values; the room's docstring tells its order."""
 
+from collections.abc import Callable
+
 from attrs import frozen
 
 from meshswarm.control.liveness import Liveness, LivenessPolicy
@@ -49,13 +51,11 @@ def decide(
     whatif = WhatIf(view, now_ms)
     suspects = judge(whatif, dirty, liveness, policy)
     changed = None if dirty is None else dirty | whatif.changed
-    service_ids = services_to_visit(whatif.view, changed)
-    for step in (_settle, explain_waiting):
-        for service_id in service_ids:
-            if not whatif.is_full:
-                step(whatif, service_id)
-            if whatif.is_full:
-                whatif.look_again(service_id, now_ms)
+    visited = services_to_visit(whatif.view, changed)
+    _each(_settle, whatif, visited)
+    # Only now is it certain what the nodes have left.
+    waiting = _services_waiting(whatif.view)
+    _each(explain_waiting, whatif, [one for one in visited if one in waiting])
     return Decision(
         commands=tuple(whatif.commands),
         cause=_cause(view, whatif),
@@ -64,6 +64,17 @@ def decide(
         suspects=suspects,
         refused=tuple(whatif.refused),
     )
+
+
+def _each(
+    step: Callable[[WhatIf, ServiceId], None], whatif: WhatIf, service_ids: list[ServiceId]
+) -> None:
+    """Take the step for each service; those that a full pass leaves undone are looked at again."""
+    for service_id in service_ids:
+        if not whatif.is_full:
+            step(whatif, service_id)
+        if whatif.is_full:
+            whatif.look_again(service_id, whatif.now_ms)
 
 
 def _settle(whatif: WhatIf, service_id: ServiceId) -> None:
@@ -97,15 +108,14 @@ def services_to_visit(view: View, changed: frozenset[Key] | None) -> list[Servic
             case Table.STACKS | Table.REVISIONS:
                 pass
     if may_fit:
-        found |= _services_short_of_nodes(view)
+        found |= _services_waiting(view)
+        found |= {s.id for s in view.services.values() if s.spec.mode is Mode.GLOBAL}
     return sorted(found)
 
 
-def _services_short_of_nodes(view: View) -> set[ServiceId]:
-    """Those that a freed or changed node may serve: with waiting tasks, or wanted everywhere."""
-    waiting = {view.tasks[task_id].service_id for task_id in view.unplaced}
-    everywhere = {s.id for s in view.services.values() if s.spec.mode is Mode.GLOBAL}
-    return waiting | everywhere
+def _services_waiting(view: View) -> set[ServiceId]:
+    """The services with a task that has no node."""
+    return {view.tasks[task_id].service_id for task_id in view.unplaced}
 
 
 def _cause(view: View, whatif: WhatIf) -> str:

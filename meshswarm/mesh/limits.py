@@ -29,9 +29,9 @@ class MeshLimits:
     messages_per_turn: int = field(default=128, validator=ge(1))
     """Messages read from one socket before the loop may do something else."""
 
-    calls_outstanding: int = field(default=1024, validator=ge(1))
+    calls_outstanding: int = field(default=4096, validator=ge(1))
     """Calls and streams that one lane awaits. Full: `Unavailable`."""
-    calls_served: int = field(default=64, validator=ge(1))
+    calls_served: int = field(default=1024, validator=ge(1))
     streams_served: int = field(default=64, validator=ge(1))
     """Handlers running at once for one peer. Full: it is answered `Unavailable` ("busy")."""
     stream_window: int = field(default=64, validator=ge(1))

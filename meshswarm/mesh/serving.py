@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from typing import TypeGuard
 
-from attrs import frozen
+from attrs import define, field
 
 from meshswarm import errors
 from meshswarm.errors import Invalid, MeshswarmError, Unavailable
@@ -19,12 +19,20 @@ from meshswarm.mesh.streams import Credit
 logger = logging.getLogger(__name__)
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Running:
-    """One handler at work; a call's credit is never used."""
+    """One handler at work, and its place among those that its peer may have at once."""
 
-    task: asyncio.Task[None]
-    credit: Credit
+    correlation: int
+    type: Type
+    credit: Credit = field(factory=Credit)
+    task: asyncio.Task[None] | None = None
+    has_place: bool = True
+
+    def cancel(self) -> None:
+        """Stop the handler; its place is free when it has stopped."""
+        if self.task is not None:
+            self.task.cancel()
 
 
 class Serving:
@@ -51,13 +59,13 @@ class Serving:
                         raise Invalid(f"correlation {message.correlation} is in use")
                     self._begin(message)
                 except MeshswarmError as error:
-                    self._answer_error(message.correlation, error)
+                    self._outlet.post(Type.ERROR, message.correlation, errors.to_wire(error))
             case Type.CREDIT:
                 if running is not None and _is_credit(message.body):
                     running.credit.grant(message.body)
             case Type.CANCEL:
                 if running is not None:
-                    running.task.cancel()
+                    running.cancel()
             case _:
                 raise AssertionError(f"{message.type} is not a request")
 
@@ -65,25 +73,25 @@ class Serving:
         """Cancel all handlers; none of them answers any more."""
         ended, self._running = self._running, {}
         for running in ended.values():
-            running.task.cancel()
+            running.cancel()
 
     def _begin(self, message: Message) -> None:
-        peer, credit = self._standing.peer, Credit()
+        peer = self._standing.peer
         request = Request(peer, message.name, message.body, message.payloads)
+        running = Running(message.correlation, message.type)
         work: Coroutine[object, object, None]
         if message.type is Type.CALL:
             call = self._site.calls.find(message.name, peer)
             self._take_place(message.type)
-            work = self._run_call(message.correlation, request, call)
+            work = self._run_call(running, request, call)
         else:
             stream = self._site.streams.find(message.name, peer)
             self._take_place(message.type)
-            work = self._run_stream(message.correlation, request, stream, credit)
-        task = self._site.start(work, f"mesh {message.name} for {peer.name}")
-        running = Running(task, credit)
-        self._running[message.correlation] = running
+            work = self._run_stream(running, request, stream)
+        self._running[running.correlation] = running
+        running.task = self._site.start(work, f"mesh {message.name} for {peer.name}")
         # Not in the handler's `finally`: a task that is cancelled before its first step has none.
-        task.add_done_callback(lambda _: self._leave_place(message, running))
+        running.task.add_done_callback(lambda _: self._leave_place(running))
 
     def _take_place(self, type_: Type) -> None:
         standing, limits = self._standing, self._site.limits
@@ -98,52 +106,58 @@ class Serving:
                 hint="try again when some have been answered",
             )
 
-    def _leave_place(self, message: Message, running: Running) -> None:
-        if self._running.get(message.correlation) is running:
-            del self._running[message.correlation]
-        if message.type is Type.CALL:
+    def _leave_place(self, running: Running) -> None:
+        if not running.has_place:
+            return
+        running.has_place = False
+        if self._running.get(running.correlation) is running:
+            del self._running[running.correlation]
+        if running.type is Type.CALL:
             self._standing.calls_served -= 1
         else:
             self._standing.streams_served -= 1
 
-    async def _run_call(self, correlation: int, request: Request, handler: CallHandler) -> None:
+    async def _run_call(self, running: Running, request: Request, handler: CallHandler) -> None:
         try:
             reply = await handler(request)
-            self._outlet.post(Type.REPLY, correlation, reply.body, reply.payloads)
+            self._answer(running, Type.REPLY, reply.body, reply.payloads)
         except MeshswarmError as error:
-            self._answer_error(correlation, error)
-        except Exception:  # noqa: BLE001 - a handler's bug must not end the endpoint for all others
-            self._answer_bug(correlation, request)
+            self._answer(running, Type.ERROR, errors.to_wire(error))
+        except Exception:  # a handler's bug must not end the endpoint for all others
+            self._answer_bug(running, request)
 
-    async def _run_stream(
-        self, correlation: int, request: Request, handler: StreamHandler, credit: Credit
-    ) -> None:
+    async def _run_stream(self, running: Running, request: Request, handler: StreamHandler) -> None:
         try:
             chunks = handler(request)
             try:
                 async for chunk in chunks:
-                    await credit.spend()
+                    await running.credit.spend()
                     await self._outlet.room()
-                    self._outlet.post(Type.CHUNK, correlation, chunk.body, chunk.payloads)
+                    self._outlet.post(Type.CHUNK, running.correlation, chunk.body, chunk.payloads)
             finally:
                 if isinstance(chunks, AsyncGenerator):
                     await chunks.aclose()
-            self._outlet.post(Type.END, correlation)
+            self._answer(running, Type.END)
         except MeshswarmError as error:
-            self._answer_error(correlation, error)
-        except Exception:  # noqa: BLE001 - as above
-            self._answer_bug(correlation, request)
+            self._answer(running, Type.ERROR, errors.to_wire(error))
+        except Exception:  # as above
+            self._answer_bug(running, request)
 
-    def _answer_error(self, correlation: int, error: MeshswarmError) -> None:
-        self._outlet.post(Type.ERROR, correlation, errors.to_wire(error))
+    def _answer(
+        self, running: Running, type_: Type, body: object = None, payloads: Sequence[bytes] = ()
+    ) -> None:
+        # The place first: whoever has the answer may ask again at once.
+        self._leave_place(running)
+        self._outlet.post(type_, running.correlation, body, payloads)
 
-    def _answer_bug(self, correlation: int, request: Request) -> None:
+    def _answer_bug(self, running: Running, request: Request) -> None:
         peer = request.peer.name
         logger.exception("mesh handler failed method=%s peer=%s", request.method, peer)
         self._site.faults.note(Fault.HANDLER_FAILED, peer, request.method)
         message = f"`{request.method}` failed on {self._site.name}"
         hint = f"the log of {self._site.name} has the details; please report it"
-        self._answer_error(correlation, MeshswarmError(message, hint=hint))
+        error = MeshswarmError(message, hint=hint)
+        self._answer(running, Type.ERROR, errors.to_wire(error))
 
 
 def _is_credit(body: object) -> TypeGuard[int]:

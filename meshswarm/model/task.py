@@ -159,7 +159,7 @@ class Task:
 
     @property
     def name(self) -> str:
-        """`STACK_SERVICE.SLOT.TASKID`, also the name of its container; a global slot is its node."""
+        """`STACK_SERVICE.SLOT.TASKID`, also its container's name; a global slot is its node."""
         slot = self.slot or self.node_id or 0
         return f"{self.service_name}.{slot}.{self.id}"
 

@@ -12,7 +12,7 @@ import pytest
 from meshswarm.agent.card import Held, HeldState
 from meshswarm.agent.runtimes.port import LogLine, Runtime, RuntimeFailure
 from meshswarm.ids import TaskId
-from meshswarm.model.service import TaskSpec
+from meshswarm.model.service import HealthCheck, TaskSpec
 from meshswarm.model.task import Health, Reason
 from tests.agent.cards import assignment, spec
 
@@ -163,10 +163,10 @@ class RuntimeContract:
         async with ground.running() as runtime:
             adopted = runtime.board.look(T1)
             assert first == adopted
-            await runtime.stop(T1, kill=False)
+            await runtime.stop(T1, kill=True)
             end = await ended(runtime)
             assert end.exit is not None
-            assert "SIGTERM" == end.exit.signal_name
+            assert "SIGKILL" == end.exit.signal_name
 
     async def test_an_end_that_nobody_watched_is_found(self, ground: Ground) -> None:
         async with ground.running() as runtime:
@@ -265,8 +265,6 @@ class RealRuntimeContract(RuntimeContract):
             assert "hi  there|/tmp" == lines[0]
 
     async def test_a_health_check_is_heard(self, ground: Ground) -> None:
-        from meshswarm.model.service import HealthCheck
-
         check = HealthCheck(
             test=("CMD-SHELL", "test -e /tmp/$MARK"), interval_s=1.0, timeout_s=5.0, retries=1
         )

@@ -75,6 +75,15 @@ async def test_the_process_id_is_the_commands_own(ground: ProcessGround) -> None
         assert "SIGKILL" == end.exit.signal_name
 
 
+async def test_the_stop_signal_goes_to_the_command_alone(ground: ProcessGround) -> None:
+    async with ground.running() as runtime:
+        await started(runtime, "exec sleep 60")
+        await runtime.stop(T1, kill=False)
+        end = await ended(runtime)
+        assert end.exit is not None
+        assert "SIGTERM" == end.exit.signal_name
+
+
 async def test_nothing_of_ours_leaks_into_the_command(ground: ProcessGround) -> None:
     async with ground.running() as runtime:
         await started(runtime, "exec sleep 60")

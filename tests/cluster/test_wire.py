@@ -1,5 +1,7 @@
 """Raft's messages survive the mesh, and nothing else comes out of foreign bytes."""
 
+from typing import TypedDict
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,15 @@ from meshswarm.raft.messages import (
 from meshswarm.raft.types import ConfState, Entry, EntryKind, Snapshot, SnapshotMeta
 
 A, B = NodeId("a"), NodeId("b")
-HEAD = {"from_": A, "to": B, "term": Term(3)}
+
+
+class _Head(TypedDict):
+    from_: NodeId
+    to: NodeId
+    term: Term
+
+
+HEAD = _Head(from_=A, to=B, term=Term(3))
 ENTRIES = (
     Entry(Index(8), Term(2), b"x" * 300),
     Entry(Index(9), Term(3), b"", EntryKind.NOOP),

@@ -70,7 +70,8 @@ def test_a_slot_given_up_takes_its_history_along() -> None:
 
 def test_a_task_without_a_node_is_gone_at_once() -> None:
     web = service("web", replicas=0)
-    assert not carried_out(before := view([N1], [web], [task(web, 1)]), decided(before)).tasks
+    before = view([N1], [web], [task(web, 1)])
+    assert not carried_out(before, decided(before)).tasks
 
 
 def test_a_slot_taken_again_waits_until_its_old_task_has_stopped() -> None:

@@ -184,6 +184,20 @@ async def test_too_many_calls_are_answered_busy(way: Way) -> None:
 
 
 @every_way
+async def test_who_keeps_to_the_limit_is_never_answered_busy(way: Way) -> None:
+    async with meet(way, limits=MeshLimits(calls_served=4)) as meeting:
+        meeting.server.on_call("echo", echo, NODES)
+
+        async def ask_on() -> None:
+            for number in range(50):
+                await meeting.link.call(Lane.CONTROL, "echo", number, timeout_s=TIMEOUT_S)
+
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(4):
+                tasks.create_task(ask_on(), name=f"asker {number}")
+
+
+@every_way
 async def test_20000_notifies_arrive_in_order(way: Way) -> None:
     got: list[object] = []
     async with meet(way) as meeting:

@@ -19,7 +19,7 @@ def decided(
     now_ms: int = NOW_MS,
     silent: Mapping[str, int] | None = None,
 ) -> Decision:
-    """What a pass decides; every node was heard this instant but the `silent` ones (by name, in ms)."""
+    """What a pass decides; nodes were heard this instant, but the `silent` ones (in ms)."""
     ages = {node.id: (silent or {}).get(node.name, 0) for node in view.nodes.values()}
     liveness = Liveness(silent_ms=ages, observing_ms=1_000_000)
     return decide(view, dirty, liveness, LivenessPolicy(), now_ms)

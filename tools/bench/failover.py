@@ -14,12 +14,8 @@ import argparse
 import asyncio
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Coroutine
-from pathlib import Path
-
-from lab import Lab, all_run, cluster, emit, say, seen, spread
 
 from meshswarm.cli.dev import engine
 from meshswarm.client import Client
@@ -30,10 +26,8 @@ from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec
 from meshswarm.model.task import Task
 from meshswarm.store.commands import PutService, RemoveService, UpdateNode
 from meshswarm.store.view import View
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from tests.support import docker_engine
+from tools.bench.lab import Lab, all_run, cluster, emit, say, seen, spread
 
 SLEEP = ("sh", "-c", "exec sleep 100000")
 SERVICE = "bench"

@@ -9,7 +9,7 @@ import argparse
 import os
 import time
 
-from lab import cluster, emit
+from tools.bench.lab import cluster, emit
 
 TICKS = os.sysconf("SC_CLK_TCK")
 SETTLE_S = 5.0

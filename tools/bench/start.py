@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lab import Lab, all_run, command, emit, say, seen, spread
+from tools.bench.lab import Lab, all_run, command, emit, say, seen, spread
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "config" / "demo" / "compose.yml"

@@ -93,16 +93,23 @@ async def _all_ready(client: Client, layout: Layout, tell: Callable[[str], None]
 async def cost_of_losing_leader(client: Client, kill: Callable[[str], object]) -> Cost:
     """Have `kill` end the leader, and measure until another leads and its replicas run elsewhere.
 
-    :raises Unavailable: if nobody leads to begin with.
+    :raises Unavailable: if nobody leads to begin with, or too few are left for another leader.
     :raises WaitTimedOut: if the cluster does not recover in time.
     """
-    old = leader_of(await client.statuses())
+    answers = await client.statuses()
+    old = leader_of(answers)
     if old is None:
         raise Unavailable("there is no leader to kill", hint="meshswarm cluster status")
     lost = slots_on(await client.read(Table.TASKS), old.id)
     clock = asyncio.get_running_loop().time
     began = clock()
     kill(old.name)
+    left = sum(answer.status is not None for answer in answers) - 1
+    if left <= len(answers) // 2:
+        raise Unavailable(
+            f"{old.name} is lost, and with it the majority: {left} of {len(answers)} managers are left",
+            hint=f"meshswarm dev start {old.name}",
+        )
     try:
         async with asyncio.timeout(COST_S):
             new = await _next_leader(client, old)

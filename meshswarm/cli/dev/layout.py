@@ -62,12 +62,13 @@ class NodeFiles:
         return self.folder / "state"
 
     def last_words(self, lines: int = 5) -> list[str]:
-        """The end of its log."""
+        """The end of its log, without the frames that Python draws around grouped errors."""
         try:
             text = self.log.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return []
-        return text.splitlines()[-lines:]
+        words = (line.strip(" |+-^~") for line in text.splitlines())
+        return [line for line in words if line][-lines:]
 
 
 @frozen

@@ -1,0 +1,265 @@
+"""A task as a Docker engine takes it, and a container as the agent sees it: values to values.
+
+Field names are the engine API's own (docs.docker.com/reference/api/engine). `Any` ends here.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, assert_never
+
+from meshswarm.agent.card import Exit, Held, HeldState
+from meshswarm.agent.runtimes.port import RuntimeFailure
+from meshswarm.ids import ClusterId, Index, NodeId, ServiceId, TaskId, Term
+from meshswarm.model.network import Port
+from meshswarm.model.service import HealthCheck, RuntimeKind, TaskSpec
+from meshswarm.model.task import Fencing, Health, Reason
+from meshswarm.model.volume import Mount, MountKind
+from meshswarm.store.assignments import Assignment
+
+PREFIX = "io.meshswarm."
+"""Of all our labels; what lacks them is never touched."""
+
+NS = 1_000_000_000
+
+BOUNDED_LOGS = ("json-file", "local")
+"""Log drivers that take a size limit; others are the operator's business."""
+
+
+def own_filter(cluster_id: ClusterId, node_id: NodeId) -> dict[str, list[str]]:
+    """The engine's filter for this node's containers: several nodes may share an engine."""
+    return {"label": [f"{PREFIX}cluster={cluster_id}", f"{PREFIX}node={node_id}"]}
+
+
+def labels_of(assignment: Assignment, cluster_id: ClusterId, node_id: NodeId) -> dict[str, str]:
+    """The container's labels: the user's, and ours, which win."""
+    task = assignment.task
+    ours = {
+        "cluster": cluster_id,
+        "node": node_id,
+        "service": task.service_name,
+        "service_id": task.service_id,
+        "task": task.id,
+        "slot": str(task.slot),
+        "revision": str(task.revision),
+        "fencing": f"{task.fencing.term}.{task.fencing.index}",
+    }
+    return dict(assignment.spec.labels) | {PREFIX + key: text for key, text in ours.items()}
+
+
+def config_of(
+    spec: TaskSpec, labels: Mapping[str, str], *, log_driver: str, log_bytes: int
+) -> dict[str, Any]:
+    """The body of `POST /containers/create`."""
+    config: dict[str, Any] = {
+        "Image": spec.image,
+        "Env": [f"{name}={text}" for name, text in spec.environment.items()],
+        "Labels": dict(labels),
+        "StopTimeout": math.ceil(spec.stop_grace_period_s),
+        "ExposedPorts": {_port_key(port): {} for port in spec.ports},
+        "HostConfig": _host_config(spec, log_driver, log_bytes),
+    }
+    if spec.entrypoint is not None:
+        config["Entrypoint"] = list(spec.entrypoint) or [""]  # [""] clears the image's
+    if spec.command is not None:
+        config["Cmd"] = list(spec.command)
+    if spec.working_dir is not None:
+        config["WorkingDir"] = spec.working_dir
+    if spec.user is not None:
+        config["User"] = spec.user
+    if spec.stop_signal is not None:
+        config["StopSignal"] = spec.stop_signal
+    if spec.healthcheck_disabled:
+        config["Healthcheck"] = {"Test": ["NONE"]}
+    elif spec.healthcheck is not None:
+        config["Healthcheck"] = _health_config(spec.healthcheck)
+    return config
+
+
+def _host_config(spec: TaskSpec, log_driver: str, log_bytes: int) -> dict[str, Any]:
+    bindings: dict[str, list[dict[str, str]]] = {}
+    for port in spec.ports:
+        published = str(port.published or "")
+        binding = {"HostIp": port.host_ip, "HostPort": published}
+        bindings.setdefault(_port_key(port), []).append(binding)
+    host: dict[str, Any] = {
+        "RestartPolicy": {"Name": "no"},  # replacing is the cluster's decision
+        "PortBindings": bindings,
+        "Binds": [_bind(mount) for mount in spec.mounts if _is_bind_text(mount)],
+        "Mounts": [_mount(mount) for mount in spec.mounts if not _is_bind_text(mount)],
+    }
+    if log_driver in BOUNDED_LOGS:
+        options = {"max-size": str(log_bytes), "max-file": "2"}
+        host["LogConfig"] = {"Type": log_driver, "Config": options}
+    if spec.limits.nano_cpus:
+        host["NanoCpus"] = spec.limits.nano_cpus
+    if spec.limits.memory_bytes:
+        host["Memory"] = spec.limits.memory_bytes
+    if spec.limits.pids:
+        host["PidsLimit"] = spec.limits.pids
+    return host
+
+
+def _health_config(check: HealthCheck) -> dict[str, Any]:
+    """The start interval is for engines from version 25 on; older ones pass over it."""
+    return {
+        "Test": list(check.test),
+        "Interval": round(check.interval_s * NS),
+        "Timeout": round(check.timeout_s * NS),
+        "Retries": check.retries,
+        "StartPeriod": round(check.start_period_s * NS),
+        "StartInterval": round(check.start_interval_s * NS) if check.start_period_s else 0,
+    }
+
+
+def _port_key(port: Port) -> str:
+    return f"{port.target}/{port.protocol.value}"
+
+
+def _is_bind_text(mount: Mount) -> bool:
+    """Whether the mount needs the older text form, which makes directories and relabels."""
+    return mount.kind is MountKind.BIND and (mount.create_host_path or mount.selinux is not None)
+
+
+def _bind(mount: Mount) -> str:
+    options = [mount.propagation, mount.selinux, "ro" if mount.read_only else None]
+    return f"{mount.source}:{mount.target}:{','.join(filter(None, options)) or 'rw'}"
+
+
+def _mount(mount: Mount) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "Type": mount.kind.value,
+        "Target": mount.target,
+        "ReadOnly": mount.read_only,
+    }
+    match mount.kind:
+        case MountKind.BIND:
+            made |= {"Source": mount.source, "BindOptions": {"Propagation": mount.propagation}}
+        case MountKind.VOLUME:
+            driver = {"Name": mount.driver or "local", "Options": dict(mount.driver_options)}
+            options: dict[str, Any] = {"NoCopy": mount.no_copy}
+            if not mount.external:
+                options |= {"Labels": dict(mount.labels), "DriverConfig": driver}
+            made |= {"Source": mount.source or "", "VolumeOptions": options}
+        case MountKind.TMPFS:
+            tmpfs = {"SizeBytes": mount.size_bytes, "Mode": mount.mode}
+            made["TmpfsOptions"] = {name: n for name, n in tmpfs.items() if n}
+        case _:
+            assert_never(mount.kind)
+    return made
+
+
+# --- what the engine says -----------------------------------------------------------------------
+
+
+def held_of(container: Mapping[str, Any]) -> Held | None:
+    """What `GET /containers/{id}/json` tells; None if the container is not one of ours."""
+    labels, state = container["Config"]["Labels"] or {}, container["State"]
+    task_id, service_id = labels.get(f"{PREFIX}task"), labels.get(f"{PREFIX}service_id")
+    if task_id is None or service_id is None:
+        return None
+    status, slot = _held_state(state), labels.get(f"{PREFIX}slot", "")
+    health = state.get("Health") or {}
+    grace_s = container["Config"].get("StopTimeout")
+    return Held(
+        task_id=TaskId(task_id),
+        service_id=ServiceId(service_id),
+        slot=int(slot) if slot.isdigit() else 0,
+        fencing=_fencing_of(labels.get(f"{PREFIX}fencing", "")),
+        runtime=RuntimeKind.DOCKER,
+        runtime_id=container["Id"],
+        state=status,
+        started_at_ms=_ms(state["StartedAt"]),
+        exit=_exit_of(state) if status is HeldState.EXITED else None,
+        health=_health_of(health),
+        health_message=_health_message(health),
+        published=_published(container.get("NetworkSettings", {}).get("Ports") or {}),
+        grace_s=10.0 if grace_s is None else float(grace_s),
+    )
+
+
+def _held_state(state: Mapping[str, Any]) -> HeldState:
+    match state["Status"]:
+        case "created":
+            return HeldState.CREATED
+        case "running" | "paused" | "restarting":
+            return HeldState.RUNNING
+        case _:
+            return HeldState.EXITED
+
+
+def _exit_of(state: Mapping[str, Any]) -> Exit:
+    return Exit(
+        code=state["ExitCode"],
+        out_of_memory=bool(state.get("OOMKilled")),
+        message=state.get("Error") or "",
+    )
+
+
+def _fencing_of(text: str) -> Fencing:
+    term, _, index = text.partition(".")
+    if not (term.isdigit() and index.isdigit()):
+        return Fencing()
+    return Fencing(term=Term(int(term)), index=Index(int(index)))
+
+
+def _health_of(health: Mapping[str, Any]) -> Health:
+    try:
+        return Health(health.get("Status") or "none")
+    except ValueError:
+        return Health.NONE
+
+
+def _health_message(health: Mapping[str, Any]) -> str:
+    failed = [entry for entry in health.get("Log") or () if entry["ExitCode"] != 0]
+    return " ".join(failed[-1]["Output"].split())[:200] if failed else ""
+
+
+def _published(ports: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(
+        f"{binding['HostIp']}:{binding['HostPort']}->{target}"
+        for target, bindings in sorted(ports.items())
+        for binding in bindings or ()
+    )
+
+
+def _ms(text: str) -> int | None:
+    """The engine's instant in ms; None for its zero instant."""
+    if text.startswith("0001-"):
+        return None
+    # The engine gives up to nine digits of a second, Python takes six.
+    trimmed = re.sub(r"(\.\d{6})\d*", r"\1", text.replace("Z", "+00:00"))
+    return round(datetime.fromisoformat(trimmed).timestamp() * 1000)
+
+
+def instant_ms(text: str) -> int | None:
+    """The instant that begins a log line in ms; None if there is none."""
+    try:
+        return _ms(text)
+    except ValueError:
+        return None
+
+
+# --- what it refuses ----------------------------------------------------------------------------
+
+_REASONS = (
+    # The first that occurs in the engine's message decides; order matters.
+    (Reason.PORT_IN_USE, "port is already allocated|address already in use|ports are not availabl"),
+    (Reason.IMAGE_NOT_FOUND, "no such image|manifest unknown|manifest for .* not found"),
+    (Reason.IMAGE_NOT_FOUND, "repository does not exist|pull access denied"),
+    (Reason.MOUNT_FAILED, "invalid mount|invalid volume|bind source path|mount denied|mount path"),
+    (Reason.MOUNT_FAILED, "error mounting|volume plugin|error while mounting|mounting volume"),
+    (Reason.MOUNT_FAILED, "creating mount source path|get .*/volumes/|not a directory: unknown"),
+    (Reason.COMMAND_NOT_FOUND, "executable file not found|no command specified"),
+    (Reason.COMMAND_NOT_FOUND, 'exec: ".*": (stat .*: no such file|permission denied)'),
+    (Reason.COMMAND_NOT_FOUND, "exec .*: no such file or directory"),
+)
+
+
+def failure_of(message: str, otherwise: Reason) -> RuntimeFailure:
+    """The engine's refusal with its reason; `otherwise` if its words are not known."""
+    for reason, pattern in _REASONS:
+        if re.search(pattern, message, re.IGNORECASE):
+            return RuntimeFailure(reason, message)
+    return RuntimeFailure(otherwise, message)
