@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from meshswarm.cli.options import Options
-from meshswarm.errors import NotFound
+from meshswarm.errors import MeshswarmError, NotFound
 
 if TYPE_CHECKING:
     from meshswarm.client import Client
@@ -87,4 +87,12 @@ def ask(options: Options, work: Callable[["Client"], Awaitable[T]]) -> T:
         async with options.connect(options.context) as client:
             return await work(client)
 
-    return asyncio.run(session())
+    try:
+        return asyncio.run(session())
+    except ExceptionGroup as errors:
+        # What was asked side by side failed: the first error of ours says it all.
+        ours = errors.subgroup(MeshswarmError)
+        found: BaseException | None = ours
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        raise found or errors from errors

@@ -1,6 +1,6 @@
 """What a rollout still lacks, slot by slot. Pure: a view in, a sentence for each slot out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count, islice
 
 from attrs import frozen
@@ -107,7 +107,7 @@ def _slot(view: View, service: Service, name: str, slot: Slot) -> SlotProgress:
         name=name,
         state=_state(newest) if is_current else "outdated",
         node=node_name(view, newest.node_id),
-        why=_why(newest, others, is_current=is_current),
+        why=_why(newest, others, slot.dead, is_current=is_current),
         is_done=is_current and not others and (newest.is_healthy or has_completed),
         is_hopeless=is_current and has_failed and condition is RestartCondition.NONE,
     )
@@ -119,12 +119,16 @@ def _state(task: Task) -> str:
     return task.status.health.value if task.is_healthy else f"running, {task.status.health.value}"
 
 
-def _why(task: Task, others: list[Task], *, is_current: bool) -> str:
+def _why(task: Task, others: Sequence[Task], dead: Sequence[Task], *, is_current: bool) -> str:
+    """The task's own words; without any, those of the one whose failure led to it."""
     if not is_current:
         return f"revision {task.revision} is still to be replaced"
     if others and task.is_healthy:
         return "the task that it replaces still stops"
-    return task.status.message or task.status.reason.value.replace("_", " ")
+    said = task.status.message or task.status.reason.value.replace("_", " ")
+    if said or task.is_healthy or not task.attempt or not dead:
+        return said
+    return f"the one before {dead[-1].status.state.label}: {dead[-1].status.message}"
 
 
 def _leaving(view: View, task: Task) -> SlotProgress:

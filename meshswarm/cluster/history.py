@@ -8,6 +8,7 @@ from meshswarm.cluster.journal import Journal
 from meshswarm.ids import Index
 from meshswarm.raft.types import Entry, EntryKind
 from meshswarm.store.commands import LogEntry, decode_command
+from meshswarm.store.view import View
 from meshswarm.store.words import in_words
 
 PAGE = 256
@@ -41,14 +42,14 @@ class History:
                 end = Index(min(applied + 1, next_index + PAGE))
                 entries = await self._journal.read(next_index, end, MAX_BYTES)
                 for entry in entries:
-                    yield line_of(entry)
+                    yield line_of(entry, self._driver.hub.view)
                 next_index = Index(entries[-1].index + 1) if entries else end
             if not follow:
                 return
             await self._driver.applied(next_index)
 
 
-def line_of(entry: Entry) -> Line:
+def line_of(entry: Entry, view: View) -> Line:
     """One entry in words; an entry that cannot be read says so."""
     head: Line = [entry.index, entry.term]
     match entry.kind:
@@ -59,7 +60,7 @@ def line_of(entry: Entry) -> Line:
         case EntryKind.NORMAL:
             try:
                 decoded = LogEntry.decoded(entry.data)
-                words = in_words(decode_command(decoded.command))
+                words = in_words(decode_command(decoded.command), view)
                 return [*head, decoded.at_ms, decoded.by, words]
             except codec.Undecodable as error:
                 return [*head, None, "?", f"unreadable: {error.message}"]

@@ -79,7 +79,7 @@ def _place_group(
 ) -> None:
     spec = whatif.view.revisions[service_id][revision].task
     tasks = whatif.view.tasks_of(service_id)
-    standing = Standing.of(tasks, revision, whatif.silent, whatif.now_ms)
+    standing = Standing(tasks, revision, whatif.silent, whatif.now_ms)
     heap: list[tuple[Score, NodeId]] = []
 
     def offer(node: Node, load: Load) -> None:
@@ -94,7 +94,7 @@ def _place_group(
             continue
         _, node_id = heapq.heappop(heap)
         _bind(whatif, one, node_id)
-        standing.live[node_id] += 1
+        standing.note_placed(node_id)
         offer(whatif.view.nodes[node_id], _load(whatif, node_id, predecessors))
 
 

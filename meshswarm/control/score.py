@@ -8,8 +8,6 @@ taken only if no other will do.
 from collections import Counter
 from collections.abc import Iterable
 
-from attrs import frozen
-
 from meshswarm.control.filters import Load
 from meshswarm.ids import NodeId
 from meshswarm.model.node import Node
@@ -24,36 +22,33 @@ RECENT_MS = 300_000
 Score = tuple[bool, bool, int, int, str]
 
 
-@frozen(kw_only=True)
 class Standing:
-    """How a service stands with each node: its live tasks there, and its recent failures."""
+    """How a service stands with each node while its tasks are placed, one after the other."""
 
-    live: Counter[NodeId]
-    failures: Counter[NodeId]
-    silent: frozenset[NodeId]
-
-    @staticmethod
-    def of(
-        tasks: Iterable[Task], revision: int, silent: frozenset[NodeId], now_ms: int
-    ) -> "Standing":
-        """The standing of a service with these tasks, for placing tasks of this revision."""
-        live: Counter[NodeId] = Counter()
-        failures: Counter[NodeId] = Counter()
+    def __init__(
+        self, tasks: Iterable[Task], revision: int, silent: frozenset[NodeId], now_ms: int
+    ) -> None:
+        self._silent = silent
+        self._live: Counter[NodeId] = Counter()
+        self._failures: Counter[NodeId] = Counter()
         for task in tasks:
             if task.node_id is None:
                 continue
             if task.is_live:
-                live[task.node_id] += 1
+                self._live[task.node_id] += 1
             elif task.revision == revision and _failed_recently(task, now_ms):
-                failures[task.node_id] += 1
-        return Standing(live=live, failures=failures, silent=silent)
+                self._failures[task.node_id] += 1
+
+    def note_placed(self, node_id: NodeId) -> None:
+        """The node has one more of the service's tasks."""
+        self._live[node_id] += 1
 
     def score(self, node: Node, load: Load) -> Score:
         """The node's score for one more task."""
         return (
-            node.id in self.silent,
-            self.failures[node.id] >= FAILURES,
-            self.live[node.id],
+            node.id in self._silent,
+            self._failures[node.id] >= FAILURES,
+            self._live[node.id],
             load.tasks,
             node.name,
         )

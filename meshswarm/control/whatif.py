@@ -2,7 +2,7 @@
 
 from collections.abc import Container
 
-from meshswarm.control.filters import Load
+from meshswarm.control.filters import Load, fixed_ports
 from meshswarm.ids import NodeId, ServiceId, TaskId
 from meshswarm.store.apply import apply_command
 from meshswarm.store.commands import AssignTask, CreateTask, LoseTask, Simple
@@ -85,9 +85,14 @@ class WhatIf:
 
 def load_of(view: View, node_id: NodeId, *, without: Container[TaskId] = ()) -> Load:
     """What the tasks on the node, those that stop included, have taken; `without` some of them."""
-    load = Load()
-    for task_id in view.tasks_by_node.get(node_id, ()):
-        task = view.tasks[task_id]
-        if not task.status.state.is_terminal and task_id not in without:
-            load = load.plus(view.spec_of(task).task)
-    return load
+    specs = [
+        view.spec_of(task).task
+        for task_id in view.tasks_by_node.get(node_id, ())
+        if not (task := view.tasks[task_id]).status.state.is_terminal and task_id not in without
+    ]
+    return Load(
+        tasks=len(specs),
+        nano_cpus=sum(spec.reservations.nano_cpus for spec in specs),
+        memory_bytes=sum(spec.reservations.memory_bytes for spec in specs),
+        ports=tuple(port for spec in specs for port in fixed_ports(spec)),
+    )

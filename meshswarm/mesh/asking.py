@@ -28,11 +28,6 @@ class Asking:
         self._streams: dict[int, ChunkReader] = {}
         self._correlations = itertools.count(1)
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing is awaited."""
-        return not self._calls and not self._streams
-
     async def call(
         self, method: str, body: object, payloads: Sequence[bytes], timeout_s: float
     ) -> Reply:

@@ -44,11 +44,6 @@ class Serving:
         self._outlet = outlet
         self._running: dict[int, Running] = {}
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether no handler runs."""
-        return not self._running
-
     def receive(self, message: Message) -> None:
         """Take a request, or what concerns a running one; late credit and cancels mean nothing."""
         running = self._running.get(message.correlation)
@@ -123,7 +118,7 @@ class Serving:
             self._answer(running, Type.REPLY, reply.body, reply.payloads)
         except MeshswarmError as error:
             self._answer(running, Type.ERROR, errors.to_wire(error))
-        except Exception:  # a handler's bug must not end the endpoint for all others
+        except Exception:  # noqa: BLE001 - a bug in a handler must not end the endpoint
             self._answer_bug(running, request)
 
     async def _run_stream(self, running: Running, request: Request, handler: StreamHandler) -> None:
@@ -140,7 +135,7 @@ class Serving:
             self._answer(running, Type.END)
         except MeshswarmError as error:
             self._answer(running, Type.ERROR, errors.to_wire(error))
-        except Exception:  # as above
+        except Exception:  # noqa: BLE001 - as above
             self._answer_bug(running, request)
 
     def _answer(

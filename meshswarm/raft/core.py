@@ -1,6 +1,7 @@
 """The door to consensus on one node: inputs in, `Ready` out."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from meshswarm.errors import Invalid
 from meshswarm.ids import Index, NodeId, Term
@@ -182,7 +183,7 @@ class RaftCore:
             state.outbox
             or state.log.has_unwritten
             or state.log.has_unapplied
-            or self._vote_is_unsaved
+            or self._must_save
             or state.read_states
             or state.rejected_reads
             or state.snapshot_requests
@@ -194,7 +195,7 @@ class RaftCore:
         state = self._state
         leading.flush(state)
         snapshot, entries = state.log.take_unwritten()
-        writes = snapshot is not None or bool(entries) or self._vote_is_unsaved
+        writes = snapshot is not None or bool(entries) or self._must_save
         token, messages = state.outbox.take(writes=writes)
         hard_state = None
         if token is not None:
@@ -239,10 +240,9 @@ class RaftCore:
         """Everything up to `index` is applied; membership changes among it take effect."""
         state = self._state
         for entry in state.log.applied_to(index):
-            try:
+            # A change that does not fit changes nothing, and that on every node alike.
+            with suppress(ConfChangeRefused):
                 state.conf = confchange.changed(state.conf, confchange.decode(entry.data))
-            except ConfChangeRefused:
-                continue  # It changes nothing, and that on every node alike.
             if state.reign is not None:
                 leading.on_conf_changed(state, state.reign)
 
@@ -286,8 +286,17 @@ class RaftCore:
     # Helpers
 
     @property
-    def _vote_is_unsaved(self) -> bool:
-        return (self._state.term, self._state.vote) != (self._saved.term, self._saved.vote)
+    def _must_save(self) -> bool:
+        """Whether the hard state is worth a write of its own.
+
+        A commit index is, if it makes a membership change take effect: a node that forgot it would
+        ask voters that may be gone for good.
+        """
+        state, saved = self._state, self._saved
+        change = state.log.unapplied_conf_change
+        return (state.term, state.vote) != (saved.term, saved.vote) or (
+            change is not None and saved.commit < change <= state.log.committed
+        )
 
     def _soft_state(self) -> SoftState:
         return SoftState(self._state.leader, self._state.reported_role)

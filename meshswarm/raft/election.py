@@ -89,11 +89,7 @@ def on_request_vote(state: RaftState, request: RequestVote) -> None:
         or (state.vote is None and state.leader is None)
         or (request.pre_vote and request.term > state.term)
     )
-    granted = (
-        is_free
-        and not state.recovering
-        and state.log.is_up_to_date(request.last_index, request.last_term)
-    )
+    granted = is_free and not state.recovering and _is_up_to_date(state, request)
     if granted and not request.pre_vote:
         state.vote = request.from_
         state.election_elapsed = 0
@@ -106,6 +102,21 @@ def on_request_vote(state: RaftState, request: RequestVote) -> None:
             pre_vote=request.pre_vote,
         )
     )
+
+
+def _is_up_to_date(state: RaftState, request: RequestVote) -> bool:
+    """Whether the candidate's log is at least as up to date as ours (Raft section 5.4.1).
+
+    Of the log of a node that is no voter only what it knows to be committed counts. Nobody has
+    counted the rest: what follows a membership change is committed by the voters after it, and
+    this node holds no change that would make it one. Otherwise a leader that was removed could
+    keep a voter that does not know it yet from being elected, by the tail of its log, for ever.
+    """
+    log = state.log
+    last = (log.last_term, log.last_index)
+    if not state.is_voter and log.unapplied_conf_change is None:
+        last = (log.term(log.committed), log.committed)
+    return (request.last_term, request.last_index) >= last
 
 
 def on_vote_reply(state: RaftState, reply: VoteReply) -> None:

@@ -185,8 +185,9 @@ def commit(state: RaftState) -> None:
     """Commit what a majority of the voters holds durably.
 
     Only an entry of the own term is counted; older ones commit with it (Raft section 5.4.2). The
-    leader counts itself only as far as its own disk is (thesis section 10.2.1), and not at all
-    once it is no voter (thesis section 4.2.2).
+    leader counts itself only as far as its own disk is (thesis section 10.2.1). A membership change
+    is committed by the voters before it, what follows by those after it: so nothing beyond a change
+    commits before the change is applied.
     """
     reign, log = state.reign, state.log
     if reign is None:
@@ -199,8 +200,10 @@ def commit(state: RaftState) -> None:
             ]
         )
     )
-    if index > log.committed and log.term(index) == state.term:
-        log.commit_to(index)
+    if index <= log.committed or log.term(index) != state.term:
+        return
+    change = log.unapplied_conf_change
+    if log.commit_to(index if change is None else min(index, change)):
         reign.reads.release(log.committed)
 
 

@@ -86,10 +86,6 @@ class RaftLog:
         """Whether the log holds (`index`, `term`), hence equals the other's up to there."""
         return self.offset <= index <= self.last_index and self.term(index) == term
 
-    def is_up_to_date(self, last_index: Index, last_term: Term) -> bool:
-        """Whether a log that ends so is at least as up to date as this one (Raft section 5.4.1)."""
-        return (last_term, last_index) >= (self.last_term, self.last_index)
-
     def find_conflict_by_term(self, index: Index, term: Term) -> tuple[Index, Term]:
         """The last (index, term) at or before `index` whose term is at most `term`.
 

@@ -14,7 +14,8 @@ The embedder's duties, in this order for each `Ready`:
    snapshot, and `core.snapshot_sent(peer, ok)` once the transfer is known to have ended.
 
 Several Readys may be outstanding; their tokens become durable in the order they were issued.
-`hard_state` comes whenever `token` does; a commit index alone is not worth a write.
+`hard_state` comes whenever `token` does; a commit index alone is worth a write only when it makes
+a membership change take effect.
 """
 
 from attrs import frozen

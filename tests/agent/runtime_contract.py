@@ -212,7 +212,7 @@ class RealRuntimeContract(RuntimeContract):
     async def test_the_exit_code_is_known(self, ground: Ground) -> None:
         async with ground.running() as runtime:
             for number, (shell, code) in enumerate(
-                [("exit 0", 0), ("exit 3", 3), ("kill -USR1 $$", 138)]
+                [("exit 0", 0), ("exit 3", 3), ("sh -c 'kill -USR1 $$'; exit $?", 138)]
             ):
                 task_id = TaskId(f"code{number}")
                 await runtime.prepare(assignment(task_id, runs=ground.spec(shell)))

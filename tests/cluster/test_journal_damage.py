@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshswarm.cluster.journal import Damage, JournalWrite, Recovered
@@ -82,6 +82,7 @@ def test_undamaged_copies_are_complete(lives: dict[str, Path], life: str, tmp_pa
     assert number_of(recovered, [WRITES]) == WRITES
 
 
+@settings(max_examples=40)  # each opens a journal, with real syncs
 @given(
     life=st.sampled_from(["crashed", "closed"]),
     pick=st.integers(0, 1 << 16),
@@ -115,6 +116,7 @@ def test_a_flipped_bit_is_harmless_or_found(
         assert again.incarnation == recovered.incarnation + 1
 
 
+@settings(max_examples=40)  # each opens a journal, with real syncs
 @given(
     data=st.data(),
     name=st.sampled_from(["journal.db", "journal.db-wal", "journal.mark"]),
@@ -141,6 +143,7 @@ def test_garbage_and_cuts_never_break_the_start(
             assert is_recovering(recovered, old.hard_state)
 
 
+@settings(max_examples=40)  # each opens a journal, with real syncs
 @given(cut=st.integers(0, 400_000))
 def test_a_torn_tail_that_was_never_acknowledged_is_cut(
     lives: dict[str, Path], cut: int, tmp_path_factory: pytest.TempPathFactory

@@ -86,6 +86,13 @@ def test_a_service_gives_up_after_its_attempts() -> None:
     assert said == "it failed (), and was restarted 2 times, its limit"
 
 
+def test_what_completed_is_told_as_such() -> None:
+    done = Slot(number=1, tasks=(_ended(TaskState.COMPLETE),))
+    once = RestartPolicy(condition=RestartCondition.NONE)
+    assert stays_down(done, once, 1) == "it completed, and its restart condition is none"
+    assert stays_down(Slot(number=1), once, 1) is None
+
+
 def test_only_ends_of_the_same_revision_within_the_window_count() -> None:
     policy = RestartPolicy(max_attempts=1, window_s=60)
     last = _ended(id="last")

@@ -127,3 +127,11 @@ def test_a_service_that_wants_nothing_says_why() -> None:
     nowhere = service("agent", mode=Mode.GLOBAL, constraints=(SSD,))
     [line] = why(view([N1], [nowhere]), nowhere, NOW_MS).summary
     assert "no node meets its constraints" in line
+
+
+def test_a_cluster_without_a_ready_node_is_told() -> None:
+    report = why(view([DOWN], [WEB], [task(WEB, 1), task(WEB, 2)]), WEB, NOW_MS)
+    assert report.summary == (
+        "0 of 2 tasks of web run and are healthy",
+        "no node of the cluster is ready",
+    )

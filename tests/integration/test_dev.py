@@ -1,5 +1,6 @@
 """A real cluster, killed piece by piece: the service is back without anyone's help."""
 
+import json
 import os
 import signal
 import socket
@@ -84,19 +85,6 @@ def test_a_killed_process_is_replaced(tmp_path: Path) -> None:
         rows = dev.rows("service", "ps", "t_web", "--all")
         ended = next(row for row in rows if row["runtime_id"] == str(victim))
         assert ("failed", "signalled") == (ended["state"], ended["reason"])
-
-
-def test_a_restarted_agent_adopts_what_runs(tmp_path: Path) -> None:
-    with dev_cluster(tmp_path) as dev:
-        dev.deploy(process_service(replicas=3))
-        before = _pids(dev)
-        node = dev.nodes()[next(n for n in dev.nodes() if n != dev.leader())]
-        os.kill(node["pid"], signal.SIGKILL)
-        eventually(lambda: not dev.nodes()[node["name"]]["running"])
-        assert all(is_alive(pid) for pid in before), "tasks outlive their agent"
-        dev.dev("start", node["name"])
-        eventually(lambda: _settled(dev, 3))
-        assert before == _pids(dev), "a healthy task is never restarted"
 
 
 def test_a_lost_node_is_replaced_and_comes_back_empty_handed(tmp_path: Path) -> None:
@@ -204,4 +192,6 @@ def test_refusals_are_clear_and_harmless(tmp_path: Path) -> None:
         assert all(name in lonely.stderr for name in ("n1", "n2", "n3"))
         write = dev.try_("service", "scale", "t_web=2")
         assert write.returncode == 7
-        assert dev.rows("cluster", "status")["leader"] is None
+        status = dev.try_("cluster", "status", "-o", "json")
+        assert status.returncode == 7
+        assert json.loads(status.stdout)["leader"] is None

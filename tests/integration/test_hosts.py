@@ -112,6 +112,20 @@ def test_sigterm_hands_leadership_over_and_leaves_tasks_running(tmp_path: Path) 
         assert pids == {int(task["runtime_id"]) for task in hosts.dev.tasks("t_web")}
 
 
+def test_a_restarted_agent_adopts_what_runs(tmp_path: Path) -> None:
+    with _hosts(tmp_path) as hosts:
+        hosts.dev.deploy(process_service(replicas=3))
+        pids = {int(task["runtime_id"]) for task in hosts.dev.tasks("t_web")}
+        name = next(name for name in NAMES if name != hosts.leader())
+        hosts.processes[name].kill()
+        hosts.processes.pop(name).wait()
+        assert all(is_alive(pid) for pid in pids), "tasks outlive their agent"
+        hosts.start(name)
+        eventually(lambda: all(row["state"] == "ready" for row in hosts.dev.rows("node", "ls")))
+        eventually(lambda: len(hosts.dev.tasks("t_web")) == 3)
+        assert pids == {int(task["runtime_id"]) for task in hosts.dev.tasks("t_web")}
+
+
 def test_readiness_is_told_to_systemd(tmp_path: Path) -> None:
     address = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, _hosts(tmp_path) as hosts:

@@ -6,6 +6,7 @@ cluster must come to life again with everything that was ever committed.
 
 import random
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -22,6 +23,8 @@ CALM_ROUNDS = 200
 
 nodes = st.sampled_from(NODES)
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
 
 class RaftIsSafe(RuleBasedStateMachine):
     """A cluster of three voters and one node that may join."""
@@ -30,6 +33,7 @@ class RaftIsSafe(RuleBasedStateMachine):
 
     @initialize(seed=st.integers(0, 1_000), pre_vote=st.booleans(), check_quorum=st.booleans())
     def start(self, seed: int, pre_vote: bool, check_quorum: bool) -> None:
+        self.check_quorum = check_quorum
         config = RaftConfig(
             node_id=NodeId("-"),
             election_ticks=5,
@@ -140,6 +144,7 @@ class RaftIsSafe(RuleBasedStateMachine):
             self.world.ask(node, lambda core: core.transfer_leadership(to))
 
     @rule(node=nodes, kind=st.sampled_from(ConfChangeKind), who=nodes)
+    @precondition(lambda self: self.check_quorum)  # else removed nodes disturb (thesis 4.2.3)
     def change_members(self, node: NodeId, kind: ConfChangeKind, who: NodeId) -> None:
         if self.world.nodes[node].core:
             self.world.ask(node, lambda core: core.propose_conf_change(ConfChange(kind, who)))

@@ -45,3 +45,12 @@ def test_a_watcher_without_tasks_keeps_the_revisions_that_they_run() -> None:
     copy = follow(only(before, tables), delta_of(removed.view, removed.changed, tables))
     assert [1] == list(copy.revisions[WEB.id])
     assert only(removed.view, tables) == copy
+
+
+def test_a_node_that_was_dropped_is_gone_with_its_name() -> None:
+    before = only(view([N1, node("n2")], [WEB]), ALL)
+    copy = follow(
+        before, delta_of(only(view([node("n2")], [WEB]), ALL), [(Table.NODES, N1.id)], ALL)
+    )
+    assert ["n2"] == list(copy.node_ids)
+    assert follow(copy, delta_of(copy, [(Table.NODES, N1.id)], ALL)) == copy

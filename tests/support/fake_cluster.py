@@ -175,7 +175,7 @@ def with_task(
     return then(view, create, ReportTasks(node_id=NodeId(f"id{node}"), reports=(report,)))
 
 
-def managers(*names: str, leader: str | None) -> Sequence[Answer]:
+def managers(*names: str, leader: str | None, term: int = 7) -> Sequence[Answer]:
     """How these managers answer when asked how they are."""
     return [
         Answer(
@@ -186,7 +186,7 @@ def managers(*names: str, leader: str | None) -> Sequence[Answer]:
                 id=NodeId(f"id{name}"),
                 raft_state="Leader" if name == leader else "Follower",
                 leader=leader,
-                term=Term(7),
+                term=Term(term),
                 last_index=Index(12),
                 commit_index=Index(11),
                 applied_index=Index(11),

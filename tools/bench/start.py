@@ -11,10 +11,10 @@ service_ps   `meshswarm service ps` of a running service
 import argparse
 import asyncio
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tools.bench.lab import Lab, all_run, command, emit, say, seen, spread
@@ -54,10 +54,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="meshswarm-bench-") as directory:
             lab = Lab(Path(directory) / "dev")
             try:
-                fresh.append(timed_ms(lambda lab=lab: up(lab, "--deploy", str(DEMO))))
-                listing.append(timed_ms(lambda lab=lab: lab.run("service", "ps", "demo_web")))
+                fresh.append(timed_ms(partial(up, lab, "--deploy", str(DEMO))))
+                listing.append(timed_ms(partial(lab.run, "service", "ps", "demo_web")))
                 lab.dev("stop")
-                resumed.append(timed_ms(lambda lab=lab: up(lab)))
+                resumed.append(timed_ms(partial(up, lab)))
             finally:
                 lab.dev("stop")
         say(f"start {number + 1}/{runs}: {fresh[-1]:.0f} ms, again {resumed[-1]:.0f} ms")
@@ -72,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

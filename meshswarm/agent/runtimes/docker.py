@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from meshswarm.agent.card import Held, HeldState
 from meshswarm.agent.runtimes import docker_spec
 from meshswarm.agent.runtimes.child import TIMED_OUT
-from meshswarm.agent.runtimes.docker_engine import Engine, Json, next_of
+from meshswarm.agent.runtimes.docker_engine import Engine, Json, end, next_of
 from meshswarm.agent.runtimes.port import (
     MAX_LINE,
     Board,
@@ -185,7 +185,7 @@ class DockerRuntime:
                 while frames := await self._in(self._streams, next_of, stream, count):
                     yield tuple(line for frame in frames for line in _lines(*frame))
             finally:
-                stream.close()
+                end(stream)
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -201,7 +201,7 @@ class DockerRuntime:
                     loop = asyncio.get_running_loop()
                     await self._in(self._listening, self._hear, stream, loop)
                 finally:
-                    stream.close()
+                    end(stream)
             except RuntimeFailure as failure:
                 if not complained:
                     log.warning("docker events interrupted: %s", failure.message)

@@ -4,12 +4,12 @@ One client for all threads, made when it is first needed and again after the eng
 that a newer engine's API version is negotiated anew.
 """
 
+import contextlib
 import itertools
 import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import requests
@@ -140,8 +140,12 @@ class Engine:
         with self._calls(Reason.START_FAILED) as client:
             made = client.exec_create(container, list(argv))["Id"]
             output = bytearray()
-            for piece in client.exec_start(made, stream=True):
-                output += piece[: MAX_EXEC_OUTPUT - len(output)]
+            stream = client.exec_start(made, stream=True)
+            try:
+                for piece in stream:
+                    output += piece[: MAX_EXEC_OUTPUT - len(output)]
+            finally:
+                end(stream)
             code = client.exec_inspect(made)["ExitCode"]
         return Executed(code=code, output=output.decode(errors="replace"))
 
@@ -223,7 +227,7 @@ class Engine:
 
     # --- the client -------------------------------------------------------------------------------
 
-    @contextmanager
+    @contextlib.contextmanager
     def _calls(self, otherwise: Reason) -> Iterator[APIClient]:
         """The client; its errors become failures, `otherwise` is the reason of an unknown one."""
         try:
@@ -248,6 +252,12 @@ class Engine:
                 self.log_driver = str(client.info()["LoggingDriver"])
                 self._client = client
             return self._client
+
+
+def end(stream: "CancellableStream[Any]") -> None:
+    """End a stream from any thread; the SDK's own way fails if the engine ended it before."""
+    with contextlib.suppress(OSError, AttributeError):
+        stream.close()
 
 
 def next_of(stream: Iterator[T], count: int) -> list[T]:

@@ -90,8 +90,8 @@ async def _all_ready(client: Client, layout: Layout, tell: Callable[[str], None]
                 return
 
 
-async def cost_of_losing_leader(client: Client, kill: Callable[[str], object]) -> Cost:
-    """Have `kill` end the leader, and measure until another leads and its replicas run elsewhere.
+async def cost_of_losing_leader(client: Client, aim: Callable[[str], Callable[[], None]]) -> Cost:
+    """End the leader by what `aim` gives for its name; measure until all is well without it.
 
     :raises Unavailable: if nobody leads to begin with, or too few are left for another leader.
     :raises WaitTimedOut: if the cluster does not recover in time.
@@ -102,12 +102,13 @@ async def cost_of_losing_leader(client: Client, kill: Callable[[str], object]) -
         raise Unavailable("there is no leader to kill", hint="meshswarm cluster status")
     lost = slots_on(await client.read(Table.TASKS), old.id)
     clock = asyncio.get_running_loop().time
+    strike = aim(old.name)
     began = clock()
-    kill(old.name)
+    strike()
     left = sum(answer.status is not None for answer in answers) - 1
     if left <= len(answers) // 2:
         raise Unavailable(
-            f"{old.name} is lost, and with it the majority: {left} of {len(answers)} managers are left",
+            f"{old.name} is lost, and with it the majority: {left} of {len(answers)} are left",
             hint=f"meshswarm dev start {old.name}",
         )
     try:

@@ -147,7 +147,7 @@ def kill(
     if node == "leader":
         _kill_leader(options_of(ctx, output), layout)
         return
-    control.kill(layout.node(node))
+    control.aim(layout.node(node))()
     say(f"{node} is lost; `meshswarm dev start {node}` brings it back")
 
 
@@ -161,7 +161,7 @@ def _kill_leader(options: Options, layout: "Layout") -> None:
 
     async def measure() -> Cost:
         async with options.connect(layout.client) as client:
-            return await cost_of_losing_leader(client, lambda name: control.kill(layout.node(name)))
+            return await cost_of_losing_leader(client, lambda name: control.aim(layout.node(name)))
 
     cost = asyncio.run(measure())
     if options.format in (Format.JSON, Format.YAML):

@@ -2,11 +2,12 @@
 
 import signal
 import time
+from collections.abc import Callable
 
 from meshswarm.agent.runtimes.proc import Mark, send
 from meshswarm.cli.dev import layout as layouts
 from meshswarm.cli.dev import processes
-from meshswarm.cli.dev.hosts import end_tasks
+from meshswarm.cli.dev.hosts import Remains, end_all
 from meshswarm.cli.dev.layout import Layout, NodeFiles
 from meshswarm.cli.dev.processes import Pulse
 from meshswarm.cli.talk import say
@@ -21,28 +22,37 @@ POLL_S = 0.02
 def stop(layout: Layout) -> None:
     """End the cluster, also what a supervisor that was killed has left."""
     mark = processes.noted(layout.supervisor)
-    if mark is not None:
-        send(mark, signal.SIGTERM)
-        if not processes.ended_within(mark, ANSWER_S):
-            say(f"process {mark.pid} does not end; killing it")
-            send(mark, signal.SIGKILL)  # and the kernel its nodes
-            processes.ended_within(mark, ANSWER_S)
-    left = sum(end_tasks(node) for node in layout.nodes())
+    if mark is None or not _ends(mark):
+        left = end_all(layout.nodes())
+        say(f"ended {left} processes and containers that were left")
     layouts.forget(layout)
-    if mark is None:
-        say(f"it was not running; ended {left} processes that were left")
     say(f"stopped; `meshswarm dev --detach --data-dir {layout.root}` resumes it")
 
 
-def kill(node: NodeFiles) -> None:
-    """The loss of a host: its node and its tasks die at once.
+def _ends(supervisor: Mark) -> bool:
+    """Whether the supervisor ends when told to; if not, it is killed."""
+    send(supervisor, signal.SIGTERM)
+    if processes.ended_within(supervisor, ANSWER_S):
+        return True
+    say(f"process {supervisor.pid} does not end; killing it")
+    send(supervisor, signal.SIGKILL)  # and the kernel its nodes
+    processes.ended_within(supervisor, ANSWER_S)
+    return False
+
+
+def aim(node: NodeFiles) -> Callable[[], None]:
+    """The loss of a host, ready to be called: its node and its tasks die at once.
 
     :raises Conflict: if it does not run.
     """
-    mark = _running(node)
-    send(mark, signal.SIGKILL)
-    end_tasks(node)
-    processes.ended_within(mark, ANSWER_S)
+    mark, remains = _running(node), Remains(node)
+
+    def strike() -> None:
+        send(mark, signal.SIGKILL)
+        remains.end(remove=False)
+        processes.ended_within(mark, ANSWER_S)
+
+    return strike
 
 
 def start(layout: Layout, node: NodeFiles) -> None:

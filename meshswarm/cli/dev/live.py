@@ -4,9 +4,13 @@ On a terminal it is drawn anew at every change; elsewhere each change is a line.
 """
 
 import asyncio
+import os
+import shutil
+import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import aclosing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meshswarm.cli import rows
@@ -30,11 +34,11 @@ ASK_S = 0.5
 """Between two questions who leads."""
 
 TRY_NEXT = (
-    ("meshswarm dev kill leader", "lose the host of the leader; see what it costs"),
-    ("meshswarm dev start n1", "bring a lost host back"),
-    ("meshswarm service scale SERVICE=5", "change the number of replicas"),
-    ("meshswarm cluster log --follow", "watch what the managers agree on"),
-    ("meshswarm service logs SERVICE -f", "read what the tasks write"),
+    ("dev kill leader", "lose the host of the leader; see what it costs"),
+    ("dev start n1", "bring a lost host back"),
+    ("service scale SERVICE=5", "change the number of replicas"),
+    ("cluster log --follow", "watch what the managers agree on"),
+    ("service logs SERVICE -f", "read what the tasks write"),
 )
 
 
@@ -75,10 +79,17 @@ class Screen:
     async def run(self, client: Client, options: Options) -> None:
         """Show the cluster until cancelled."""
         async with asyncio.TaskGroup() as parts:
-            if is_terminal(options):
+            if not is_terminal(options):
+                self._say_next()
+            else:
                 parts.create_task(self._drawing(), name="draw the cluster")
             parts.create_task(self._follow_views(client), name="follow the cluster")
             parts.create_task(self._follow_leader(client), name="follow the leader")
+
+    def _say_next(self) -> None:
+        say(f"try next, in another terminal ({self._layout.root}):")
+        for line in try_next():
+            say(f"  {line}")
 
     async def _follow_views(self, client: Client) -> None:
         while True:
@@ -133,7 +144,17 @@ class Screen:
 
 def try_next() -> list[str]:
     """What to try, a command a line."""
-    return plain_table(TRY_NEXT[0], TRY_NEXT[1:])
+    program = _program()
+    first, *others = ((f"{program} {command}", what) for command, what in TRY_NEXT)
+    return plain_table(first, others)
+
+
+def _program() -> str:
+    """How to call this program from here: by its name if that is found, else by its place."""
+    if shutil.which("meshswarm"):
+        return "meshswarm"
+    place = Path(sys.executable).parent / "meshswarm"
+    return os.path.relpath(place) if place.is_relative_to(Path.cwd()) else str(place)
 
 
 def _rich(listing: Listing) -> "RenderableType":

@@ -76,7 +76,6 @@ async def _run(options: Options, files: Layout, stack: "StackSpec | None") -> No
             outcome = await client.propose(PutStack(spec=stack))
             for name, effect in outcome.effects:
                 screen.tell(f"{name} {effect}")
-        _say_next()
         await screen.run(client, options)
 
 
@@ -96,7 +95,9 @@ def in_background(options: Options, wanted: Wanted) -> None:
         raise
     if stack is not None:
         asyncio.run(_deploy(options, files, stack))
-    _say_next()
+    say("try next, in any terminal:")
+    for line in try_next():
+        say(f"  {line}")
 
 
 async def _wait_until_up(options: Options, files: Layout) -> None:
@@ -132,9 +133,3 @@ def _wait_for(supervisor: "subprocess.Popen[bytes]", files: Layout) -> None:
                 "the background process did not start", where=str(files.log), details=words[-5:]
             )
         time.sleep(POLL_S)
-
-
-def _say_next() -> None:
-    say("try next, in any terminal:")
-    for line in try_next():
-        say(f"  {line}")

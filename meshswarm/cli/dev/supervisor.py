@@ -17,12 +17,13 @@ from attrs import frozen
 
 from meshswarm.cli.dev import layout as layouts
 from meshswarm.cli.dev import processes
-from meshswarm.cli.dev.hosts import end_tasks
+from meshswarm.cli.dev.hosts import end_all
 from meshswarm.cli.dev.layout import Layout, NodeFiles
 from meshswarm.cli.talk import count, say
 
-STOP_S = 4.0
-"""How long nodes may take to stop before they are killed; they are made to be killed."""
+STOP_S = 1.5
+"""How long nodes may take to stop before they are killed. They are made to be killed, and a leader
+would wait in vain for another to hand over to."""
 
 LOG_BYTES_MAX = 4 << 20
 """A larger log is begun anew when its node starts; the one before is kept."""
@@ -94,9 +95,9 @@ class Supervisor:
             for child in self._children.values():
                 child.process.kill()
             await self._wait_for_none()
-        tasks = sum(end_tasks(node) for node in self.layout.nodes())
-        nodes, left = count(len(running), "node"), f"{tasks} processes"
-        self.tell(f"ended {nodes} and {left} of their tasks")
+        left = end_all(self.layout.nodes())
+        nodes = count(len(running), "node")
+        self.tell(f"ended {nodes} and {left} processes and containers of their tasks")
 
     async def _wait_for_none(self) -> None:
         while self._children:

@@ -1,0 +1,110 @@
+"""The mesh client against real managers: real sockets, CURVE, elections and journals."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from meshswarm.client import Client, connected
+from meshswarm.errors import NotFound, Unavailable
+from meshswarm.mesh import keys
+from meshswarm.mesh.peers import Peer, PeerRole
+from meshswarm.store.commands import PutStack, RemoveStack
+from meshswarm.store.view import Table, View
+from tests.support.fake_cluster import stack
+from tests.support.managers import Managers, managers
+
+
+@asynccontextmanager
+async def cluster(
+    tmp_path: Path, *, patience_s: float = 10.0
+) -> AsyncIterator[tuple[Managers, Client]]:
+    """Three managers with a leader, and a client that they know."""
+    pair = keys.generate()
+    known = Peer(name="tester", role=PeerRole.CLIENT, public_key=pair.public)
+    async with managers(tmp_path, clients=(known,)) as members:
+        await members.leads()
+        peers = [member.peer for member in members.members]
+        async with connected(pair, name="tester", managers=peers, patience_s=patience_s) as client:
+            yield members, client
+
+
+async def test_what_is_proposed_is_read_and_watched(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as (_, client):
+        outcome = await client.propose(PutStack(spec=stack("shop", web=2)))
+        assert outcome.effects == (("shop_web", "created"),)
+        view = await client.read(Table.SERVICES)
+        assert list(view.service_ids) == ["shop_web"]
+        assert dict(view.stacks) == {}, "only what was asked for"
+        async with aclosing(client.watch(Table.STACKS)) as views:
+            assert list((await anext(views)).stacks) == ["shop"]
+            await client.propose(RemoveStack(name="shop"))
+            assert dict((await anext(views)).stacks) == {}
+
+
+async def test_a_refusal_is_raised_as_what_it_is(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as (_, client):
+        with pytest.raises(NotFound, match="no stack 'nosuch'"):
+            await client.propose(RemoveStack(name="nosuch"))
+
+
+async def test_a_lost_leader_costs_a_pause_and_nothing_else(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as (members, client):
+        await client.propose(PutStack(spec=stack("one", web=1)))
+        async with aclosing(client.watch(Table.STACKS)) as views:
+            await anext(views)
+            await (await members.leads()).stop()
+            await client.propose(PutStack(spec=stack("two", web=1)))
+            assert {"one", "two"} == set((await _until_two(views)).stacks)
+
+
+async def _until_two(views: AsyncIterator[View]) -> View:
+    async for view in views:
+        if len(view.stacks) == 2:
+            return view
+    raise AssertionError("the watch ended")
+
+
+async def test_statuses_log_and_elections(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as (members, client):
+        await client.propose(PutStack(spec=stack("shop", web=1)))
+        answers = await client.statuses()
+        assert [answer.name for answer in answers] == ["n1", "n2", "n3"]
+        assert sorted(answer.status.raft_state for answer in answers if answer.status) == [
+            "Follower",
+            "Follower",
+            "Leader",
+        ]
+        assert [answer.name for answer in await client.statuses(without="n2")] == ["n1", "n3"]
+        async with aclosing(client.log()) as lines:
+            words = [line.words async for line in lines]
+        assert any("shop" in text for text in words)
+        heir = next(m for m in members.members if m is not members.leader)
+        elected = await client.elect(heir.keys.id)
+        assert elected.leader == heir.name
+
+
+async def test_without_a_quorum_every_manager_is_named(tmp_path: Path) -> None:
+    async with cluster(tmp_path, patience_s=1.5) as (members, client):
+        leader = await members.leads()
+        for member in members.members:
+            if member is not leader:
+                await member.stop()
+        with pytest.raises(Unavailable) as refused:
+            await client.read(Table.STACKS)
+        said = [detail.split(" ")[0] for detail in refused.value.details]
+        assert said == ["n1", "n2", "n3"]
+        answers = await client.statuses()
+        assert [answer.name for answer in answers if answer.status] == [leader.name]
+
+
+async def test_a_stranger_is_refused(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as (members, _):
+        peers = [member.peer for member in members.members]
+        async with connected(
+            keys.generate(), name="stranger", managers=peers, patience_s=1.0
+        ) as stranger:
+            with pytest.raises(Unavailable) as refused:
+                await stranger.read(Table.STACKS)
+        assert any("refused" in detail for detail in refused.value.details)
