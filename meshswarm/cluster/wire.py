@@ -66,7 +66,7 @@ def pack(message: Message) -> tuple[Body, tuple[bytes, ...]]:
             return [*head, *fields], (pack_entries(message.entries),)
         case AppendReply():
             fields = [message.index, message.rejected, message.hint_index, message.hint_term]
-            return [*head, *fields], ()
+            return [*head, *fields, message.recovering], ()
         case Heartbeat():
             return [*head, message.commit, message.read_position], ()
         case HeartbeatReply():
@@ -107,13 +107,18 @@ def unpack(body: object, payloads: tuple[bytes, ...]) -> Message:
                 entries=unpack_entries(blob, Index(index + 1)),
                 commit=Index(commit),
             )
-        case "AppendReply", [int() as index, bool() as no, int() as hint, int() as hint_term], ():
+        case (
+            "AppendReply",
+            [int() as index, bool() as no, int() as hint, int() as hint_term, bool() as lost],
+            (),
+        ):
             return AppendReply(
                 **head,
                 index=Index(index),
                 rejected=no,
                 hint_index=Index(hint),
                 hint_term=Term(hint_term),
+                recovering=lost,
             )
         case "Heartbeat", [int() as commit, int() as position], ():
             return Heartbeat(**head, commit=Index(commit), read_position=position)

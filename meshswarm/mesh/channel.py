@@ -144,7 +144,10 @@ class Channel:
             return False
         if self._claimed is not None and self._newest == (0, 0) and message.type is not Type.HELLO:
             # We gave this connection up, and the peer goes on: what it left open here is over.
-            self.outlet.offer(Type.HELLO)
+            self.outlet.post(Type.HELLO)
+            if not self.is_up:
+                faults.note(Fault.STALE, name, "left over from a connection that is closed")
+                return False
         number = (incarnation, message.sequence)
         if number <= self._newest:
             faults.note(Fault.STALE, name, "a message older than one seen before")

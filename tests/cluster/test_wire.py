@@ -43,7 +43,14 @@ MESSAGES: list[Message] = [
     VoteReply(**HEAD, granted=True),
     AppendEntries(**HEAD, prev_index=Index(7), prev_term=Term(2), entries=ENTRIES, commit=Index(6)),
     AppendEntries(**HEAD, prev_index=Index(7), prev_term=Term(2), entries=(), commit=Index(6)),
-    AppendReply(**HEAD, index=Index(4), rejected=True, hint_index=Index(2), hint_term=Term(1)),
+    AppendReply(
+        **HEAD,
+        index=Index(4),
+        rejected=True,
+        hint_index=Index(2),
+        hint_term=Term(1),
+        recovering=True,
+    ),
     Heartbeat(**HEAD, commit=Index(5), read_position=17),
     HeartbeatReply(**HEAD, read_position=17),
     InstallSnapshot(

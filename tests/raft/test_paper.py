@@ -327,6 +327,30 @@ def test_a_node_with_an_unapplied_membership_change_does_not_campaign() -> None:
     assert [m.to for m in sent_by(core) if isinstance(m, RequestVote)] == [B]
 
 
+def test_a_node_without_a_vote_judges_candidates_by_what_is_committed() -> None:
+    """Unless it holds a change that may have made it a voter: then its entries may have counted."""
+    others = ConfState((B, C))
+    core = core_of(terms=[1, 1, 1], term=1, commit=1, conf=others)
+    core.step(request_vote(2, (1, 1)))
+    assert core.status().vote == B
+    change = confchange.encode(ConfChange(ConfChangeKind.ADD_VOTER, A))
+    entries = [*entries_of([1, 1]), Entry(Index(3), Term(1), change, EntryKind.CONF_CHANGE)]
+    core = core_of(entries=entries, term=1, commit=1, conf=others)
+    core.step(request_vote(2, (1, 1)))
+    assert core.status().vote is None
+
+
+def test_a_commit_that_changes_the_membership_is_made_durable() -> None:
+    """A node that forgot it would ask voters that may be gone (against thesis 4.1)."""
+    change = confchange.encode(ConfChange(ConfChangeKind.REMOVE, C))
+    entry = Entry(Index(1), Term(1), change, EntryKind.CONF_CHANGE)
+    core = core_of(entries=[entry], term=1)
+    core.step(append(1, (1, 1), commit=1))
+    ready = core.ready()
+    assert ready.hard_state is not None
+    assert ready.hard_state.commit == 1
+
+
 def test_membership_changes_one_at_a_time() -> None:
     """Thesis section 4.1."""
     core = elected(core_of())
