@@ -89,12 +89,12 @@ class Listener:
     def _on_message(self, frames: Frames) -> None:
         raw = frames[0].bytes
         user = NodeId(str(frames[0].get("User-Id")))
-        channel = self._channels.get(raw)
         if raw.startswith(b"\0"):
             # libzmq renames a connection so when its dialer's next one replaces it.
             what = "left over from a connection that was replaced, or one without a name"
             self._site.faults.note(Fault.STALE, user, what)
             return
+        channel = self._channels.get(raw)
         try:
             if channel is None:
                 channel = self._enter(raw, user)

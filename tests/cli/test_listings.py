@@ -189,3 +189,17 @@ def test_tables_in_a_pipe_are_plain_and_whole(
     assert capsys.readouterr().out == "shop_api\nshop_web\n"
     assert main(["-o", "yaml", "stack", "ls"], client.connect) == 0
     assert capsys.readouterr().out.startswith("- name: shop\n  services: 2\n")
+
+
+def test_why_names_each_broken_slot_and_what_ended_before(
+    client: FakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["why", "shop_web"], client.connect) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "1 of 2 tasks of shop_web run and are healthy"
+    assert [line for line in lines if line.startswith("shop_web.2 failed on n2")]
+    assert lines[-1].endswith("with exit code 3: it ended with code 3")
+    report = as_json(client, capsys, "why", "shop_web")
+    assert [(slot["slot"], slot["state"]) for slot in report["slots"]] == [(2, "failed")]
+    assert main(["-o", "name", "why", "shop_web"], client.connect) == 0
+    assert capsys.readouterr().out == "shop_web.2\n"

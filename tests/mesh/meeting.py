@@ -103,7 +103,8 @@ def stranger(
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.linger = 0
         socket.setsockopt(zmq.IMMEDIATE, 1)
-        socket.setsockopt(zmq.ROUTING_ID, routing_id)
+        if routing_id:
+            socket.setsockopt(zmq.ROUTING_ID, routing_id)
         if server_key is not None:
             pair = pair or keys.generate()
             socket.curve_serverkey = server_key

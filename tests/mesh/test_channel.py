@@ -21,13 +21,15 @@ from tests.mesh.meeting import eventually, peer_of
 class Rig:
     """A channel whose carrier says `state`, and keeps what it took."""
 
-    def __init__(self, site: Site, role: PeerRole) -> None:
+    def __init__(self, site: Site, role: PeerRole, claimed: int | None) -> None:
         self.site = site
         self.state = Sent.OK
         self.sent: list[Message] = []
         self.lost = 0
         self.standing = Standing(peer_of(keys.generate(), "peer", role))
-        self.channel = Channel(site, self.standing, Lane.CONTROL, self._send, on_lost=self._lose)
+        self.channel = Channel(
+            site, self.standing, Lane.CONTROL, self._send, on_lost=self._lose, claimed=claimed
+        )
         self.channel.connected()
         self._sequence = 0
 
@@ -55,12 +57,14 @@ class Rig:
 
 @asynccontextmanager
 async def rig(
-    limits: MeshLimits = DEFAULT_LIMITS, role: PeerRole = PeerRole.MANAGER
+    limits: MeshLimits = DEFAULT_LIMITS,
+    role: PeerRole = PeerRole.MANAGER,
+    claimed: int | None = None,
 ) -> AsyncIterator[Rig]:
     async with asyncio.TaskGroup() as tasks:
         site = Site(node=keys.generate().id, name="here", incarnation=3, limits=limits)
         site.open(tasks)
-        made = Rig(site, role)
+        made = Rig(site, role, claimed)
         yield made
         made.channel.close()
 
@@ -200,6 +204,21 @@ async def test_only_a_manager_can_tell_us_that_we_are_fenced(
         it.says(Type.FENCED, body=body)
         it.says(Type.FENCED, body=body)
         assert expected == len(told)
+
+
+async def test_a_connection_that_goes_on_without_a_greeting_is_told_to_start_afresh() -> None:
+    async with rig(claimed=5) as it:
+        it.says(Type.PING)
+        it.says(Type.PING)
+        assert [Type.HELLO, Type.PONG, Type.PONG] == it.types()
+
+
+async def test_what_is_left_over_from_a_closed_connection_is_dropped() -> None:
+    async with rig(claimed=5) as it:
+        it.site.calls.add("hello", hello, EVERYONE)
+        it.state = Sent.GONE
+        it.says(Type.CALL, name="hello")
+        assert (0, {"stale": 1}) == (it.standing.calls_served, it.faults())
 
 
 async def test_a_silent_peer_is_probed_and_then_given_up() -> None:

@@ -147,6 +147,13 @@ async def test_a_connection_without_a_nodes_name_is_not_heard(name: bytes) -> No
             await eventually(lambda: 1 == home.count("spoofed"))
 
 
+async def test_a_connection_without_any_name_is_not_heard() -> None:
+    async with house() as home:
+        with stranger(home.endpoint.address, home.pair.public, home.friend, b"") as raw:
+            await push(raw, frames_of(Type.CALL, name="seven"))
+            await eventually(lambda: 1 == home.count("stale"))
+
+
 async def test_another_incarnation_than_the_connection_bears_is_not_heard() -> None:
     async with house() as home:
         name = name_of(home.friend, incarnation=1)
