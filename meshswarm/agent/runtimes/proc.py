@@ -79,14 +79,16 @@ def session_members(leader: Mark) -> list[Mark]:
 def kill_session(leader: Mark) -> set[Mark]:
     """SIGKILL everything that is left of a session; returns what was killed.
 
-    Repeated a few times, for what was forked meanwhile. What left the session is out of reach.
+    The leader goes first: it must not live to note how the others ended. Repeated a few times, for
+    what was forked meanwhile. What left the session is out of reach.
     """
     killed: set[Mark] = set()
     for _ in range(5):
         members = set(session_members(leader)) - killed
         if not members:
             break
-        killed |= {member for member in members if send(member, signal.SIGKILL)}
+        leader_first = sorted(members, key=lambda member: member != leader)
+        killed |= {member for member in leader_first if send(member, signal.SIGKILL)}
     return killed
 
 
