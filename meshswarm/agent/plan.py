@@ -135,42 +135,42 @@ def _onward(card: Card, cards: Cards, now_ms: int) -> Step:
 
 
 def _prepare(card: Card, now_ms: int) -> Step:
+    """Prepare, unless it waits for its backoff: what fails to prepare must back off as well."""
+    assert card.assignment is not None
+    if now_ms < _due_ms(card):
+        return Wait(until_ms=_due_ms(card))
     if card.status.state < TaskState.PREPARING:
         return Report(status=TaskStatus(state=TaskState.PREPARING, since_ms=now_ms))
-    assert card.assignment is not None
     return Prepare(assignment=card.assignment)
 
 
 def _start(card: Card, cards: Cards, now_ms: int) -> Step:
-    held_back = _held_back(card, cards, now_ms)
+    held_back = _held_back(card, cards)
     if held_back is None:
         if card.status.state < TaskState.STARTING:
             return Report(status=TaskStatus(state=TaskState.STARTING, since_ms=now_ms))
         return Start()
-    reason, message, until_ms = held_back
+    reason, message = held_back
     ready = TaskStatus(
         state=TaskState.READY, reason=reason, message=message, since_ms=card.status.since_ms
     )
     if card.status.state > TaskState.READY or card.status == ready:
-        return Wait(until_ms=until_ms)
+        return Wait()
     return Report(status=statuses.since(card.status, ready, now_ms))
 
 
-def _held_back(card: Card, cards: Cards, now_ms: int) -> tuple[Reason, str, int | None] | None:
-    """Why a prepared task is not to be started yet, and until when if that is known."""
+def _held_back(card: Card, cards: Cards) -> tuple[Reason, str] | None:
+    """Why a prepared task is not to be started yet."""
     assert card.assignment is not None
-    due_ms = _due_ms(card)
     if card.assignment.task.desired is DesiredState.READY:
-        return Reason.NONE, "", None
-    if now_ms < due_ms:
-        return Reason.BACKOFF, "it starts after the backoff of its service", due_ms
+        return Reason.NONE, ""
     if predecessor := _running_predecessor(card, cards):
-        return Reason.WAITS_FOR_PREDECESSOR, f"it starts once {predecessor} has stopped", None
+        return Reason.WAITS_FOR_PREDECESSOR, f"it starts once {predecessor} has stopped"
     return None
 
 
 def _due_ms(card: Card) -> int:
-    """When it may start: the leader's instant, but never longer than its backoff after we heard.
+    """When it may be prepared: at the leader's instant, or its backoff after we heard if sooner.
 
     So a clock that runs apart from the leader's cannot hold a task back for long.
     """

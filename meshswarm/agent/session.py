@@ -167,8 +167,10 @@ class Session:
             try:
                 await self.propose(self._registration(description))
                 self._description = description
-            except Unavailable as error:
-                log.info("registration waits: %s", error.message)
+            except Conflict:
+                raise
+            except MeshswarmError as error:  # tried again at the next look
+                log.warning("cannot register what changed: %s", error.message)
 
     def _registration(self, description: NodeDescription) -> RegisterNode:
         return RegisterNode(

@@ -32,7 +32,8 @@ from meshswarm.agent.card import (
 )
 from meshswarm.agent.memory import MemoryFile
 from meshswarm.agent.runtimes.port import Runtime, RuntimeFailure
-from meshswarm.ids import TaskId
+from meshswarm.errors import Unavailable
+from meshswarm.ids import Index, TaskId
 from meshswarm.model.service import RuntimeKind
 from meshswarm.model.task import Reason, TaskStatus
 from meshswarm.store.assignments import AssignmentChange
@@ -70,6 +71,7 @@ class Supervisor:
         self._say = say
         self._now_ms = now_ms
         self._cards: dict[TaskId, Card] = memory.load()
+        self._index = Index(0)
         self._attended: dict[TaskId, Attended] = {}
         self._answered: set[RuntimeKind] = set()
         self._changed = asyncio.Event()
@@ -99,7 +101,13 @@ class Supervisor:
             self._save()
 
     def told(self, change: AssignmentChange) -> None:
-        """A manager spoke."""
+        """A manager spoke.
+
+        :raises Unavailable: if it knows less than an earlier one did; nothing was changed.
+        """
+        if change.index < self._index:
+            raise Unavailable(f"it is at index {change.index}, this node at {self._index}")
+        self._index = change.index
         for task_id, card in plan.told(self._cards, change, self._now_ms()).items():
             if card is not self._cards.get(task_id):
                 self._put(self._seen(card))
@@ -245,6 +253,8 @@ class Supervisor:
                 complained = True
                 await asyncio.sleep(ASK_AGAIN_S)
         self._answered.add(runtime.kind)
+        for held in runtime.board.all():
+            self._look(runtime.kind, held.task_id)
         for card in list(self._cards.values()):
             if _kind_of(card) is runtime.kind:
                 self._put(self._seen(card))

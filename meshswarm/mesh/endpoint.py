@@ -114,6 +114,8 @@ class Endpoint:
 
         Ask anew each time: the link is for one process of the node, and ends with its connections.
         """
+        if node == self.id:
+            return self._links.get(node)  # the loopback is its own other end
         return self._listener.link(node) if self._listener else None
 
     def set_peers(self, peers: Iterable[Peer]) -> None:

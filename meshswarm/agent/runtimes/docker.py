@@ -12,6 +12,7 @@ import contextlib
 import functools
 import logging
 import threading
+import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from typing import Any, TypeVar
 from meshswarm.agent.card import Held, HeldState
 from meshswarm.agent.runtimes import docker_spec
 from meshswarm.agent.runtimes.child import TIMED_OUT
-from meshswarm.agent.runtimes.docker_engine import Engine, Json, end, next_of
+from meshswarm.agent.runtimes.docker_engine import Engine, Frames, Json, end, next_of
 from meshswarm.agent.runtimes.port import (
     MAX_LINE,
     Board,
@@ -28,6 +29,7 @@ from meshswarm.agent.runtimes.port import (
     LogLine,
     RuntimeFailure,
     Stats,
+    Stream,
 )
 from meshswarm.ids import ClusterId, NodeId, TaskId
 from meshswarm.model.service import RuntimeKind, TaskSpec
@@ -48,7 +50,10 @@ MAX_PULLS = 2
 MAX_STREAMS = 16
 """Logs followed and commands executed at once; a further one is refused as busy."""
 
-FRAMES_AT_ONCE = 256
+STDERR = 2
+"""The number of that stream in the engine's frames."""
+
+MANY_FRAMES = 256
 """Frames of a log read in one go where nobody follows it."""
 
 
@@ -175,17 +180,27 @@ class DockerRuntime:
     ) -> AsyncIterator[tuple[LogLine, ...]]:
         """What the container wrote, as the engine's log driver kept it."""
         container = self._container(task_id)
+        latest = Latest(since_ms if tail is None else time.time_ns() // 1_000_000)
         with self._stream_slot():
-            wish = functools.partial(
-                self._engine.logs, container, follow=follow, tail=tail, since_ms=since_ms
-            )
-            stream = await self._in(self._streams, wish)
-            try:
-                count = 1 if follow else FRAMES_AT_ONCE
-                while frames := await self._in(self._streams, next_of, stream, count):
-                    yield tuple(line for frame in frames for line in _lines(*frame))
-            finally:
-                end(stream)
+            wish = functools.partial(self._engine.logs, container, follow=follow, tail=tail)
+            async for lines in self._output(wish, since_ms, latest, 1 if follow else MANY_FRAMES):
+                yield lines
+            if follow:  # the engine drops what a container writes just before its end
+                wish = functools.partial(self._engine.logs, container, follow=False, tail=None)
+                async for lines in self._output(wish, latest.at_ms, latest, MANY_FRAMES):
+                    yield lines
+
+    async def _output(
+        self, wish: Callable[..., Frames], since_ms: int, latest: "Latest", count: int
+    ) -> AsyncIterator[tuple[LogLine, ...]]:
+        """What the container wrote that `latest` has not seen, `count` frames at a time."""
+        stream = await self._in(self._streams, functools.partial(wish, since_ms=since_ms))
+        try:
+            while frames := await self._in(self._streams, next_of, stream, count):
+                if lines := tuple(line for frame in frames for line in latest.lines(*frame)):
+                    yield lines
+        finally:
+            end(stream)
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -289,16 +304,25 @@ def _agrees(container: dict[str, Any], held: Held | None) -> bool:
     return not running or word not in ("healthy", "unhealthy") or word == held.health.value
 
 
-def _lines(number: int, content: bytes) -> list[LogLine]:
-    """The lines of one frame, each after its timestamp."""
-    lines: list[LogLine] = []
-    for raw in content.decode(errors="replace").removesuffix("\n").split("\n"):
-        stamp, _, text = raw.partition(" ")
-        at_ms = docker_spec.instant_ms(stamp)
-        text = raw if at_ms is None else text
-        for at in range(0, max(1, len(text)), MAX_LINE):
-            piece = text[at : at + MAX_LINE]
-            lines.append(
-                LogLine(stream="stderr" if number == 2 else "stdout", text=piece, at_ms=at_ms)
-            )
-    return lines
+class Latest:
+    """How far a reader of a container's output has come; `at_ms` if it saw nothing yet."""
+
+    def __init__(self, at_ms: int) -> None:
+        self.at_ms = at_ms
+        self._stamps = {"stdout": "", "stderr": ""}
+
+    def lines(self, number: int, content: bytes) -> Iterator[LogLine]:
+        """The lines of one frame, each after its timestamp, without those that were read before.
+
+        The engine's timestamps have a fixed width, so they sort as texts.
+        """
+        stream: Stream = "stderr" if number == STDERR else "stdout"
+        for raw in content.decode(errors="replace").removesuffix("\n").split("\n"):
+            stamp, _, text = raw.partition(" ")
+            at_ms = docker_spec.instant_ms(stamp)
+            if at_ms is None or stamp <= self._stamps[stream]:
+                continue
+            self._stamps[stream] = stamp
+            self.at_ms = at_ms
+            for at in range(0, max(1, len(text)), MAX_LINE):
+                yield LogLine(stream=stream, text=text[at : at + MAX_LINE], at_ms=at_ms)

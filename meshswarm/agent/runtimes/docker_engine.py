@@ -10,7 +10,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import requests
 import urllib3
@@ -35,6 +35,9 @@ EVENTS = ["create", "start", "die", "oom", "destroy", "health_status", "pause", 
 USUAL_SOCKET = "unix:///var/run/docker.sock"
 
 Json = dict[str, Any]
+Frames: TypeAlias = "CancellableStream[tuple[int, bytes]]"
+"""Pieces of a container's output: (1 stdout | 2 stderr, bytes)."""
+
 T = TypeVar("T")
 
 
@@ -179,12 +182,13 @@ class Engine:
             )
             try:
                 if response.status_code >= 400:
-                    raise failure_of(_message_of(response.content), Reason.PULL_FAILED)
+                    message = _message_of(response.content)
+                    raise failure_of(f"cannot pull {image}: {message}", Reason.PULL_FAILED)
                 for line in response.iter_lines():
                     if given_up():
                         return
                     if (error := json.loads(line).get("error")) is not None:
-                        raise failure_of(str(error), Reason.PULL_FAILED)
+                        raise failure_of(f"cannot pull {image}: {error}", Reason.PULL_FAILED)
             finally:
                 response.close()
 
@@ -197,10 +201,8 @@ class Engine:
             stream: CancellableStream[Json] = client.events(decode=True, filters=chosen)
             return stream
 
-    def logs(
-        self, container: str, *, follow: bool, tail: int | None, since_ms: int
-    ) -> "CancellableStream[tuple[int, bytes]]":
-        """Frames of a container's output: (1 stdout | 2 stderr, bytes), each line timestamped."""
+    def logs(self, container: str, *, follow: bool, tail: int | None, since_ms: int) -> Frames:
+        """A container's output, each line after its timestamp."""
         with self._calls(Reason.RUNTIME_UNAVAILABLE) as client:
             response = client.get(
                 f"{client.base_url}/v{client.api_version}/containers/{container}/logs",

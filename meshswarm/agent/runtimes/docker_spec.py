@@ -230,7 +230,7 @@ def _ms(text: str) -> int | None:
         return None
     # The engine gives up to nine digits of a second, Python takes six.
     trimmed = re.sub(r"(\.\d{6})\d*", r"\1", text.replace("Z", "+00:00"))
-    return round(datetime.fromisoformat(trimmed).timestamp() * 1000)
+    return int(datetime.fromisoformat(trimmed).timestamp() * 1000)
 
 
 def instant_ms(text: str) -> int | None:
