@@ -251,7 +251,7 @@ class Client:
         tries = _Tries(self._links, self._patience_s)
         while (link := await tries.next()) is not None:
             try:
-                reply = await link.call(lane, method, body, timeout_s=tries.try_s)
+                reply = await link.call(lane, method, body, timeout_s=tries.try_s(link))
             except Unavailable as error:
                 tries.note(link, error)
             else:
@@ -300,10 +300,9 @@ class _Tries:
         self._said: dict[str, Unavailable] = {}
         self._may_have_been_done = False
 
-    @property
-    def try_s(self) -> float:
-        """How long the next manager may take."""
-        limit_s = FIRST_TRY_S if self._is_first_round else TRY_S
+    def try_s(self, link: Link) -> float:
+        """How long this manager may take; one not even connected, no longer than at first."""
+        limit_s = FIRST_TRY_S if self._is_first_round or not link.is_up else TRY_S
         return max(0.1, min(limit_s, self._deadline - self._now()))
 
     async def next(self) -> Link | None:
@@ -314,7 +313,8 @@ class _Tries:
             if self._now() + pause_s >= self._deadline:
                 return None
             await asyncio.sleep(pause_s)
-            self._left = list(self._links)
+            # Those that are connected first: waiting for a lost one may use the patience up.
+            self._left = sorted(self._links, key=lambda link: not link.is_up)
             self._is_first_round = False
         if self._said and self._now() >= self._deadline:
             return None

@@ -17,6 +17,7 @@ from meshswarm.errors import Invalid, OutcomeUnknown, Unavailable
 from meshswarm.ids import Index, NodeId
 from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.peers import Lane, Peer
+from meshswarm.mesh.requests import Reply
 from meshswarm.store.commands import Command, LogEntry, Request, encode_command
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import View
@@ -26,6 +27,9 @@ FORWARD, READ_INDEX, HAND_OVER = "propose.forward", "read_index", "hand_over"
 
 PAUSE_S = 0.02
 """Between two attempts, so that a leader that is just changing is not hammered."""
+
+LOOK_S = 0.05
+"""How often whoever waits for a leader looks whether it can be reached by now."""
 
 
 class Proposals:
@@ -46,6 +50,7 @@ class Proposals:
         self._name = name
         self._last_at_ms = 0
         self._leader_known = asyncio.Event()
+        self._asking: dict[asyncio.Timeout, NodeId] = {}
         driver.on_role_change(self._note_leader)
 
     # --- the verbs ----------------------------------------------------------------------------
@@ -149,13 +154,11 @@ class Proposals:
         while True:
             leader = await self._leader(deadline)
             try:
+                if leader is not None:
+                    reply = await self._ask(leader, Lane.CONTROL, READ_INDEX, [], deadline=deadline)
+                    return Index(codec.structure(reply.body, int))
                 async with asyncio.timeout_at(deadline):
-                    if leader is None:
-                        return await self._driver.confirmed_index()
-                    reply = await self._endpoint.link(leader).call(
-                        Lane.CONTROL, READ_INDEX, [], timeout_s=self._left(deadline)
-                    )
-                return Index(codec.structure(reply.body, int))
+                    return await self._driver.confirmed_index()
             except Unavailable as error:
                 await self._pause(deadline, error)
             except TimeoutError:
@@ -191,26 +194,58 @@ class Proposals:
                 return None
             if status.leader is not None:
                 peer = self._managers(status.leader)
-                if peer is not None:
+                if peer is not None and self._endpoint.link(peer).is_up:
                     return peer
             self._leader_known.clear()
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._leader_known.wait()
-            except TimeoutError:
-                raise Unavailable(
-                    "no leader was elected in time", hint="meshswarm cluster status"
-                ) from None
+            await self._news_of_leader(min(deadline, self._now() + LOOK_S))
+            if self._now() >= deadline:
+                raise Unavailable("no leader was elected in time", hint="meshswarm cluster status")
+
+    async def _news_of_leader(self, until: float) -> None:
+        """Wait for another leader, or until then: a link that comes up tells nobody."""
+        try:
+            async with asyncio.timeout_at(until):
+                await self._leader_known.wait()
+        except TimeoutError:
+            return
 
     def _note_leader(self) -> None:
+        """Wake who waits for a leader, and whoever asks one that leads no longer."""
         self._leader_known.set()
+        leader = self._driver.core.status().leader
+        for limit, asked in self._asking.items():
+            if asked != leader:
+                limit.reschedule(self._now())
+
+    async def _ask(
+        self,
+        leader: Peer,
+        lane: Lane,
+        method: str,
+        body: object,
+        payloads: tuple[bytes, ...] = (),
+        *,
+        deadline: float,
+    ) -> Reply:
+        """The leader's answer; given up as soon as another leads (a frozen one never answers)."""
+        try:
+            async with asyncio.timeout_at(deadline) as limit:
+                self._asking[limit] = leader.id
+                try:
+                    return await self._endpoint.link(leader).call(
+                        lane, method, body, payloads, timeout_s=self._left(deadline)
+                    )
+                finally:
+                    del self._asking[limit]
+        except TimeoutError:
+            raise _unknown(f"{leader.name} did not answer as long as it led") from None
 
     async def _forward(
         self, leader: Peer, command: bytes, request: Request | None, by: str, deadline: float
     ) -> Outcome:
         name = [request.client, request.sequence, request.acknowledged] if request else None
-        reply = await self._endpoint.link(leader).call(
-            Lane.DATA, FORWARD, [name, by], (command,), timeout_s=self._left(deadline)
+        reply = await self._ask(
+            leader, Lane.DATA, FORWARD, [name, by], (command,), deadline=deadline
         )
         outcome: Outcome = codec.structure(reply.body, Outcome, lenient=True)
         return outcome
@@ -218,10 +253,13 @@ class Proposals:
     # --- deadlines ----------------------------------------------------------------------------
 
     def _deadline(self) -> float:
-        return asyncio.get_running_loop().time() + self._settings.proposal_timeout_s
+        return self._now() + self._settings.proposal_timeout_s
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def _left(self, deadline: float) -> float:
-        return max(0.001, deadline - asyncio.get_running_loop().time())
+        return max(0.001, deadline - self._now())
 
     async def _pause(self, deadline: float, error: Unavailable) -> None:
         """A breath between attempts; at the deadline the last attempt's error stands."""

@@ -75,6 +75,19 @@ async def test_what_was_acknowledged_survives_the_leader(tmp_path: Path) -> None
         assert (await leader.seat.proposals.read()).service_named("kept") is not None
 
 
+async def test_a_command_under_way_to_a_dead_leader_goes_to_the_next_one(tmp_path: Path) -> None:
+    async with _led(tmp_path) as (cluster, leader):
+        seat = _others(cluster, leader)[0].seat
+        assert seat is not None
+        await leader.stop()
+        # Asked while the follower still takes the dead one for the leader.
+        assert seat.driver.core.status().leader == leader.keys.id
+        request = Request(client=ClientId("c"), sequence=1)
+        outcome = await seat.proposals.submit(encode_command(_put("late")), request, "c")
+        assert outcome.error is None
+        assert (await seat.proposals.read()).service_named("late") is not None
+
+
 async def test_everything_survives_a_restart_of_all(tmp_path: Path) -> None:
     async with _led(tmp_path) as (cluster, leader):
         assert leader.seat is not None
