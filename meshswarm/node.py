@@ -91,8 +91,9 @@ def _seat(settings: Settings, endpoint: Endpoint, data_dir: DataDir) -> Seat | N
         return None
     identity = Identity(cluster_id=settings.cluster.id, node_id=me.id, name=me.name)
     membership = Membership.of(_peer(row) for row in settings.peers)
-    journal, recovered = Seat.recover(data_dir.path / "raft", identity, membership)
-    return Seat(identity, membership, endpoint, journal, recovered, _cluster_settings(settings))
+    cluster = _cluster_settings(settings)
+    journal, recovered = Seat.recover(data_dir.path / "raft", identity, membership, cluster)
+    return Seat(identity, membership, endpoint, journal, recovered, cluster)
 
 
 def _agent(settings: Settings, endpoint: Endpoint, data_dir: DataDir) -> Agent:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from meshswarm.cluster.hub import Hub
 from meshswarm.cluster.journal import Journal, JournalWrite
 from meshswarm.cluster.settings import ClusterSettings
-from meshswarm.errors import Unavailable
+from meshswarm.errors import OutcomeUnknown, Unavailable
 from meshswarm.ids import Index, NodeId, Term
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import InstallSnapshot, Message
@@ -25,8 +25,8 @@ from meshswarm.store.view import decode_view, encode_view
 
 log = logging.getLogger("meshswarm.raft")
 
-Waiter = Callable[[Outcome | None], None]
-"""Told the outcome of an entry, or None when another entry took its place for good."""
+Waiter = Callable[[Outcome | Unavailable], None]
+"""Told the outcome of an entry, or why there is none."""
 
 
 class Driver:
@@ -53,6 +53,7 @@ class Driver:
         self._snapshot_at = snapshot.index if snapshot else Index(0)
         self._snapshot: Snapshot | None = None
         self._snapshot_due = asyncio.Event()
+        self._lost = asyncio.Event()
         self._repaired = asyncio.Event()
         self._applied: list[tuple[Index, asyncio.Future[None]]] = []
         self._role_listeners: list[Callable[[], None]] = []
@@ -64,7 +65,7 @@ class Driver:
         async with asyncio.TaskGroup() as parts:
             parts.create_task(self._tick_forever(), name="raft-ticks")
             parts.create_task(self._snapshot_forever(), name="raft-snapshots")
-            parts.create_task(self._note_repair(), name="raft-repair")
+            parts.create_task(self._note_losses(), name="raft-losses")
 
     async def _tick_forever(self) -> None:
         """Ticks at a steady pace; those missed by a stalled loop are not made up for.
@@ -82,14 +83,15 @@ class Driver:
             self.core.tick()
             self._pump()
 
-    async def _note_repair(self) -> None:
-        """Once lost data is back from the peers, let the journal forget that it was lost."""
-        if not self.core.status().recovering:
-            return
-        log.error("entries were lost here: not voting until a leader has repaired them")
-        await self._repaired.wait()
-        await self._journal.mark_healed()
-        log.warning("what was lost is back from the peers: voting again")
+    async def _note_losses(self) -> None:
+        """Keep the journal's word on whether entries are missing: a restart must know it too."""
+        while True:
+            await self._lost.wait()
+            log.error("entries were lost here: not voting until a leader has repaired them")
+            await self._journal.mark_damaged("acknowledged entries are missing")
+            await self._repaired.wait()
+            await self._journal.mark_healed()
+            log.warning("what was lost is back from the peers: voting again")
 
     def _schedule_pump(self) -> None:
         """Carry out what is ready once the present batch of input has been stepped."""
@@ -101,7 +103,11 @@ class Driver:
         self._pump_scheduled = False
         while self.core.has_ready():
             self._carry_out(self.core.ready())
-        if not self._repaired.is_set() and not self.core.status().recovering:
+        if self.core.is_recovering:
+            self._repaired.clear()
+            self._lost.set()
+        elif self._lost.is_set():
+            self._lost.clear()
             self._repaired.set()
 
     def _carry_out(self, ready: Ready) -> None:
@@ -259,7 +265,8 @@ class Driver:
         waiting = self._waiting.pop(entry.index, None)
         if waiting is not None:
             term, waiter = waiting
-            waiter(outcome if term == entry.term else None)
+            replaced = Unavailable("another leader took over before the command was committed")
+            waiter(outcome if term == entry.term else replaced)
 
     # --- snapshots ----------------------------------------------------------------------------
 
@@ -269,8 +276,8 @@ class Driver:
         assert view.index == snapshot.meta.index, f"{view.index} in a snapshot of {snapshot.meta}"
         for index in sorted(self._waiting):
             if index <= view.index:
-                # It was committed or replaced out of our sight: only its proposer's retry can tell.
-                del self._waiting[index]
+                _, waiter = self._waiting.pop(index)
+                waiter(OutcomeUnknown("a snapshot holds, or does not hold, what was proposed here"))
         self._snapshot, self._snapshot_at = snapshot, snapshot.meta.index
         self.hub.publish(view, None)
         self.core.applied(view.index)

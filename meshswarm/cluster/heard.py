@@ -23,8 +23,8 @@ class HeardReport:
 
     ages_ms: Mapping[NodeId, int]
     """Since this manager last heard each node directly."""
-    sessions: tuple[NodeId, ...]
-    """The nodes whose sessions it serves now."""
+    sessions: Mapping[NodeId, int]
+    """The nodes whose sessions it serves now, with their incarnations."""
 
 
 class Heard:
@@ -36,19 +36,21 @@ class Heard:
         self._direct: dict[NodeId, float] = {}
         self._indirect: dict[NodeId, float] = {}
         self._served_by: dict[NodeId, NodeId] = {}
+        self._incarnations: dict[NodeId, int] = {}
 
     def note(self, node_id: NodeId, now: float) -> None:
         """A message came from this node itself."""
         if node_id in self._direct or len(self._direct) < MAX_NODES:
             self._direct[node_id] = now
 
-    def report(self, sessions: Iterable[NodeId], now: float) -> HeardReport:
+    def report(self, sessions: Mapping[NodeId, int], now: float) -> HeardReport:
         """What to tell the other managers."""
+        self._incarnations.update(sessions)
         return HeardReport(
             ages_ms={
                 node_id: int(1_000 * (now - at)) for node_id, at in sorted(self._direct.items())
             },
-            sessions=tuple(sorted(sessions)),
+            sessions=dict(sessions),
         )
 
     def merge(self, manager: NodeId, report: HeardReport, now: float) -> None:
@@ -57,7 +59,10 @@ class Heard:
             at = now - max(0, age_ms) / 1_000
             self._indirect[node_id] = max(at, self._indirect.get(node_id, at))
         served = {n: m for n, m in self._served_by.items() if m != manager}
-        self._served_by = served | dict.fromkeys(report.sessions[:MAX_NODES], manager)
+        sessions = dict(list(report.sessions.items())[:MAX_NODES])
+        self._served_by = served | dict.fromkeys(sessions, manager)
+        for node_id, incarnation in sessions.items():
+            self._incarnations[node_id] = max(incarnation, self._incarnations.get(node_id, 0))
 
     def server_of(self, node_id: NodeId) -> NodeId | None:
         """The other manager that serves this node's session, as far as it said."""
@@ -66,7 +71,7 @@ class Heard:
     def forget(self, keep: Iterable[NodeId]) -> None:
         """Drop what is known of nodes that are no longer in the cluster."""
         kept = set(keep)
-        for table in (self._direct, self._indirect):
+        for table in (self._direct, self._indirect, self._incarnations):
             for node_id in table.keys() - kept:
                 del table[node_id]
 
@@ -79,5 +84,5 @@ class Heard:
         return Liveness(
             silent_ms={node_id: max(0, int(1_000 * (now - at))) for node_id, at in latest.items()},
             observing_ms=int(1_000 * (now - self._since)),
-            incarnations={},
+            incarnations=dict(self._incarnations),
         )

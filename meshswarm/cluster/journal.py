@@ -87,12 +87,18 @@ class Journal:
     """An open journal; made by `open`, ended by `close`."""
 
     def __init__(
-        self, directory: Path, opened: Opened, owner: Mark, free_bytes: Callable[[Path], int]
+        self,
+        directory: Path,
+        opened: Opened,
+        owner: Mark,
+        free_bytes: Callable[[Path], int],
+        min_free_bytes: int,
     ) -> None:
         self._directory = directory
         self._lock_descriptor = opened.lock
         self._owner = owner
         self._free_bytes = free_bytes
+        self._min_free_bytes = min_free_bytes
         self._space_checked_at = -1.0
         self._low_space = False
         self._failure: BaseException | None = None
@@ -119,6 +125,7 @@ class Journal:
         cluster_id: ClusterId,
         node_id: NodeId,
         initial_conf: ConfState,
+        min_free_bytes: int = MIN_FREE_BYTES,
         free_bytes: Callable[[Path], int] | None = None,
     ) -> tuple["Journal", Recovered]:
         """This node's journal, and what it held; the directory is made if there is none.
@@ -132,7 +139,8 @@ class Journal:
         except (OSError, sqlite3.Error) as error:
             raise _translated(error, directory) from error
         owner = Mark(cluster_id, node_id, opened.head)
-        return Journal(directory, opened, owner, free_bytes or _free_bytes), recovered
+        journal = Journal(directory, opened, owner, free_bytes or _free_bytes, min_free_bytes)
+        return journal, recovered
 
     # --- writing --------------------------------------------------------------------------------
 
@@ -233,12 +241,16 @@ class Journal:
             self._table.recycle()
             self._wal_bytes = 0
 
+    async def mark_damaged(self, what: str) -> None:
+        """Note durably that entries are missing: the node does not vote after a restart either."""
+        await self._in_writer(partial(self._write_damage, what))
+
     async def mark_healed(self) -> None:
         """Note durably that nothing is missing any more: the node may vote after a restart too."""
-        await self._in_writer(self._write_healed)
+        await self._in_writer(partial(self._write_damage, ""))
 
-    def _write_healed(self) -> None:
-        self._write_head(evolve(self._head, damage=""))
+    def _write_damage(self, what: str) -> None:
+        self._write_head(evolve(self._head, damage=what))
 
     def _write_head(self, head: Head) -> None:
         head = evolve(head, counter=head.counter + 1)
@@ -301,7 +313,7 @@ class Journal:
         now = time.monotonic()
         if self._space_checked_at < 0 or now - self._space_checked_at >= 1:
             self._space_checked_at = now
-            self._low_space = self._free_bytes(self._directory) < MIN_FREE_BYTES
+            self._low_space = self._free_bytes(self._directory) < self._min_free_bytes
         return self._low_space
 
     def stats(self) -> dict[str, object]:

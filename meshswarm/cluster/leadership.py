@@ -17,14 +17,18 @@ from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.control.decide import decide
 from meshswarm.control.liveness import LivenessPolicy
 from meshswarm.errors import Unavailable
+from meshswarm.ids import ServiceId
 from meshswarm.raft.types import Role
 from meshswarm.store.commands import Batch
-from meshswarm.store.view import Key, View
+from meshswarm.store.view import Key, Table, View
 
 log = logging.getLogger("meshswarm.control")
 
 LOOK_AGAIN_S = 0.25
 """How often the leader looks at the silence of nodes when nothing else happens."""
+
+SLICES = 120
+"""In so many idle looks every service is looked at once, whether it changed or not."""
 
 RETRY_S = 0.05
 """Between two attempts when a batch could not be committed."""
@@ -41,6 +45,8 @@ class Leadership:
         self._heard = heard
         self._policy = LivenessPolicy(suspect_ms=settings.suspect_ms, down_ms=settings.down_ms)
         self._leads = asyncio.Event()
+        self._round: list[ServiceId] = []
+        self._slice = 0
         driver.on_role_change(self._note_role)
 
     def _note_role(self) -> None:
@@ -68,9 +74,19 @@ class Leadership:
         revisit: frozenset[Key] | None = None
         while self._leads.is_set():
             view, dirty = watch.take()
-            known = None if dirty is None or revisit is None else dirty | revisit
+            known = None
+            if dirty is not None and revisit is not None:
+                known = dirty | revisit | self._next_slice(view)
             revisit, pause_s = await self._decide_once(view, known)
             await self._sleep(watch, pause_s)
+
+    def _next_slice(self, view: View) -> frozenset[Key]:
+        """A few services to look at for no reason: what a bug let slip is found all the same."""
+        if not self._round:
+            self._round = sorted({*view.services, *view.tasks_by_service}, reverse=True)
+            self._slice = -(-len(self._round) // SLICES)
+        taken = [self._round.pop() for _ in range(min(self._slice, len(self._round)))]
+        return frozenset((Table.SERVICES, service_id) for service_id in taken)
 
     async def _decide_once(
         self, view: View, dirty: frozenset[Key] | None

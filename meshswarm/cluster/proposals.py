@@ -88,9 +88,9 @@ class Proposals:
         """On the leader: append, wait for commit and apply; raises `NotLeader` elsewhere."""
         self._last_at_ms = max(self._last_at_ms, self._driver.hub.view.clock_ms, _wall_ms())
         entry = LogEntry(at_ms=self._last_at_ms, by=by, request=request, command=command)
-        done: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Outcome | Unavailable] = asyncio.get_running_loop().create_future()
 
-        def settle(outcome: Outcome | None) -> None:
+        def settle(outcome: Outcome | Unavailable) -> None:
             if not done.done():
                 done.set_result(outcome)
 
@@ -100,8 +100,8 @@ class Proposals:
                 outcome = await done
         except TimeoutError:
             raise _unknown("no majority of the managers confirmed it in time") from None
-        if outcome is None:
-            raise Unavailable("another leader took over before the command was committed")
+        if isinstance(outcome, Unavailable):
+            raise outcome
         return outcome
 
     async def append_here(self, command: bytes, request: Request | None, by: str) -> Outcome:

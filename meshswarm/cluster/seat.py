@@ -59,6 +59,7 @@ class Seat:
         self._endpoint = endpoint
         self._journal = journal
         self._heard = Heard(identity.node_id, asyncio.get_running_loop().time())
+        _tell(recovered)
         core = _core(identity, recovered, settings)
         meta = recovered.snapshot.meta if recovered.snapshot else None
         self.driver = Driver(core, journal, Hub(_view(recovered)), settings, self._send, meta)
@@ -89,7 +90,7 @@ class Seat:
 
     @staticmethod
     def recover(
-        directory: Path, identity: Identity, membership: Membership
+        directory: Path, identity: Identity, membership: Membership, settings: ClusterSettings
     ) -> tuple[Journal, Recovered]:
         """Open the journal; raises `Conflict` or `Corrupt` as `Journal.open` does."""
         return Journal.open(
@@ -97,6 +98,7 @@ class Seat:
             cluster_id=identity.cluster_id,
             node_id=identity.node_id,
             initial_conf=membership.initial_conf,
+            min_free_bytes=settings.min_free_bytes,
         )
 
     async def run(self) -> None:
@@ -108,6 +110,10 @@ class Seat:
                 parts.create_task(self._leadership.run(), name="leadership")
         finally:
             await self._journal.close()
+
+    def journal_stats(self) -> dict[str, object]:
+        """What the journal says of itself: see `Journal.stats`."""
+        return self._journal.stats()
 
     async def leave_leadership(self, timeout_s: float) -> None:
         """Before stopping: hand leadership over if this node has it; give up after the timeout."""
@@ -137,6 +143,14 @@ class Seat:
             raise codec.Undecodable(f"{peer.name} sent a message from {message.from_}")
         self._heard.note(peer.id, asyncio.get_running_loop().time())
         self.driver.step(message)
+
+
+def _tell(recovered: Recovered) -> None:
+    """Say in the log what was found and what was lost."""
+    for note in recovered.notes:
+        log.warning("journal: %s", note)
+    if recovered.damage is not None:
+        log.error("journal: %s (%s)", recovered.damage.what, recovered.damage.where)
 
 
 def _core(identity: Identity, recovered: Recovered, settings: ClusterSettings) -> RaftCore:

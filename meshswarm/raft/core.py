@@ -261,6 +261,11 @@ class RaftCore:
         assert not state.log.is_installing, "a snapshot from the leader is not applied yet"
         return SnapshotMeta(state.log.applied, state.log.term(state.log.applied), state.conf)
 
+    @property
+    def is_recovering(self) -> bool:
+        """Whether entries were lost here and the leader has not repaired them yet."""
+        return self._state.recovering
+
     def status(self) -> RaftStatus:
         """This node now."""
         state, log = self._state, self._state.log

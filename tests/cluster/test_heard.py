@@ -17,36 +17,37 @@ def test_a_node_is_as_silent_as_the_last_thing_heard_of_it() -> None:
 def test_another_managers_evidence_counts_from_when_it_heard() -> None:
     heard = Heard(ME, 100.0)
     heard.note(W, 100.0)
-    heard.merge(N2, HeardReport(ages_ms={W: 400}, sessions=(W,)), 105.0)
+    heard.merge(N2, HeardReport(ages_ms={W: 400}, sessions={W: 7}), 105.0)
     assert heard.liveness(106.0).silent_ms[W] == 1_400
     assert heard.server_of(W) == N2
+    assert heard.liveness(106.0).incarnations[W] == 7
 
 
 def test_what_others_said_is_not_passed_on() -> None:
     heard = Heard(ME, 100.0)
-    heard.merge(N2, HeardReport(ages_ms={W: 0}, sessions=()), 101.0)
-    assert {} == dict(heard.report((), 102.0).ages_ms)
+    heard.merge(N2, HeardReport(ages_ms={W: 0}, sessions={}), 101.0)
+    assert {} == dict(heard.report({}, 102.0).ages_ms)
 
 
 def test_older_evidence_never_replaces_newer() -> None:
     heard = Heard(ME, 100.0)
-    heard.merge(N2, HeardReport(ages_ms={W: 0}, sessions=()), 110.0)
-    heard.merge(N3, HeardReport(ages_ms={W: 9_000}, sessions=()), 110.0)
+    heard.merge(N2, HeardReport(ages_ms={W: 0}, sessions={}), 110.0)
+    heard.merge(N3, HeardReport(ages_ms={W: 9_000}, sessions={}), 110.0)
     assert heard.liveness(110.0).silent_ms[W] == 0
 
 
 def test_a_session_that_moved_is_found_where_it_is() -> None:
     heard = Heard(ME, 100.0)
-    heard.merge(N2, HeardReport(ages_ms={}, sessions=(W,)), 101.0)
-    heard.merge(N2, HeardReport(ages_ms={}, sessions=()), 102.0)
+    heard.merge(N2, HeardReport(ages_ms={}, sessions={W: 7}), 101.0)
+    heard.merge(N2, HeardReport(ages_ms={}, sessions={}), 102.0)
     assert heard.server_of(W) is None
-    heard.merge(N3, HeardReport(ages_ms={}, sessions=(W,)), 103.0)
+    heard.merge(N3, HeardReport(ages_ms={}, sessions={W: 7}), 103.0)
     assert heard.server_of(W) == N3
 
 
 def test_forgotten_nodes_leave_nothing() -> None:
     heard = Heard(ME, 100.0)
     heard.note(N2, 101.0)
-    heard.merge(N3, HeardReport(ages_ms={W: 0}, sessions=()), 101.0)
+    heard.merge(N3, HeardReport(ages_ms={W: 0}, sessions={}), 101.0)
     heard.forget({ME})
     assert {ME: 0} == dict(heard.liveness(102.0).silent_ms)

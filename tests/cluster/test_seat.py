@@ -88,6 +88,28 @@ async def test_a_command_under_way_to_a_dead_leader_goes_to_the_next_one(tmp_pat
         assert (await seat.proposals.read()).service_named("late") is not None
 
 
+async def test_a_manager_whose_journal_is_damaged_is_repaired_by_its_peers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with _led(tmp_path) as (cluster, leader):
+        hurt = _others(cluster, leader)[0]
+        assert leader.seat is not None
+        for number in range(20):
+            await leader.seat.proposals.propose(_put(f"s{number}"))
+        await hurt.stop()
+        (tmp_path / hurt.name / "journal.db").write_bytes(b"rubbish" * 2_000)
+        hurt.start()
+        await until(lambda: "entries were lost here" in caplog.text)
+        await until(lambda: "voting again" in caplog.text)
+        assert hurt.seat is not None
+        assert len((await hurt.seat.proposals.read()).services) == 20
+        assert hurt.seat.journal_stats()["damage"] is None
+        # It counts again: with the third one gone, the two make a majority.
+        third = next(m for m in cluster.members if m not in (hurt, leader))
+        await third.stop()
+        await leader.seat.proposals.propose(_put("after"))
+
+
 async def test_everything_survives_a_restart_of_all(tmp_path: Path) -> None:
     async with _led(tmp_path) as (cluster, leader):
         assert leader.seat is not None

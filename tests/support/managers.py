@@ -79,10 +79,9 @@ class Manager:
             endpoint.set_peers(self._cluster.peers())
             identity = Identity(cluster_id=ClusterId("test"), node_id=self.keys.id, name=self.name)
             membership = Membership.of(manager.peer for manager in self._cluster.members)
-            journal, recovered = Seat.recover(self._directory, identity, membership)
-            self.seat = Seat(
-                identity, membership, endpoint, journal, recovered, self._cluster.settings
-            )
+            settings = self._cluster.settings
+            journal, recovered = Seat.recover(self._directory, identity, membership, settings)
+            self.seat = Seat(identity, membership, endpoint, journal, recovered, settings)
             try:
                 await self.seat.run()
             finally:
