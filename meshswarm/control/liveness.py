@@ -22,7 +22,7 @@ class Liveness:
 
 @frozen(kw_only=True)
 class LivenessPolicy:
-    """How long silence is borne (DESIGN section 5)."""
+    """How long silence is borne, and what counts as a storm."""
 
     suspect_ms: int = field(default=2_000, validator=gt(0))
     """From here on the node is probed, and gets new tasks only if no other node can."""
