@@ -9,10 +9,13 @@ from attrs import frozen
 
 from meshswarm.control.slots import Slot
 from meshswarm.model.service import RestartCondition, RestartPolicy
-from meshswarm.model.task import DesiredState, Reason, Task, TaskState
+from meshswarm.model.task import DesiredState, Reason, Task, TaskState, TaskStatus
 
 ATTEMPTS_KEPT = 1_000
 """Ended tasks of a slot kept at most to count attempts: a larger `max_attempts` counts as this."""
+
+MAX_QUOTED = 100
+"""Characters of a dead task's message that its successor's quotes."""
 
 
 @frozen(kw_only=True)
@@ -133,6 +136,12 @@ def _end(task: Task) -> str:
         case TaskState.LOST:
             return "was lost with its node"
         case TaskState.REJECTED:
-            return f"could not start ({status.message or status.reason.value})"
+            return f"could not start ({_short(status)})"
         case _:
-            return f"failed ({status.message or status.reason.value})"
+            return f"failed ({_short(status)})"
+
+
+def _short(status: TaskStatus) -> str:
+    """The status in so few words that a message which quotes it can be read."""
+    words = status.message or status.reason.value
+    return words if len(words) <= MAX_QUOTED else f"{words[:MAX_QUOTED]}…"

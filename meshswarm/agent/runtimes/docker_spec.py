@@ -256,9 +256,15 @@ _REASONS = (
     (Reason.COMMAND_NOT_FOUND, "exec .*: no such file or directory"),
 )
 
+_TAKEN = re.compile(r"Bind for (\S+) failed: port is already allocated")
+"""What the engine says amid much else when another container has the port."""
+
 
 def failure_of(message: str, otherwise: Reason) -> RuntimeFailure:
     """The engine's refusal with its reason; `otherwise` if its words are not known."""
+    taken = _TAKEN.search(message)
+    if taken is not None:
+        return RuntimeFailure(Reason.PORT_IN_USE, f"{taken[1]} is taken on this node")
     for reason, pattern in _REASONS:
         if re.search(pattern, message, re.IGNORECASE):
             return RuntimeFailure(reason, message)
