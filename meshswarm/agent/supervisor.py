@@ -141,13 +141,16 @@ class Supervisor:
         return plan.seen(card, held)
 
     def _look(self, kind: RuntimeKind, task_id: TaskId) -> None:
-        """What a runtime holds of a task changed; of an unknown task it is found now."""
+        """What a runtime holds of a task changed; of an unknown task it is found now.
+
+        If a manager has spoken already, it did not speak of this one: it is not this node's.
+        """
         held = self._runtimes[kind].board.look(task_id)
         card = self._cards.get(task_id)
         if card is None:
             if held is None:
                 return
-            card = Card(task_id=task_id)
+            card = Card(task_id=task_id, confirmed=self._index > 0)
         self._put(plan.seen(card, held))
         self._attend(task_id)
 

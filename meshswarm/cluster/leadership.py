@@ -1,8 +1,9 @@
 """The control loop: on the leader, decide what is missing and propose it; elsewhere, sleep.
 
 One batch is in flight at a time, and the next look is at a view that holds it, so the controllers
-never plan on what they have already changed. Losing leadership in between costs nothing: whoever
-leads next looks at everything once.
+never plan on what they have already changed. A batch is appended here or not at all: handed on to
+another leader, it would be carried out on a view that it was not decided on. Losing leadership in
+between costs nothing: whoever leads next looks at everything once.
 """
 
 import asyncio
@@ -66,13 +67,10 @@ class Leadership:
 
     async def _reign(self, watch: Watch) -> None:
         """Decide and propose for as long as this node leads."""
-        try:
-            # Everything committed in earlier terms must be applied before the first decision.
-            await self._driver.applied(await self._driver.confirmed_index())
-        except Unavailable:
-            return
         revisit: frozenset[Key] | None = None
         while self._leads.is_set():
+            if revisit is None:
+                await self._has_applied_all()
             view, dirty = watch.take()
             known = None
             if dirty is not None and revisit is not None:
@@ -87,6 +85,20 @@ class Leadership:
             self._slice = -(-len(self._round) // SLICES)
         taken = [self._round.pop() for _ in range(min(self._slice, len(self._round)))]
         return frozenset((Table.SERVICES, service_id) for service_id in taken)
+
+    async def _has_applied_all(self) -> None:
+        """Return once all that this leader's log holds is applied here, or it leads no more.
+
+        What earlier leaders decided, and what it appended itself and was not confirmed in time, may
+        be among it; deciding without it would be deciding it twice.
+        """
+        last = self._driver.core.status().last_index
+        while self._leads.is_set() and self._driver.hub.view.index < last:
+            try:
+                async with asyncio.timeout(RETRY_S):
+                    await self._driver.applied(last)
+            except TimeoutError:
+                continue
 
     async def _decide_once(
         self, view: View, dirty: frozenset[Key] | None
@@ -103,7 +115,7 @@ class Leadership:
         if decision.commands:
             batch = Batch(commands=decision.commands, cause=decision.cause)
             try:
-                await self._proposals.propose(batch)
+                await self._proposals.append_own(batch)
             except Unavailable as error:
                 log.warning("a batch of %d was not confirmed: %s", len(batch.commands), error)
                 return None, RETRY_S

@@ -104,6 +104,10 @@ class Proposals:
             raise outcome
         return outcome
 
+    async def append_own(self, command: Command) -> Outcome:
+        """Carry out this leader's own command, here or not at all; raises as `append` does."""
+        return await self.append(encode_command(command), None, self._name, self._deadline())
+
     async def append_here(self, command: bytes, request: Request | None, by: str) -> Outcome:
         """What another manager handed over: append, or raise `raft.NotLeader` if this is not it."""
         return await self.append(command, request, by, self._deadline())

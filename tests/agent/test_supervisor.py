@@ -151,6 +151,21 @@ async def test_orphans_are_stopped_once_a_manager_spoke(tmp_path: Path) -> None:
         await second.until(lambda: not second.fake.board.all())
 
 
+async def test_orphans_found_after_a_manager_spoke_are_stopped_too(tmp_path: Path) -> None:
+    async with Rig(tmp_path).running() as rig:
+        rig.supervisor.told(full(assignment()))
+        await rig.reaches(TaskState.RUNNING)
+    slow = FakeRuntime(lambda: 2_000)
+    slow.fail("refresh", Reason.RUNTIME_UNAVAILABLE)
+    (tmp_path / "state.cbor").unlink()
+    async with Rig(tmp_path, slow).running() as second:
+        second.supervisor.told(full())
+        for held in rig.fake.board.all():
+            slow.board.put(held)
+        await second.until(lambda: not slow.board.all())
+        assert 1 == second.count("stop")
+
+
 async def test_a_runtime_that_does_not_answer_yet_loses_no_task(tmp_path: Path) -> None:
     async with Rig(tmp_path).running() as rig:
         rig.supervisor.told(full(assignment()))
