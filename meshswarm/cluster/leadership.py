@@ -8,7 +8,6 @@ between costs nothing: whoever leads next looks at everything once.
 
 import asyncio
 import logging
-import time
 
 from meshswarm.cluster.driver import Driver
 from meshswarm.cluster.heard import Heard
@@ -107,7 +106,7 @@ class Leadership:
 
         If what it wanted could not be committed, the next pass looks at everything (None).
         """
-        now_ms = max(view.clock_ms, time.time_ns() // 1_000_000)
+        now_ms = self._proposals.log_time_ms()
         liveness = self._heard.liveness(asyncio.get_running_loop().time())
         decision = decide(view, dirty, liveness, self._policy, now_ms)
         for refused in decision.refused:

@@ -48,7 +48,7 @@ class Proposals:
         self._managers = managers
         self._settings = settings
         self._name = name
-        self._last_at_ms = 0
+        self._log_ms, self._log_set_s = 0.0, 0.0
         self._leader_known = asyncio.Event()
         self._asking: dict[asyncio.Timeout, NodeId] = {}
         driver.on_role_change(self._note_leader)
@@ -86,8 +86,7 @@ class Proposals:
         self, command: bytes, request: Request | None, by: str, deadline: float
     ) -> Outcome:
         """On the leader: append, wait for commit and apply; raises `NotLeader` elsewhere."""
-        self._last_at_ms = max(self._last_at_ms, self._driver.hub.view.clock_ms, _wall_ms())
-        entry = LogEntry(at_ms=self._last_at_ms, by=by, request=request, command=command)
+        entry = LogEntry(at_ms=self.log_time_ms(), by=by, request=request, command=command)
         done: asyncio.Future[Outcome | Unavailable] = asyncio.get_running_loop().create_future()
 
         def settle(outcome: Outcome | Unavailable) -> None:
@@ -103,6 +102,18 @@ class Proposals:
         if isinstance(outcome, Unavailable):
             raise outcome
         return outcome
+
+    def log_time_ms(self) -> int:
+        """Log time now: this node's wall clock, but never behind the log's.
+
+        Where an earlier leader's clock was ahead of ours, it goes on from there at the pace of time:
+        if it stood still until ours had caught up, so would every backoff and every rollout.
+        """
+        now = self._now()
+        went_on_ms = self._log_ms + 1_000 * (now - self._log_set_s) if self._log_ms else 0.0
+        self._log_ms = max(went_on_ms, self._driver.hub.view.clock_ms, _wall_ms())
+        self._log_set_s = now
+        return int(self._log_ms)
 
     async def append_own(self, command: Command) -> Outcome:
         """Carry out this leader's own command, here or not at all; raises as `append` does."""
