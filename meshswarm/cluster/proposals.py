@@ -106,8 +106,8 @@ class Proposals:
     def log_time_ms(self) -> int:
         """Log time now: this node's wall clock, but never behind the log's.
 
-        Where an earlier leader's clock was ahead of ours, it goes on from there at the pace of time:
-        if it stood still until ours had caught up, so would every backoff and every rollout.
+        Where an earlier leader's clock was ahead of ours, it goes on from there at the pace of
+        time: if it stood still until ours had caught up, so would every backoff and every rollout.
         """
         now = self._now()
         went_on_ms = self._log_ms + 1_000 * (now - self._log_set_s) if self._log_ms else 0.0

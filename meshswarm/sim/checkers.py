@@ -1,0 +1,218 @@
+"""What must never happen, told by observers that stand apart from the nodes.
+
+They see what leaves a core, what is durable and what really runs, and keep books of their own:
+`Consensus` (next door) those of Raft, `States` those of the replicated state, `Tasks` those of what
+runs, `History` those of what users were told.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import assert_never
+
+from attrs import define, field
+
+from meshswarm.agent.card import Held, HeldState, Prepare, Remove, Start, Stop
+from meshswarm.ids import Index, NodeId, ServiceId, TaskId
+from meshswarm.model.task import Task, TaskState
+from meshswarm.raft.messages import Message
+from meshswarm.raft.ready import Ready
+from meshswarm.raft.status import RaftStatus
+from meshswarm.raft.types import Entry, EntryKind, HardState
+from meshswarm.sim.consensus import Consensus
+from meshswarm.sim.disk import Disk
+from meshswarm.sim.history import History
+from meshswarm.sim.hosts import Host
+from meshswarm.sim.trace import Violation
+from meshswarm.store.outcome import Outcome
+from meshswarm.store.view import Key, Table, View, encode_view
+
+COMPARE_EVERY = 32
+"""Entries between two comparisons of the nodes' whole states, byte by byte."""
+
+
+@define(eq=False)
+class States:
+    """The replicated state: the same at the same index on every node."""
+
+    views: list[View] = field(factory=lambda: [View()])
+    """By index; as whoever came first applied it."""
+    changes: int = 0
+    """How many entries changed a row."""
+    _outcomes: list[Outcome] = field(factory=lambda: [Outcome(index=Index(0))])
+    _applied: dict[NodeId, Index] = field(factory=dict)
+
+    @property
+    def newest(self) -> View:
+        """Everything that was committed and applied anywhere."""
+        return self.views[-1]
+
+    def applied(
+        self, node: NodeId, entry: Entry, view: View, outcome: Outcome, changed: frozenset[Key]
+    ) -> bool:
+        """A node applied an entry; whether it was the first."""
+        before = self._applied[node]
+        if entry.index != before + 1 or view.index != entry.index:
+            raise Violation(f"{node} applies {entry.index} after {before}")
+        self._applied[node] = entry.index
+        if entry.index == len(self.views):
+            self.views.append(view)
+            self._outcomes.append(outcome)
+            self.changes += bool(changed)
+            self._check_slots(view, changed)
+            return True
+        if outcome != self._outcomes[entry.index]:
+            raise Violation(f"{node} says {outcome} of what is {self._outcomes[entry.index]}")
+        self._compare_rows(node, view, changed)
+        if entry.index % COMPARE_EVERY == 0:
+            self._compare_bytes(node, view)
+        return False
+
+    def _check_slots(self, view: View, changed: frozenset[Key]) -> None:
+        """No slot has two tasks that are meant to run (the promise of `control`)."""
+        touched = (view.tasks.get(TaskId(key)) for table, key in changed if table is Table.TASKS)
+        for service_id in sorted({task.service_id for task in touched if task is not None}):
+            live = [task for task in view.tasks_of(service_id) if task.is_live]
+            places = {(task.slot, None if task.slot else task.node_id) for task in live}
+            if len(places) < len(live):
+                names = " ".join(task.name for task in live)
+                raise Violation(f"two live tasks in a slot at index {view.index}: {names}")
+
+    def restored(self, node: NodeId, view: View) -> None:
+        """A node took a whole state: from its disk, or from the leader."""
+        if view.index >= len(self.views):
+            raise Violation(f"{node} restores {view.index}, which nobody applied")
+        self._compare_bytes(node, view)
+        self._applied[node] = view.index
+
+    def _compare_rows(self, node: NodeId, view: View, changed: frozenset[Key]) -> None:
+        for key in changed:
+            if _row(view, key) != _row(self.views[view.index], key):
+                raise Violation(f"{node} has {key} otherwise than others at index {view.index}")
+
+    def _compare_bytes(self, node: NodeId, view: View) -> None:
+        if encode_view(view) != encode_view(self.views[view.index]):
+            raise Violation(f"{node} has another state than others at index {view.index}")
+
+
+def _row(view: View, key: Key) -> object:
+    table, name = key
+    match table:
+        case Table.NODES:
+            return view.nodes.get(NodeId(name))
+        case Table.SERVICES:
+            return view.services.get(ServiceId(name))
+        case Table.TASKS:
+            return view.tasks.get(TaskId(name))
+        case Table.STACKS:
+            return view.stacks.get(name)
+        case Table.REVISIONS:
+            return None  # part of the comparison of bytes
+        case _:
+            assert_never(table)
+
+
+@define(eq=False)
+class Tasks:
+    """What the runtimes are told, and hold, judged by what was committed."""
+
+    hosts: dict[NodeId, Host]
+    states: States
+
+    def carrying_out(
+        self, node: NodeId, task_id: TaskId, step: Prepare | Start | Stop | Remove
+    ) -> None:
+        """An agent's step takes effect now."""
+        row = self.states.newest.tasks.get(task_id)
+        if isinstance(step, Stop):
+            self._stops(node, row)
+        elif isinstance(step, Start) and row is not None:
+            self._starts(node, row)
+
+    def _stops(self, node: NodeId, row: Task | None) -> None:
+        """Only what somebody decided to stop is stopped: desired and states never go back."""
+        if row is not None and row.is_live and row.node_id == node:
+            raise Violation(f"{node} stops {row.name}, which is meant to run")
+
+    def _starts(self, node: NodeId, row: Task) -> None:
+        """No slot has two running tasks, unless one is on a node that was given up."""
+        if row.status.state is TaskState.LOST:
+            return
+        for other_node, held in self._running(self.hosts):
+            other = self.states.newest.tasks.get(held.task_id)
+            if other is None or other.id == row.id or other.status.state is TaskState.LOST:
+                continue
+            if (other.service_id, other.slot) == (row.service_id, row.slot) and (
+                row.slot or other_node == node
+            ):
+                raise Violation(f"{node} starts {row.name} while {other.name} still runs")
+
+    def _running(self, nodes: Iterable[NodeId]) -> Iterator[tuple[NodeId, Held]]:
+        for node in nodes:
+            for held in self.hosts[node].runtime.board.all():
+                if held.state is HeldState.RUNNING:
+                    yield node, held
+
+    def leftovers(self, nodes: list[NodeId]) -> list[str]:
+        """In what the runtimes of these nodes differ from what is wanted; for a calm world."""
+        view = self.states.newest
+        running = {held.task_id: node for node, held in self._running(nodes)}
+        found: list[str] = []
+        for task in sorted(view.tasks.values(), key=lambda one: one.id):
+            if task.is_live and running.get(task.id) != task.node_id:
+                found.append(f"{task.name} ({task.status.state.label}) does not really run")
+            if not task.is_live and task.id in running:
+                found.append(f"{task.name} runs, and is not meant to")
+            if not task.is_live and not task.status.state.is_terminal:
+                found.append(f"{task.name} still stops")
+        held = [(node, one) for node in nodes for one in self.hosts[node].runtime.board.all()]
+        strays = [
+            f"{node} holds {one.task_id} ({one.state.name}), which has no row"
+            for node, one in held
+            if one.task_id not in view.tasks
+        ]
+        return found + strays
+
+
+@define(eq=False)
+class Checkers:
+    """All of them, as the world calls them."""
+
+    consensus: Consensus
+    states: States
+    tasks: Tasks
+    history: History
+
+    def sent(self, message: Message, disk: Disk) -> None:
+        """A message leaves a manager."""
+        self.consensus.sent(message, disk)
+
+    def ready(self, status: RaftStatus, ready: Ready) -> None:
+        """A core handed out work."""
+        self.consensus.ready(status, ready)
+
+    def wrote(self, node: NodeId, hard: HardState) -> None:
+        """A write became durable."""
+        self.consensus.wrote(node, hard)
+
+    def started(self, node: NodeId, disk: Disk, view: View) -> None:
+        """A manager begins with this."""
+        self.consensus.started(node, disk)
+        self.states.restored(node, view)
+
+    def restored(self, node: NodeId, view: View) -> None:
+        """A manager took the leader's state."""
+        self.states.restored(node, view)
+
+    def applied(
+        self, node: NodeId, entry: Entry, view: View, outcome: Outcome, changed: frozenset[Key]
+    ) -> None:
+        """A manager applied an entry."""
+        before = self.states.views[entry.index - 1]
+        is_news = self.states.applied(node, entry, view, outcome, changed)
+        if is_news and entry.kind is EntryKind.NORMAL:
+            self.history.committed(entry.index, entry.data, before, outcome, changed)
+
+    def carrying_out(
+        self, node: NodeId, task_id: TaskId, step: Prepare | Start | Stop | Remove
+    ) -> None:
+        """An agent's step takes effect."""
+        self.tasks.carrying_out(node, task_id, step)

@@ -1,0 +1,145 @@
+"""The users: they deploy, scale and remove, and repeat a named request until it is answered."""
+
+import random
+
+from meshswarm.errors import Unavailable
+from meshswarm.ids import ClientId, NodeId
+from meshswarm.model.node import Availability
+from meshswarm.model.service import Mode, RestartPolicy, RuntimeKind, Service, ServiceSpec, TaskSpec
+from meshswarm.model.stack import StackSpec
+from meshswarm.sim.clock import Life
+from meshswarm.sim.network import Door
+from meshswarm.sim.seat import Premises, Seat
+from meshswarm.store.commands import (
+    Command,
+    PutStack,
+    RemoveService,
+    RemoveStack,
+    Request,
+    ScaleService,
+    UpdateNode,
+    encode_command,
+)
+from meshswarm.store.outcome import Outcome
+from meshswarm.store.view import View
+
+CALL_MS = 7_000
+"""How long a user waits for one manager's answer."""
+
+STACKS = ("shop", "blog", "jobs")
+MAX_REPLICAS = 4
+
+
+class User:
+    """One user, one request at a time."""
+
+    def __init__(self, name: str, life: Life, premises: Premises, rng: random.Random) -> None:
+        self.id = ClientId(name)
+        self.is_busy = False
+        """Whether a request waits for its answer."""
+        self.life, self._premises, self._rng = life, premises, rng
+        self._sequence = 0
+        self._wants = True
+        life.spawn(self._use())
+
+    def rest(self) -> None:
+        """Ask for nothing new."""
+        self._wants = False
+
+    async def _use(self) -> None:
+        while True:
+            await self.life.sleep(self._rng.randrange(200, 4_000))
+            if self._wants:
+                self.is_busy = True
+                view = await self._read()
+                await self._propose(self._wish(view))
+                self.is_busy = False
+
+    # --- what to ask for ----------------------------------------------------------------------
+
+    def _wish(self, view: View) -> Command:
+        rng, services = self._rng, view.sorted_services()
+        kind = rng.randrange(10)
+        if kind == 0:
+            return RemoveStack(name=rng.choice(STACKS))
+        if kind == 1:
+            return self._availability(view)
+        if kind <= 4 and services:
+            service: Service = rng.choice(services)
+            if kind == 4 and rng.random() < 0.3:
+                return RemoveService(service_id=service.id)
+            return ScaleService(service_id=service.id, replicas=rng.randrange(MAX_REPLICAS + 1))
+        return PutStack(spec=self._stack(rng.choice(STACKS)))
+
+    def _availability(self, view: View) -> Command:
+        """Let a worker work or not; managers always do, so that there is room."""
+        workers = [node for node in self._premises.shape.node_ids if node.startswith("w")]
+        if not workers:
+            return RemoveStack(name=self._rng.choice(STACKS))
+        return UpdateNode(
+            node_id=NodeId(self._rng.choice(workers)),
+            availability=self._rng.choice(tuple(Availability)),
+        )
+
+    def _stack(self, name: str) -> StackSpec:
+        parts = self._rng.sample(("web", "db", "cron"), self._rng.randrange(1, 4))
+        return StackSpec(name=name, services=tuple(self._service(name, part) for part in parts))
+
+    def _service(self, stack: str, part: str) -> ServiceSpec:
+        rng = self._rng
+        return ServiceSpec(
+            name=f"{stack}_{part}",
+            stack=stack,
+            mode=Mode.GLOBAL if rng.random() < 0.15 else Mode.REPLICATED,
+            replicas=rng.randrange(MAX_REPLICAS + 1),
+            task=TaskSpec(
+                runtime=RuntimeKind.PROCESS,
+                command=("run", f"v{rng.randrange(1, 4)}"),
+                stop_grace_period_s=rng.choice((0.5, 2.0)),
+                restart=RestartPolicy(max_delay_s=2.0, reset_after_s=10.0),
+            ),
+        )
+
+    # --- asking -------------------------------------------------------------------------------
+
+    async def _propose(self, command: Command) -> Outcome:
+        """Have it carried out exactly once, however often that takes asking."""
+        self._sequence += 1
+        request = Request(client=self.id, sequence=self._sequence, acknowledged=self._sequence - 1)
+        history, data = self._premises.checkers.history, encode_command(command)
+        history.sends(request)
+        while True:
+            try:
+                outcome = await self._premises.network.ask(
+                    self.life,
+                    self.id,
+                    self._any_manager(),
+                    "propose",
+                    lambda seat: seat.submit(data, request, self.id),
+                    CALL_MS,
+                )
+            except Unavailable:
+                await self.life.sleep(self._rng.randrange(50, 500))
+                continue
+            history.acknowledges(request, outcome)
+            text = f"{self.id} {type(command).__name__} at {outcome.index}"
+            self._premises.network.trace.tell("ack", text)
+            return outcome
+
+    async def _read(self) -> View:
+        """A view that holds all that was acknowledged before."""
+        while True:
+            history = self._premises.checkers.history
+            asked_after = history.newest_ack
+            try:
+                view = await self._premises.network.ask(
+                    self.life, self.id, self._any_manager(), "read", Seat.read, CALL_MS
+                )
+            except Unavailable:
+                await self.life.sleep(self._rng.randrange(50, 500))
+                continue
+            history.reads(asked_after, view)
+            return view
+
+    def _any_manager(self) -> Door[Seat]:
+        return self._premises.managers[NodeId(self._rng.choice(self._premises.shape.manager_ids))]

@@ -1,0 +1,291 @@
+"""One manager's Raft, carried out: `cluster.driver` retold for a simulated disk and network."""
+
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from attrs import frozen
+
+from meshswarm.errors import OutcomeUnknown, Unavailable
+from meshswarm.ids import Index, NodeId, Term
+from meshswarm.raft.config import RaftConfig
+from meshswarm.raft.core import RaftCore
+from meshswarm.raft.messages import InstallSnapshot, Message
+from meshswarm.raft.ready import Ready
+from meshswarm.raft.types import ConfState, Entry, EntryKind, Role, Snapshot
+from meshswarm.sim.checkers import Checkers
+from meshswarm.sim.clock import Bell, Life, Promise, Work
+from meshswarm.sim.disk import Disk, Saving
+from meshswarm.sim.shape import ELECTION_TICKS, HEARTBEAT_TICKS, TICK_MS, Shape
+from meshswarm.sim.trace import Trace
+from meshswarm.store.apply import advance, apply
+from meshswarm.store.outcome import Outcome
+from meshswarm.store.view import Key, View, decode_view, encode_view
+
+Waiter = Callable[[Outcome | Unavailable], None]
+"""Told the outcome of an entry, or why there is none."""
+
+
+class Watch:
+    """One watcher's place in the change feed."""
+
+    def __init__(self, life: Life, view: View) -> None:
+        self.bell = Bell(life)
+        self.bell.ring()
+        self._view = view
+        self._keys: frozenset[Key] | None = None
+
+    def take(self) -> tuple[View, frozenset[Key] | None]:
+        """The newest view, and the keys that changed since the last call; None: look at all."""
+        self.bell.clear()
+        keys, self._keys = self._keys, frozenset()
+        return self._view, keys
+
+    def tell(self, view: View, changed: frozenset[Key] | None) -> None:
+        """Note a newer view."""
+        self._view = view
+        unknown = changed is None or self._keys is None
+        self._keys = None if unknown else (self._keys or frozenset()) | (changed or frozenset())
+        self.bell.ring()
+
+
+@frozen(kw_only=True)
+class Surroundings:
+    """What a driver is put into."""
+
+    life: Life
+    disk: Disk
+    rng: random.Random
+    shape: Shape
+    checkers: Checkers
+    trace: Trace
+    send: Callable[[Message], bool]
+
+
+class Driver:
+    """Raft from what is on the disk, until its life ends."""
+
+    def __init__(self, node_id: NodeId, around: Surroundings) -> None:
+        self.id = node_id
+        self._around = around
+        self._life, self._disk = around.life, around.disk
+        stored = self._disk.snapshot
+        self.view = decode_view(stored.data) if stored else View()
+        self.core = _core(node_id, around)
+        self.on_role: list[Work] = []
+        self._watches: dict[Watch, None] = {}
+        self._waiting: dict[Index, tuple[Term, Waiter]] = {}
+        self._reads: dict[object, Promise[Index]] = {}
+        self._read_number = 0
+        self._applied: list[tuple[Index, Promise[None]]] = []
+        self._pump_is_due = False
+        self._snapshot_at = stored.meta.index if stored else Index(0)
+        self._is_saving = False
+        around.checkers.started(node_id, self._disk, self.view)
+        self._pump_soon()
+        self._tick_soon()
+
+    # --- running ------------------------------------------------------------------------------
+
+    def _tick_soon(self) -> None:
+        self._life.after(TICK_MS, self._tick)
+
+    def _tick(self) -> None:
+        self._tick_soon()
+        self.core.tick()
+        self._pump()
+
+    def _pump_soon(self) -> None:
+        """Carry out what is ready once all input of this instant has been stepped."""
+        if not self._pump_is_due:
+            self._pump_is_due = True
+            self._life.after(0, self._pump)
+
+    def _pump(self) -> None:
+        self._pump_is_due = False
+        while self.core.has_ready():
+            self._carry_out(self.core.ready())
+        if self._disk.is_damaged is not self.core.is_recovering:
+            self._disk.is_damaged = self.core.is_recovering
+            what = (
+                "misses what it held" if self._disk.is_damaged else "holds again what it had lost"
+            )
+            self._around.trace.tell("damage", f"{self.id} {what}")
+
+    def _carry_out(self, ready: Ready) -> None:
+        if ready.entries or ready.committed or ready.snapshot:
+            self._around.checkers.ready(self.core.status(), ready)
+        self._send_all(ready.messages)
+        if ready.snapshot is not None:
+            self._install(ready.snapshot)
+        if ready.token is not None:
+            self._disk.submit(self._life, ready, partial(self._persisted, ready.token))
+        if ready.committed:
+            self._apply_all(ready.committed)
+        for state in ready.read_states:
+            self._reads.pop(state.context).keep(state.index)
+        for context in ready.rejected_reads:
+            lost = Unavailable("leadership was lost before the read was confirmed")
+            self._reads.pop(context).fail(lost)
+        for peer in ready.snapshot_requests:
+            data = encode_view(self.view)
+            self.core.send_snapshot(peer, Snapshot(self.core.snapshot_meta(), data))
+        if ready.soft_state is not None:
+            self._note_role()
+
+    def _persisted(self, token: int) -> None:
+        self._around.checkers.wrote(self.id, self._disk.hard_state)
+        self._send_all(self.core.persisted(token))
+        self._pump_soon()
+
+    def _send_all(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            self._around.checkers.sent(message, self._disk)
+            if self._around.send(message):
+                continue
+            if isinstance(message, InstallSnapshot):
+                self.core.snapshot_sent(message.to, ok=False)
+            else:
+                self.core.unreachable(message.to)
+
+    def _note_role(self) -> None:
+        status = self.core.status()
+        leader = status.leader or "nobody"
+        text = f"{self.id} is {status.role.value} in term {status.term}, leader {leader}"
+        self._around.trace.tell("role", text)
+        if status.role is Role.LEADER:
+            self._around.trace.counts["reign"] += 1
+        for work in self.on_role:
+            work()
+
+    # --- input --------------------------------------------------------------------------------
+
+    def step(self, message: Message) -> None:
+        """Take in one message of a peer."""
+        self.core.step(message)
+        self._pump_soon()
+
+    def propose(self, data: bytes, waiter: Waiter) -> None:
+        """Append `data` on the leader; `waiter` is told what became of it."""
+        term, index = self.core.propose([data])
+        self._waiting[index] = (term, waiter)
+        self._pump_soon()
+
+    def confirmed_index(self) -> Promise[Index]:
+        """On the leader: an index that covers everything acknowledged before now."""
+        self._read_number += 1
+        self.core.read_index(self._read_number)
+        promise: Promise[Index] = Promise(self._life)
+        self._reads[self._read_number] = promise
+        self._pump_soon()
+        return promise
+
+    def transfer_leadership(self, to: NodeId) -> None:
+        """Begin handing leadership over."""
+        self.core.transfer_leadership(to)
+        self._pump_soon()
+
+    # --- the change feed ----------------------------------------------------------------------
+
+    def watching(self) -> Watch:
+        """A place in the feed, until `unwatch`."""
+        watch = Watch(self._life, self.view)
+        self._watches[watch] = None
+        return watch
+
+    def unwatch(self, watch: Watch) -> None:
+        """Leave the feed."""
+        self._watches.pop(watch, None)
+
+    def applied(self, index: Index) -> Promise[None]:
+        """Kept once everything up to `index` is applied here."""
+        promise: Promise[None] = Promise(self._life)
+        if self.view.index >= index:
+            promise.keep(None)
+        else:
+            self._applied.append((index, promise))
+        return promise
+
+    def _publish(self, view: View, changed: frozenset[Key] | None) -> None:
+        self.view = view
+        if changed is None or changed:
+            for watch in self._watches:
+                watch.tell(view, changed)
+        self.core.applied(view.index)
+        for wanted, promise in self._applied:
+            if wanted <= view.index:
+                promise.keep(None)
+        self._applied = [pair for pair in self._applied if pair[0] > view.index]
+
+    # --- apply and snapshots ------------------------------------------------------------------
+
+    def _apply_all(self, committed: Sequence[Entry]) -> None:
+        view, changed = self.view, frozenset[Key]()
+        for entry in committed:
+            outcome, rows = Outcome(index=entry.index), frozenset[Key]()
+            if entry.kind is EntryKind.NORMAL:
+                applied = apply(view, index=entry.index, term=entry.term, data=entry.data)
+                view, outcome, rows = applied.view, applied.outcome, applied.changed
+            else:
+                view = advance(view, index=entry.index, term=entry.term)
+            self._around.checkers.applied(self.id, entry, view, outcome, rows)
+            changed |= rows
+            self._settle(entry, outcome)
+        self._publish(view, changed)
+        if view.index - self._snapshot_at >= self._around.shape.snapshot_entries:
+            self._save_snapshot()
+
+    def _settle(self, entry: Entry, outcome: Outcome) -> None:
+        if (waiting := self._waiting.pop(entry.index, None)) is not None:
+            term, waiter = waiting
+            replaced = Unavailable("another leader took over before the command was committed")
+            waiter(outcome if term == entry.term else replaced)
+
+    def _install(self, snapshot: Snapshot) -> None:
+        view = decode_view(snapshot.data)
+        self._around.checkers.restored(self.id, view)
+        self._around.trace.tell("install", f"{self.id} takes a snapshot of {view.index}")
+        for index in sorted(self._waiting):
+            if index <= view.index:
+                _, waiter = self._waiting.pop(index)
+                waiter(OutcomeUnknown("a snapshot holds, or does not hold, what was proposed here"))
+        self._snapshot_at = snapshot.meta.index
+        self._publish(view, None)
+
+    def _save_snapshot(self) -> None:
+        if self._is_saving:
+            return
+        self._is_saving = True
+        meta, keep = self.core.snapshot_meta(), self._around.shape.trailing_entries
+        saving = Saving(snapshot=Snapshot(meta, encode_view(self.view)), keep=keep)
+        self._disk.submit(self._life, saving, partial(self._saved, saving))
+
+    def _saved(self, saving: Saving) -> None:
+        self._is_saving = False
+        meta = saving.snapshot.meta
+        if meta.index > self._snapshot_at:
+            self._snapshot_at = meta.index
+            self.core.compact(meta, keep=saving.keep)
+            self._pump_soon()
+
+
+def _core(node_id: NodeId, around: Surroundings) -> RaftCore:
+    disk, shape = around.disk, around.shape
+    founders = ConfState(tuple(NodeId(manager) for manager in shape.manager_ids))
+    meta = disk.snapshot.meta if disk.snapshot else None
+    return RaftCore(
+        RaftConfig(
+            node_id=node_id,
+            election_ticks=ELECTION_TICKS,
+            heartbeat_ticks=HEARTBEAT_TICKS,
+            max_append_entries=shape.max_append_entries,
+            max_inflight=shape.max_inflight,
+        ),
+        random.Random(around.rng.getrandbits(64)),
+        hard_state=disk.hard_state,
+        conf=meta.conf if meta else founders,
+        snapshot=meta,
+        entries=tuple(disk.entries),
+        applied=meta.index if meta else Index(0),
+        recovering=disk.is_damaged,
+    )

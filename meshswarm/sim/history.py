@@ -1,0 +1,153 @@
+"""What users asked for and were told, against the log: nothing lost, nothing done twice.
+
+The books are a model of services in a few lines, fed with the committed commands alone.
+"""
+
+from attrs import define, evolve, field
+
+from meshswarm.ids import ClientId, Index, ServiceId, digest_id
+from meshswarm.model.service import Mode, ServiceSpec
+from meshswarm.sim.trace import Violation
+from meshswarm.store.commands import (
+    Command,
+    LogEntry,
+    PutStack,
+    RemoveService,
+    RemoveStack,
+    Request,
+    ScaleService,
+    UpdateNode,
+    decode_command,
+)
+from meshswarm.store.outcome import Outcome
+from meshswarm.store.view import Key, View
+
+Name = tuple[ClientId, int]
+"""A request's name."""
+
+
+@define(eq=False)
+class History:
+    """All users' requests."""
+
+    services: dict[str, tuple[ServiceId, ServiceSpec]] = field(factory=dict)
+    """What should exist, by full name."""
+    stacks: set[str] = field(factory=set)
+    newest_ack: Index = Index(0)
+    """Everything up to here was acknowledged to somebody, or precedes what was."""
+    acknowledged: int = 0
+    _first: dict[Name, Outcome] = field(factory=dict)
+    """What the first entry with this name did."""
+    _sent_after: dict[Name, Index] = field(factory=dict)
+
+    # --- what users see -----------------------------------------------------------------------
+
+    def sends(self, request: Request) -> None:
+        """A user sends a request for the first time."""
+        self._sent_after[request.client, request.sequence] = self.newest_ack
+
+    def acknowledges(self, request: Request, outcome: Outcome) -> None:
+        """A user is told what became of it: it is in the log, after all told before it was sent."""
+        name = (request.client, request.sequence)
+        first = self._first.get(name)
+        if first is None:
+            raise Violation(f"{name} was acknowledged, but is not in the log")
+        if first != outcome:
+            raise Violation(f"{name} was told {outcome}, but the log says {first}")
+        if outcome.index <= self._sent_after[name]:
+            raise Violation(
+                f"{name} was sent after {self._sent_after[name]} was acknowledged, "
+                f"and took effect before it, at {outcome.index}"
+            )
+        self.newest_ack = max(self.newest_ack, outcome.index)
+        self.acknowledged += 1
+
+    def reads(self, asked_after: Index, view: View) -> None:
+        """A user reads a view, asked for when `asked_after` was the newest acknowledged index."""
+        if view.index < asked_after:
+            raise Violation(f"a read at {view.index} misses what was acknowledged: {asked_after}")
+        self.newest_ack = max(self.newest_ack, view.index)
+
+    # --- what the log says --------------------------------------------------------------------
+
+    def committed(
+        self, index: Index, data: bytes, before: View, outcome: Outcome, changed: frozenset[Key]
+    ) -> None:
+        """An entry was applied for the first time anywhere."""
+        entry = LogEntry.decoded(data)
+        if entry.request is None:
+            return
+        name = (entry.request.client, entry.request.sequence)
+        if name in self._first:
+            if changed:
+                raise Violation(f"{name} was carried out again at {index}")
+            return
+        self._first[name] = outcome
+        expected = self._carry_out(decode_command(entry.command), before)
+        if (outcome.refusal is None) != expected:
+            raise Violation(f"{name} at {index}: expected {expected}, the store says {outcome}")
+
+    def _carry_out(self, command: Command, before: View) -> bool:
+        """Follow a user's command in the books; whether it can be carried out."""
+        match command:
+            case PutStack(spec=spec):
+                self._drop(spec.name, keep={one.name for one in spec.services})
+                for wanted in spec.services:
+                    made = ServiceId(digest_id("service", wanted.name, before.index + 1))
+                    self.services[wanted.name] = (
+                        self.services.get(wanted.name, (made,))[0],
+                        wanted,
+                    )
+                self.stacks.add(spec.name)
+                return True
+            case RemoveStack(name=name):
+                if name not in self.stacks:
+                    return False
+                self.stacks.remove(name)
+                self._drop(name, keep=set())
+                return True
+            case ScaleService(service_id=service_id, replicas=replicas):
+                found = self._named(service_id)
+                if found is None or self.services[found][1].mode is Mode.GLOBAL:
+                    return False
+                scaled = evolve(self.services[found][1], replicas=replicas)
+                self.services[found] = (service_id, scaled)
+                return True
+            case RemoveService(service_id=service_id):
+                return self._remove(self._named(service_id))
+            case UpdateNode(node_id=node_id):
+                return node_id in before.nodes
+            case _:
+                return False
+
+    def _drop(self, stack: str, keep: set[str]) -> None:
+        gone = [n for n, (_, s) in self.services.items() if s.stack == stack and n not in keep]
+        for name in gone:
+            del self.services[name]
+
+    def _remove(self, name: str | None) -> bool:
+        if name is None:
+            return False
+        _, spec = self.services.pop(name)
+        if not any(other.stack == spec.stack for _, other in self.services.values()):
+            self.stacks.discard(spec.stack or "")
+        return True
+
+    def _named(self, service_id: ServiceId) -> str | None:
+        return next((name for name, (id_, _) in self.services.items() if id_ == service_id), None)
+
+    def differs_from(self, view: View) -> list[str]:
+        """In what the view is not as users asked."""
+        found = [
+            f"service {name} is not as it was asked for"
+            for name, (_, spec) in sorted(self.services.items())
+            if (row := view.service_named(name)) is None or row.spec != spec
+        ]
+        found += [
+            f"service {name} should be gone"
+            for name in sorted(view.service_ids)
+            if name not in self.services
+        ]
+        if set(view.stacks) != self.stacks:
+            found.append(f"the stacks are {sorted(view.stacks)}, not {sorted(self.stacks)}")
+        return found

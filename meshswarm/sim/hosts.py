@@ -1,0 +1,58 @@
+"""One host: what outlives its processes, and where those can be reached."""
+
+import random
+
+from attrs import define, field
+
+from meshswarm.agent.card import Exit, HeldState
+from meshswarm.agent.runtimes.fake import FakeRuntime
+from meshswarm.ids import NodeId, TaskId
+from meshswarm.model.node import NodeRole
+from meshswarm.model.task import TaskStatus
+from meshswarm.sim.clock import Clock, Life
+from meshswarm.sim.disk import Disk
+from meshswarm.sim.shape import EPOCH_MS
+from meshswarm.store.assignments import Assignment
+
+Memory = tuple[tuple[Assignment, TaskStatus], ...]
+"""What an agent saved of its tasks."""
+
+
+@define(eq=False)
+class Host:
+    """A machine of the cluster. `life` is the run of its node's process; None: it is down."""
+
+    id: NodeId
+    role: NodeRole
+    clock: Clock
+    rng: random.Random
+    disk: Disk
+    skew_ms: int = 0
+    incarnation: int = 0
+    memory: Memory = ()
+    life: Life | None = None
+    verb_ms: tuple[int, int] = (5, 300)
+    """How long the runtime takes for what it is told."""
+    runtime: FakeRuntime = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.runtime = FakeRuntime(self.wall_ms)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the node's process runs, be it paused."""
+        return self.life is not None
+
+    def wall_ms(self) -> int:
+        """What this host's clock shows."""
+        return EPOCH_MS + self.clock.now_ms + self.skew_ms
+
+    def running(self) -> list[TaskId]:
+        """The tasks that really run here."""
+        held = self.runtime.board.all()
+        return [one.task_id for one in held if one.state is HeldState.RUNNING]
+
+    def lose_power(self) -> None:
+        """Everything that ran here is over."""
+        for task_id in self.running():
+            self.runtime.end(task_id, Exit(code=None))

@@ -1,0 +1,69 @@
+"""What kind of cluster a seed makes: its size, its limits, its pace."""
+
+import random
+
+from attrs import frozen
+
+from meshswarm.control.liveness import LivenessPolicy
+
+TICK_MS = 50
+HEARTBEAT_TICKS = 2
+ELECTION_TICKS = 20
+"""As the defaults of a manager's settings: heartbeats each 100 ms, elections after 1 to 2 s."""
+
+ELECTION_MS = 2 * ELECTION_TICKS * TICK_MS
+"""The longest election timeout."""
+
+BEAT_MS = 1_000
+PROPOSAL_MS = 5_000
+"""How long one attempt at a proposal or a read may take."""
+
+EPOCH_MS = 1_700_000_000_000
+"""The wall clocks' time when a world begins."""
+
+
+@frozen(kw_only=True)
+class Shape:
+    """One world's constants."""
+
+    managers: int = 3
+    workers: int = 2
+    clients: int = 2
+    snapshot_entries: int = 10_000
+    trailing_entries: int = 10_000
+    max_append_entries: int = 4_096
+    """Of Raft: small ones split what would travel together."""
+    max_inflight: int = 16
+    skew_ms: int = 0
+    """Wall clocks are wrong by at most so much."""
+    policy: LivenessPolicy = LivenessPolicy()
+
+    @property
+    def manager_ids(self) -> tuple[str, ...]:
+        """The managers' ids."""
+        return tuple(f"m{number}" for number in range(1, self.managers + 1))
+
+    @property
+    def node_ids(self) -> tuple[str, ...]:
+        """All nodes' ids, managers first."""
+        workers = (f"w{number}" for number in range(1, self.workers + 1))
+        return (*self.manager_ids, *workers)
+
+    @property
+    def client_ids(self) -> tuple[str, ...]:
+        """The users' ids."""
+        return tuple(f"c{number}" for number in range(1, self.clients + 1))
+
+
+def drawn(rng: random.Random, managers: int) -> Shape:
+    """A shape by chance: short logs and small windows are where the bugs are."""
+    return Shape(
+        managers=managers,
+        workers=rng.randrange(3),
+        clients=rng.randrange(1, 4),
+        snapshot_entries=rng.choice((15, 40, 200)),
+        trailing_entries=rng.choice((1, 10, 50)),
+        max_append_entries=rng.choice((1, 2, 8, 4_096)),
+        max_inflight=rng.choice((1, 3, 16)),
+        skew_ms=rng.choice((0, 50, 1_000, 3_600_000)),
+    )

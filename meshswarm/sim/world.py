@@ -1,0 +1,149 @@
+"""The world of one seed: hosts, managers, agents, users, and what can be done to them."""
+
+import random
+from collections.abc import Iterable
+
+from meshswarm.ids import NodeId
+from meshswarm.model.node import Availability, NodeRole, NodeState
+from meshswarm.model.service import Mode
+from meshswarm.raft.types import Role
+from meshswarm.sim.agent import AgentRun
+from meshswarm.sim.checkers import Checkers, States, Tasks
+from meshswarm.sim.clients import User
+from meshswarm.sim.clock import Clock, Life
+from meshswarm.sim.consensus import Consensus
+from meshswarm.sim.disk import Disk
+from meshswarm.sim.history import History
+from meshswarm.sim.hosts import Host
+from meshswarm.sim.network import Door, Network
+from meshswarm.sim.seat import Premises, Seat
+from meshswarm.sim.shape import Shape
+from meshswarm.sim.trace import Listener, Trace
+
+
+class World:
+    """Everything, and the one source of chance."""
+
+    def __init__(self, rng: random.Random, shape: Shape, listener: Listener | None = None) -> None:
+        self.rng, self.shape = rng, shape
+        self.clock = Clock()
+        self.trace = Trace(self.clock, listener)
+        self.network = Network(self.clock, rng, self.trace)
+        self.hosts = {NodeId(name): self._host(name) for name in shape.node_ids}
+        states = States()
+        self.checkers = Checkers(Consensus(), states, Tasks(self.hosts, states), History())
+        doors: dict[NodeId, Door[Seat]] = {NodeId(name): Door(name) for name in shape.manager_ids}
+        self._premises = Premises(
+            network=self.network, managers=doors, shape=shape, checkers=self.checkers
+        )
+        for node_id in self.hosts:
+            self.start(node_id)
+        self.users = [
+            User(name, Life(self.clock), self._premises, random.Random(rng.getrandbits(64)))
+            for name in shape.client_ids
+        ]
+
+    def _host(self, name: str) -> Host:
+        is_manager = name in self.shape.manager_ids
+        return Host(
+            id=NodeId(name),
+            role=NodeRole.MANAGER if is_manager else NodeRole.WORKER,
+            clock=self.clock,
+            rng=self.rng,
+            disk=Disk(self.rng),
+            skew_ms=self.rng.randrange(-self.shape.skew_ms, self.shape.skew_ms + 1),
+        )
+
+    # --- what can be done ---------------------------------------------------------------------
+
+    def start(self, node_id: NodeId) -> None:
+        """Start the node's process."""
+        host = self.hosts[node_id]
+        assert host.life is None, f"{node_id} runs already"
+        host.life = Life(self.clock)
+        host.incarnation += 1
+        door = self._premises.managers.get(node_id)
+        if door is not None:
+            door.open(host.life, Seat(host, host.life, self._premises))
+        AgentRun(host, host.life, self._premises)
+
+    def kill(self, node_id: NodeId, *, power: bool = False) -> None:
+        """End the node's process, as kill -9 does; with the host's `power` goes all it ran."""
+        host = self.hosts[node_id]
+        assert host.life is not None, f"{node_id} does not run"
+        host.life.end(silently=power)
+        host.life = None
+        host.disk.crash()
+        door = self._premises.managers.get(node_id)
+        if door is not None:
+            door.close()
+        if power:
+            host.lose_power()
+
+    def end(self) -> None:
+        """Nothing happens any more."""
+        for host in self.hosts.values():
+            if host.life is not None:
+                host.life.end(silently=True)
+        for user in self.users:
+            user.life.end(silently=True)
+
+    # --- what can be seen ---------------------------------------------------------------------
+
+    def seats(self) -> list[Seat]:
+        """The managers that run."""
+        doors = self._premises.managers.values()
+        return [door.process for door in doors if door.process is not None]
+
+    def unsettled(self, dead: Iterable[NodeId] = ()) -> list[str]:
+        """Why the cluster is not whole; empty if it is. Of the `dead` nothing is expected."""
+        alive = [node for node in self.hosts if node not in set(dead)]
+        found = self._consensus_faults()
+        found += [f"{user.id} waits for an answer" for user in self.users if user.is_busy]
+        if found:
+            return found
+        view = self.checkers.states.newest
+        for node in self.hosts:
+            row = view.nodes.get(node)
+            wanted = NodeState.READY if node in alive else NodeState.DOWN
+            if row is None or row.state is not wanted:
+                found.append(f"{node} is {row.state.value if row else 'not known'}")
+        found += self.checkers.history.differs_from(view)
+        found += self._slot_faults(alive)
+        return found + self.checkers.tasks.leftovers(alive)
+
+    def _consensus_faults(self) -> list[str]:
+        statuses = [seat.driver.core.status() for seat in self.seats()]
+        leaders = [status for status in statuses if status.role is Role.LEADER]
+        if len(leaders) != 1:
+            return [f"{len(leaders)} leaders"]
+        wanted = (leaders[0].id, leaders[0].term, leaders[0].last_index)
+        return [
+            f"{status.id} is at {status.commit} of {status.last_index} in term {status.term}"
+            for status in statuses
+            if (status.leader, status.term, status.applied) != wanted
+        ]
+
+    def _slot_faults(self, alive: list[NodeId]) -> list[str]:
+        """Services that have not the tasks that they should; `Tasks.leftovers` sees to the rest."""
+        view = self.checkers.states.newest
+        found: list[str] = []
+        for service in view.sorted_services():
+            live = [task for task in view.tasks_of(service.id) if task.is_live]
+            wanted = service.spec.replicas
+            if service.spec.mode is Mode.GLOBAL:
+                by_node = {node: view.nodes[node].availability for node in alive}
+                wanted = sum(what is Availability.ACTIVE for what in by_node.values())
+                # A paused node keeps what it has, and gets nothing new.
+                live = [
+                    t
+                    for t in live
+                    if t.node_id and by_node.get(t.node_id) is not Availability.PAUSE
+                ]
+            good = [t for t in live if t.is_healthy and t.revision == service.revision]
+            places = {(task.slot, None if task.slot else task.node_id) for task in good}
+            if not len(live) == len(good) == len(places) == wanted:
+                found.append(
+                    f"{service.spec.name}: {len(good)} good of {len(live)} tasks, wanted {wanted}"
+                )
+        return found

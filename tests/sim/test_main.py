@@ -1,0 +1,55 @@
+"""`python3 -m meshswarm.sim` tells what happened, and how to see it again."""
+
+import sys
+
+import pytest
+from attrs import evolve
+
+from meshswarm.sim import __main__, run
+
+
+def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["sim", *arguments])
+    return __main__.main()
+
+
+def test_seeds_that_hold_end_with_the_speed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 0 == main(monkeypatch, "--seeds", "1..2", "--ms", "2000")
+    assert "2 runs, nothing broke" in capsys.readouterr().out
+
+
+def test_a_violation_ends_with_the_command_that_repeats_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = run.run
+
+    def broken(seed: int, **options: object) -> run.Result:
+        return evolve(right(seed, safety_ms=1_000), violation="the moon fell")
+
+    monkeypatch.setattr(run, "run", broken)
+    assert 1 == main(monkeypatch, "--seeds", "7..9", "--ms", "1000", "--faults", "crash,storm")
+    out = capsys.readouterr().out
+    assert "BROKEN: the moon fell" in out
+    repeat = "--seed 7 --ms 1000 --managers 3 --faults crash,storm --verbose"
+    assert f"python3 -m meshswarm.sim {repeat}" in out
+
+
+def test_verbose_tells_what_happens(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 0 == main(monkeypatch, "--seed", "1", "--ms", "3000", "--verbose")
+    assert "is Leader in term 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--seeds", "9..1"), ("--seeds", "x"), ("--managers", "0"), ("--faults", "luck")]
+)
+def test_what_cannot_be_run_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(monkeypatch, *arguments)
+    assert 2 == refused.value.code
+    assert arguments[0] in capsys.readouterr().err

@@ -1,0 +1,195 @@
+"""The world around the nodes does what it says: time, processes, connections, disks."""
+
+import random
+from functools import partial
+
+import pytest
+
+from meshswarm.errors import OutcomeUnknown, Unavailable
+from meshswarm.ids import Index, Term
+from meshswarm.raft.ready import Ready
+from meshswarm.raft.types import Entry, HardState
+from meshswarm.sim.clock import Bell, Clock, Life, Promise
+from meshswarm.sim.disk import Disk
+from meshswarm.sim.network import GIVE_UP_MS, Door, Network, Stream
+from meshswarm.sim.trace import Trace
+
+
+class Echo:
+    """A process that says what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[int] = []
+
+    async def say(self, number: int) -> int:
+        self.heard.append(number)
+        return number
+
+
+def network(clock: Clock) -> Network:
+    return Network(clock, random.Random(1), Trace(clock))
+
+
+def opened(clock: Clock) -> tuple[Door[Echo], Echo, Life]:
+    door: Door[Echo] = Door("there")
+    echo, life = Echo(), Life(clock)
+    door.open(life, echo)
+    return door, echo, life
+
+
+# --- time and processes -----------------------------------------------------------------------
+
+
+def test_what_is_due_at_one_instant_happens_in_order() -> None:
+    clock, seen = Clock(), list[int]()
+    for number in (1, 2, 3):
+        clock.after(5, partial(seen.append, number))
+    clock.run_until(4)
+    assert [] == seen
+    clock.run_until(5)
+    assert ([1, 2, 3], 5) == (seen, clock.now_ms)
+
+
+def test_a_paused_process_makes_up_for_it_and_a_dead_one_never() -> None:
+    clock, seen = Clock(), list[str]()
+    paused, dead = Life(clock), Life(clock)
+    paused.after(10, lambda: seen.append("paused"))
+    dead.after(10, lambda: seen.append("dead"))
+    paused.pause()
+    dead.end()
+    clock.run_until(20)
+    assert [] == seen
+    paused.resume()
+    clock.run_until(20)
+    assert ["paused"] == seen
+
+
+def test_a_script_waits_for_promises_bells_and_errors() -> None:
+    clock, seen = Clock(), list[object]()
+    life = Life(clock)
+    bell, promise = Bell(life), Promise[int](life)
+
+    async def script() -> None:
+        seen.append(await bell.wait(100))
+        seen.append(await bell.wait(100))
+        try:
+            seen.append(await promise)
+        except Unavailable as error:
+            seen.append(error.message)
+
+    life.spawn(script())
+    life.after(50, bell.ring)
+    life.after(60, lambda: promise.fail(Unavailable("no")))
+    clock.run_until(300)
+    assert [True, False, "no"] == seen
+
+
+# --- connections ------------------------------------------------------------------------------
+
+
+def test_a_call_is_answered_refused_or_unknown() -> None:
+    clock = Clock()
+    net, me = network(clock), Life(clock)
+    door, echo, _ = opened(clock)
+    seen: list[object] = []
+
+    async def ask(number: int) -> None:
+        try:
+            seen.append(
+                await net.ask(me, "here", door, "say", lambda there: there.say(number), 1_000)
+            )
+        except Unavailable as error:
+            seen.append(type(error))
+
+    me.spawn(ask(1))
+    clock.run_until(100)
+    net.cuts.add(("there", "here"))
+    me.spawn(ask(2))
+    clock.run_until(2_000)
+    door.close()
+    net.cuts.clear()
+    me.spawn(ask(3))
+    clock.run_until(3_000)
+    assert [1, OutcomeUnknown, Unavailable] == seen
+    assert [1, 2] == echo.heard
+
+
+@pytest.mark.parametrize(("silently", "until_ms"), [(False, 50), (True, 1_000)])
+def test_a_process_that_dies_breaks_its_calls_but_not_without_power(
+    silently: bool, until_ms: int
+) -> None:
+    clock = Clock()
+    net, me = network(clock), Life(clock)
+    door, _, there = opened(clock)
+    there.pause()
+    answer = net.ask(me, "here", door, "say", lambda echo: echo.say(1), 1_000)
+    clock.run_until(20)
+    there.end(silently=silently)
+    assert not answer.is_settled
+    clock.run_until(until_ms)
+    assert answer.is_settled
+
+
+def test_a_stream_keeps_its_order_over_a_short_cut_and_breaks_in_a_long_one() -> None:
+    clock = Clock()
+    net, reader, writer = network(clock), Life(clock), Life(clock)
+    stream: Stream[int] = Stream(net, ("w", writer), ("r", reader), "numbers")
+    seen: list[object] = []
+
+    async def read() -> None:
+        try:
+            while True:
+                if (number := await stream.next(10_000)) is not None:
+                    seen.append(number)
+        except Unavailable:
+            seen.append("broken")
+
+    reader.spawn(read())
+    net.cuts.add(("w", "r"))
+    for number in (1, 2, 3):
+        stream.push(number)
+    clock.run_until(GIVE_UP_MS // 2)
+    net.cuts.clear()
+    clock.run_until(GIVE_UP_MS)
+    assert [1, 2, 3] == seen
+    net.cuts.add(("w", "r"))
+    stream.push(4)
+    clock.run_until(3 * GIVE_UP_MS)
+    assert ([1, 2, 3, "broken"], True) == (seen, stream.is_over)
+
+
+# --- disks ------------------------------------------------------------------------------------
+
+
+def write(token: int, *indexes: int) -> Ready:
+    entries = tuple(Entry(Index(index), Term(token), b"") for index in indexes)
+    return Ready(token=token, hard_state=HardState(Term(token)), entries=entries)
+
+
+def test_a_crash_keeps_a_beginning_of_what_was_on_its_way() -> None:
+    assert {(1, (1, 1)), (2, (1, 2, 2)), (3, (1, 2, 2, 3))} == {crashed(seed) for seed in range(20)}
+
+
+def crashed(seed: int) -> tuple[int, tuple[int, ...]]:
+    """The term and the entries' terms on a disk that was at work on its second and third write."""
+    clock, done = Clock(), list[int]()
+    disk, life = Disk(random.Random(seed)), Life(clock)
+    disk.submit(life, write(1, 1, 2), lambda: done.append(1))
+    clock.run_until(10)
+    disk.submit(life, write(2, 2, 3), lambda: done.append(2))
+    disk.submit(life, write(3, 4), lambda: done.append(3))
+    life.end()
+    disk.crash()
+    assert [1] == done
+    return disk.hard_state.term, tuple(entry.term for entry in disk.entries)
+
+
+def test_writes_become_durable_in_groups() -> None:
+    clock, done = Clock(), list[int]()
+    disk, life = Disk(random.Random(1), sync_ms=(10, 10)), Life(clock)
+    for token in (1, 2, 3):
+        disk.submit(life, write(token, token), partial(done.append, token))
+    clock.run_until(10)
+    assert [1] == done
+    clock.run_until(20)
+    assert [1, 2, 3] == done
