@@ -8,12 +8,12 @@ come from this same loop, a loop that is stuck neither sends heartbeats nor look
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from meshswarm.cluster.hub import Hub
 from meshswarm.cluster.journal import Journal, JournalWrite
 from meshswarm.cluster.settings import ClusterSettings
-from meshswarm.errors import OutcomeUnknown, Unavailable
+from meshswarm.errors import MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import Index, NodeId, Term
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import InstallSnapshot, Message
@@ -39,6 +39,7 @@ class Driver:
         hub: Hub,
         settings: ClusterSettings,
         send: Callable[[Message], bool],
+        send_whole: Callable[[InstallSnapshot], Awaitable[None]],
         snapshot: SnapshotMeta | None,
     ) -> None:
         self.core = core
@@ -46,6 +47,8 @@ class Driver:
         self._journal = journal
         self._settings = settings
         self._send = send
+        self._send_whole = send_whole
+        self._transfers = asyncio.TaskGroup()
         self._waiting: dict[Index, tuple[Term, Waiter]] = {}
         self._reads: dict[object, asyncio.Future[Index]] = {}
         self._read_number = 0
@@ -62,7 +65,7 @@ class Driver:
 
     async def run(self) -> None:
         """Tick until cancelled; a failed disk ends it with the journal's error."""
-        async with asyncio.TaskGroup() as parts:
+        async with self._transfers as parts:
             parts.create_task(self._tick_forever(), name="raft-ticks")
             parts.create_task(self._snapshot_forever(), name="raft-snapshots")
             parts.create_task(self._note_losses(), name="raft-losses")
@@ -148,12 +151,25 @@ class Driver:
 
     def _send_all(self, messages: Sequence[Message]) -> None:
         for message in messages:
-            if self._send(message):
-                continue
             if isinstance(message, InstallSnapshot):
-                self.core.snapshot_sent(message.to, ok=False)
-            else:
+                name = f"raft-snapshot-to-{message.to}"
+                self._transfers.create_task(self._transfer(message), name=name)
+            elif not self._send(message):
                 self.core.unreachable(message.to)
+
+    async def _transfer(self, message: InstallSnapshot) -> None:
+        """Send a snapshot and tell the core how that ended, so that a lost one is soon repeated.
+
+        The core has one on its way to a peer at a time.
+        """
+        try:
+            await self._send_whole(message)
+        except MeshswarmError as error:
+            log.warning("a snapshot did not reach %s: %s", message.to, error)
+            self.core.snapshot_sent(message.to, ok=False)
+        else:
+            self.core.snapshot_sent(message.to, ok=True)
+        self._schedule_pump()
 
     # --- input --------------------------------------------------------------------------------
 

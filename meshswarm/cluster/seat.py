@@ -25,12 +25,16 @@ from meshswarm.errors import Unavailable
 from meshswarm.ids import ClusterId, Index, NodeId
 from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.peers import Lane, Peer, PeerRole
+from meshswarm.mesh.requests import Reply, Request
 from meshswarm.raft.config import RaftConfig
 from meshswarm.raft.core import RaftCore
-from meshswarm.raft.messages import Message
+from meshswarm.raft.messages import InstallSnapshot, Message
 from meshswarm.store.view import View, decode_view
 
 log = logging.getLogger("meshswarm.cluster")
+
+SNAPSHOT_S = 60.0
+"""How long a snapshot may be on its way to a peer before it counts as lost."""
 
 
 @frozen(kw_only=True)
@@ -62,7 +66,9 @@ class Seat:
         _tell(recovered)
         core = _core(identity, recovered, settings)
         meta = recovered.snapshot.meta if recovered.snapshot else None
-        self.driver = Driver(core, journal, Hub(_view(recovered)), settings, self._send, meta)
+        self.driver = Driver(
+            core, journal, Hub(_view(recovered)), settings, self._send, self._send_whole, meta
+        )
         self.proposals = Proposals(
             self.driver, endpoint, membership.manager, settings, identity.name
         )
@@ -87,6 +93,7 @@ class Seat:
                 # A lane that is first used when it is needed would lose what it is needed for.
                 endpoint.link(peer).open(*Lane)
         endpoint.on_notify(wire.KIND, self._on_raft, roles={PeerRole.MANAGER})
+        endpoint.on_call(wire.SNAPSHOT, self._on_snapshot, roles={PeerRole.MANAGER})
 
     @staticmethod
     def recover(
@@ -135,6 +142,20 @@ class Seat:
             return False
         body, payloads = wire.pack(message)
         return self._endpoint.link(peer).notify(wire.lane_of(message), wire.KIND, body, payloads)
+
+    async def _send_whole(self, message: InstallSnapshot) -> None:
+        """Send a snapshot; returns when the peer has it, raises `Unavailable` if it may not."""
+        peer = self._membership.manager(message.to)
+        if peer is None:
+            raise Unavailable(f"{message.to} is no manager")
+        body, payloads = wire.pack(message)
+        await self._endpoint.link(peer).call(
+            wire.lane_of(message), wire.SNAPSHOT, body, payloads, timeout_s=SNAPSHOT_S
+        )
+
+    async def _on_snapshot(self, request: Request) -> Reply:
+        self._on_raft(request.peer, request.body, request.payloads)
+        return Reply()
 
     def _on_raft(self, peer: Peer, body: object, payloads: tuple[bytes, ...]) -> None:
         """A peer's Raft message; one that claims another sender never reaches the core."""

@@ -24,7 +24,10 @@ from meshswarm.raft.messages import (
 from meshswarm.raft.types import ConfState, Entry, EntryKind, Snapshot, SnapshotMeta
 
 KIND = "raft"
-"""The mesh's notify kind for all of them."""
+"""The mesh's notify kind for all of them but one."""
+
+SNAPSHOT = "raft.snapshot"
+"""The mesh's call for `InstallSnapshot`: its sender must know whether it came."""
 
 _ENTRY = struct.Struct(">IQB")
 """Before each entry's data: its length, its term, its kind."""

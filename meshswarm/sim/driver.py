@@ -6,7 +6,7 @@ from functools import partial
 
 from attrs import frozen
 
-from meshswarm.errors import OutcomeUnknown, Unavailable
+from meshswarm.errors import MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import Index, NodeId, Term
 from meshswarm.raft.config import RaftConfig
 from meshswarm.raft.core import RaftCore
@@ -60,6 +60,7 @@ class Surroundings:
     checkers: Checkers
     trace: Trace
     send: Callable[[Message], bool]
+    send_whole: Callable[[InstallSnapshot], Promise[None]]
 
 
 class Driver:
@@ -141,12 +142,20 @@ class Driver:
     def _send_all(self, messages: Sequence[Message]) -> None:
         for message in messages:
             self._around.checkers.sent(message, self._disk)
-            if self._around.send(message):
-                continue
             if isinstance(message, InstallSnapshot):
-                self.core.snapshot_sent(message.to, ok=False)
-            else:
+                self._life.spawn(self._transfer(message))
+            elif not self._around.send(message):
                 self.core.unreachable(message.to)
+
+    async def _transfer(self, message: InstallSnapshot) -> None:
+        """Send a snapshot and tell the core how that ended."""
+        try:
+            await self._around.send_whole(message)
+        except MeshswarmError:
+            self.core.snapshot_sent(message.to, ok=False)
+        else:
+            self.core.snapshot_sent(message.to, ok=True)
+        self._pump_soon()
 
     def _note_role(self) -> None:
         status = self.core.status()

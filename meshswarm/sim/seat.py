@@ -13,7 +13,7 @@ from attrs import frozen
 from meshswarm.control.decide import decide
 from meshswarm.errors import MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import Index, NodeId
-from meshswarm.raft.messages import Message
+from meshswarm.raft.messages import InstallSnapshot, Message
 from meshswarm.raft.types import Role
 from meshswarm.sim.checkers import Checkers
 from meshswarm.sim.clock import Bell, Life, Promise, Script
@@ -28,6 +28,9 @@ from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import Key, Table, View
 
 T = TypeVar("T")
+
+SNAPSHOT_MS = 60_000
+"""How long a snapshot may be on its way before it counts as lost."""
 
 PAUSE_MS = 20
 """Between two attempts at a proposal."""
@@ -70,6 +73,7 @@ class Seat:
                 checkers=premises.checkers,
                 trace=premises.network.trace,
                 send=self._send,
+                send_whole=self._send_whole,
             ),
         )
         self.driver.on_role.append(self._give_up_asking)
@@ -82,6 +86,11 @@ class Seat:
         door = self._premises.managers[message.to]
         deliver = partial(_deliver, message)
         return self._network.tell(self.id, door, type(message).__name__, deliver)
+
+    def _send_whole(self, message: InstallSnapshot) -> Promise[None]:
+        """A snapshot goes by a call: the sender must know whether it came."""
+        door, take = self._premises.managers[message.to], partial(_take, message)
+        return self._network.ask(self._life, self.id, door, "InstallSnapshot", take, SNAPSHOT_MS)
 
     def step(self, message: Message) -> None:
         """A peer's Raft message."""
@@ -344,6 +353,10 @@ class Seat:
 
 
 def _deliver(message: Message, seat: Seat) -> None:
+    seat.step(message)
+
+
+async def _take(message: Message, seat: Seat) -> None:
     seat.step(message)
 
 
