@@ -108,7 +108,7 @@ def test_deciding_loads_nothing_that_acts(room: str) -> None:
             r"https?://[^\s\"']+\.(whl|tgz|tar\.gz|deb)\b",
         ),
         ("a package registry", r"(index|registry)[-_]url|files\.\w+hosted\."),
-        ("a path of somebody's machine", r"(?<![\w.])/work/"),
+        ("a path of somebody's machine", r"(?<![\w.~])/(root|Users|home/\w+)/\w"),
         ("a `type: ignore` without its code", r"# type: ignore(?!\[)"),
         ("a `noqa` without its rule", r"# noqa(?!: [A-Z]+\d)"),
         ("a task that nobody waits for", r"loop\.create_task"),

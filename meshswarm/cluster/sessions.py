@@ -26,9 +26,9 @@ from meshswarm.store.assignments import (
     SessionHello,
     assignments_of,
     change_between,
+    concerns,
 )
 from meshswarm.store.commands import RegisterNode
-from meshswarm.store.view import Key, Table, View
 
 log = logging.getLogger("meshswarm.sessions")
 
@@ -146,22 +146,10 @@ class Sessions:
         while True:
             await watch.wait()
             before, (view, keys) = view, watch.take()
-            if keys is not None and not _concerns(node_id, keys, before, view):
+            if keys is not None and not concerns(node_id, keys, before, view):
                 continue
             current = assignments_of(view, node_id)
             change = change_between(known, current, view.index)
             known = current
             if change is not None:
                 yield change
-
-
-def _concerns(node_id: NodeId, keys: frozenset[Key], before: View, after: View) -> bool:
-    """Whether one of the changed rows is a task of the node."""
-    for table, key in keys:
-        if table is not Table.TASKS:
-            continue
-        for view in (before, after):
-            task = view.tasks.get(key)  # type: ignore[call-overload]  # the key of that table
-            if task is not None and task.node_id == node_id:
-                return True
-    return False

@@ -22,10 +22,10 @@ from meshswarm.sim.hearing import Hearing, Report
 from meshswarm.sim.hosts import Host
 from meshswarm.sim.network import Door, Network, Stream
 from meshswarm.sim.shape import BEAT_MS, PROPOSAL_MS, Shape
-from meshswarm.store.assignments import AssignmentChange, assignments_of, change_between
+from meshswarm.store.assignments import AssignmentChange, assignments_of, change_between, concerns
 from meshswarm.store.commands import Batch, Command, LogEntry, RegisterNode, Request, encode_command
 from meshswarm.store.outcome import Outcome
-from meshswarm.store.view import Key, Table, View
+from meshswarm.store.view import Key, View
 
 T = TypeVar("T")
 
@@ -260,7 +260,7 @@ class Seat:
         while not stream.is_over:
             await watch.bell.wait()
             before, (view, keys) = view, watch.take()
-            if keys is not None and not _concerns(node_id, keys, before, view):
+            if keys is not None and not concerns(node_id, keys, before, view):
                 continue
             current = assignments_of(view, node_id)
             change = change_between(known, current, view.index)
@@ -362,15 +362,3 @@ async def _take(message: Message, seat: Seat) -> None:
 
 def _hear(manager: NodeId, report: Report, seat: Seat) -> None:
     seat.on_heard(manager, report)
-
-
-def _concerns(node_id: NodeId, keys: frozenset[Key], before: View, after: View) -> bool:
-    """Whether one of the changed rows is a task of the node."""
-    for table, key in keys:
-        if table is not Table.TASKS:
-            continue
-        for view in (before, after):
-            task = view.tasks.get(key)  # type: ignore[call-overload]  # the key of that table
-            if task is not None and task.node_id == node_id:
-                return True
-    return False

@@ -1,12 +1,14 @@
 """What an agent is told: the tasks bound to its node, each with the spec that it runs."""
 
+from collections.abc import Iterable
+
 from attrs import frozen
 
 from meshswarm.ids import Index, NodeId, TaskId
 from meshswarm.model.service import TaskSpec
 from meshswarm.model.task import Task, TaskState
 from meshswarm.store.commands import RegisterNode
-from meshswarm.store.view import View
+from meshswarm.store.view import Key, Table, View
 
 
 @frozen(kw_only=True)
@@ -67,3 +69,13 @@ def change_between(
     if not upserts and not removed:
         return None
     return AssignmentChange(full=False, index=index, upserts=upserts, removed=removed)
+
+
+def concerns(node_id: NodeId, keys: Iterable[Key], before: View, after: View) -> bool:
+    """Whether one of the changed rows is, or was, a task of the node."""
+    tasks = (TaskId(key) for table, key in keys if table is Table.TASKS)
+    return any(
+        row is not None and row.node_id == node_id
+        for task_id in tasks
+        for row in (before.tasks.get(task_id), after.tasks.get(task_id))
+    )
