@@ -45,6 +45,7 @@ class Driver:
         self.core = core
         self.hub = hub
         self._journal = journal
+        self._failure: Exception | None = None
         self._settings = settings
         self._send = send
         self._send_whole = send_whole
@@ -83,7 +84,9 @@ class Driver:
             due = max(due + period, loop.time())
             await asyncio.sleep(due - loop.time())
             self._journal.raise_if_failed()
-            self.core.tick()
+            if self._failure is not None:
+                raise self._failure
+            self._carefully(self.core.tick)
             self._pump()
 
     async def _note_losses(self) -> None:
@@ -102,8 +105,24 @@ class Driver:
             self._pump_scheduled = True
             asyncio.get_running_loop().call_soon(self._pump)
 
+    def _carefully(self, work: Callable[[], None]) -> None:
+        """Do `work` unless something failed before; what fails in it ends the node.
+
+        Messages and completions come in as callbacks, from where no error would reach anyone. A
+        core that broke an invariant, or whose `Ready` was carried out by half, must not go on.
+        """
+        if self._failure is None:
+            try:
+                work()
+            except Exception as error:
+                log.exception("consensus failed here: the node stops")
+                self._failure = error
+
     def _pump(self) -> None:
         self._pump_scheduled = False
+        self._carefully(self._carry_out_all)
+
+    def _carry_out_all(self) -> None:
         while self.core.has_ready():
             self._carry_out(self.core.ready())
         if self.core.is_recovering:
@@ -146,7 +165,7 @@ class Driver:
             self._note_role()
 
     def _persisted(self, token: int) -> None:
-        self._send_all(self.core.persisted(token))
+        self._carefully(lambda: self._send_all(self.core.persisted(token)))
         self._schedule_pump()
 
     def _send_all(self, messages: Sequence[Message]) -> None:
@@ -175,7 +194,7 @@ class Driver:
 
     def step(self, message: Message) -> None:
         """Take in one message of a peer."""
-        self.core.step(message)
+        self._carefully(lambda: self.core.step(message))
         self._schedule_pump()
 
     def propose(self, data: bytes, waiter: Waiter) -> None:

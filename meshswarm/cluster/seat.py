@@ -141,7 +141,11 @@ class Seat:
         if peer is None:
             return False
         body, payloads = wire.pack(message)
-        return self._endpoint.link(peer).notify(wire.lane_of(message), wire.KIND, body, payloads)
+        try:
+            link = self._endpoint.link(peer)
+            return link.notify(wire.lane_of(message), wire.KIND, body, payloads)
+        except Unavailable:
+            return False  # The endpoint is closing.
 
     async def _send_whole(self, message: InstallSnapshot) -> None:
         """Send a snapshot; returns when the peer has it, raises `Unavailable` if it may not."""

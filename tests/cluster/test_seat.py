@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MethodType
 
 import pytest
 from attrs import evolve
@@ -10,6 +11,8 @@ from attrs import evolve
 from meshswarm.errors import Invalid, NotFound, Unavailable
 from meshswarm.ids import ClientId, NodeId, ServiceId
 from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec
+from meshswarm.raft.core import RaftCore
+from meshswarm.raft.messages import Message
 from meshswarm.raft.types import Role
 from meshswarm.store.commands import PutService, RemoveService, Request, encode_command
 from meshswarm.store.view import encode_view
@@ -108,6 +111,23 @@ async def test_a_manager_whose_journal_is_damaged_is_repaired_by_its_peers(
         third = next(m for m in cluster.members if m not in (hurt, leader))
         await third.stop()
         await leader.seat.proposals.propose(_put("after"))
+
+
+async def test_a_broken_invariant_ends_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with _led(tmp_path) as (cluster, leader):
+        victim = _others(cluster, leader)[0]
+        assert victim.seat is not None
+
+        def broken(_: RaftCore, message: Message) -> None:
+            raise AssertionError(f"4 is not 5 at {message.to}")
+
+        core = victim.seat.driver.core
+        monkeypatch.setattr(core, "step", MethodType(broken, core))
+        await until(lambda: victim.seat is None)
+        assert isinstance(victim.failure, ExceptionGroup)
+        assert "4 is not 5" in str(victim.failure.exceptions[0])
 
 
 async def test_everything_survives_a_restart_of_all(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ class Manager:
         self._cluster = cluster
         self._task: asyncio.Task[None] | None = None
         self._starts = 0
+        self.failure: Exception | None = None
 
     @property
     def peer(self) -> Peer:
@@ -84,6 +85,8 @@ class Manager:
             self.seat = Seat(identity, membership, endpoint, journal, recovered, settings)
             try:
                 await self.seat.run()
+            except ExceptionGroup as failure:
+                self.failure = failure.exceptions[0]
             finally:
                 self.seat = None
 
