@@ -28,6 +28,9 @@ log = logging.getLogger("meshswarm.raft")
 Waiter = Callable[[Outcome | Unavailable], None]
 """Told the outcome of an entry, or why there is none."""
 
+INCOMPLETE = "entries that the others hold are missing here"
+"""What the journal notes while the node catches up with what it lost, or never had."""
+
 
 class Driver:
     """One manager's Raft, running."""
@@ -93,11 +96,11 @@ class Driver:
         """Keep the journal's word on whether entries are missing: a restart must know it too."""
         while True:
             await self._lost.wait()
-            log.error("entries were lost here: not voting until a leader has repaired them")
-            await self._journal.mark_damaged("acknowledged entries are missing")
+            log.warning("the log is not complete: not voting until a leader has completed it")
+            await self._journal.mark_damaged(INCOMPLETE)
             await self._repaired.wait()
             await self._journal.mark_healed()
-            log.warning("what was lost is back from the peers: voting again")
+            log.warning("the log is complete: voting again")
 
     def _schedule_pump(self) -> None:
         """Carry out what is ready once the present batch of input has been stepped."""
@@ -144,6 +147,7 @@ class Driver:
                     entries=ready.entries,
                     hard_state=ready.hard_state,
                     snapshot=ready.snapshot,
+                    damage=INCOMPLETE if self.core.is_recovering else "",
                 ),
                 lambda: self._persisted(token),
             )

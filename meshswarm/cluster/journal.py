@@ -68,6 +68,8 @@ class JournalWrite:
     hard_state: HardState | None = None
     snapshot: Snapshot | None = None
     """The leader's: it takes the place of the whole log."""
+    damage: str = ""
+    """What is missing besides, in words; it stays noted until `Journal.mark_healed`."""
 
     @property
     def size(self) -> int:
@@ -222,7 +224,7 @@ class Journal:
             head = evolve(head, last_index=last)
         if write.hard_state is not None:
             head = evolve(head, hard_state=write.hard_state)
-        return head
+        return evolve(head, damage=write.damage) if write.damage else head
 
     def _acknowledge(self, head: Head) -> None:
         """Take a head that is durable as ours, and let the mark say so."""

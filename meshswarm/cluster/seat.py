@@ -197,6 +197,7 @@ def _core(identity: Identity, recovered: Recovered, settings: ClusterSettings) -
         entries=recovered.entries,
         applied=snapshot.index if snapshot else Index(0),
         recovering=recovered.damage is not None,
+        blank=snapshot is None and not recovered.entries,
     )
 
 

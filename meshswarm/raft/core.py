@@ -32,7 +32,9 @@ class RaftCore:
     from some way before it: trailing entries are kept for laggards). The embedder's state machine
     stands at `applied`, where the membership was `conf`: that of the founders, if nothing is
     applied, also on a node that joins later. `recovering`: entries may have been lost here; the
-    node neither votes nor campaigns until its leader has repaired it.
+    node neither votes nor campaigns until its leader has repaired it. `blank`: nothing was ever
+    stored here, or all of it was wiped; until a leader has spoken the node votes only for those
+    who hold nothing either, for what it may have acknowledged before must not be outvoted.
     Raises `Corrupt` if the parts do not fit together, `Invalid` if `conf` has no voter.
     """
 
@@ -47,6 +49,7 @@ class RaftCore:
         entries: Sequence[Entry],
         applied: Index,
         recovering: bool = False,
+        blank: bool = False,
     ) -> None:
         if not conf.voters:
             raise Invalid(
@@ -58,7 +61,13 @@ class RaftCore:
             snapshot=snapshot, entries=entries, committed=Index(committed), applied=applied
         )
         self._state = RaftState(
-            config, rng, hard_state=hard_state, conf=conf, log=log, recovering=recovering
+            config,
+            rng,
+            hard_state=hard_state,
+            conf=conf,
+            log=log,
+            recovering=recovering,
+            blank=blank,
         )
         self._saved = HardState(hard_state.term, hard_state.vote, log.committed)
         self._told = SoftState(None, self._state.reported_role)

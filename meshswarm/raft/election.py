@@ -89,7 +89,9 @@ def on_request_vote(state: RaftState, request: RequestVote) -> None:
         or (state.vote is None and state.leader is None)
         or (request.pre_vote and request.term > state.term)
     )
-    granted = is_free and not state.recovering and _is_up_to_date(state, request)
+    # A blank node may have acknowledged what the candidate lacks, and been wiped since.
+    may_vote = not state.recovering and not (state.blank and request.last_index > 0)
+    granted = is_free and may_vote and _is_up_to_date(state, request)
     if granted and not request.pre_vote:
         state.vote = request.from_
         state.election_elapsed = 0
@@ -151,6 +153,7 @@ def become_leader(state: RaftState) -> None:
     state.campaign = None
     state.election_elapsed = 0
     state.reign = Reign(Reads(state.id))
+    state.blank = False
     enrol_peers(state)
     state.append([b""], EntryKind.NOOP)  # Raft section 5.4.2, 8
 

@@ -27,6 +27,7 @@ def hear_leader(state: RaftState, message: FromLeader) -> None:
 def on_append(state: RaftState, message: AppendEntries) -> None:
     """Take the entries if the log agrees with the leader's up to them; else say where it may."""
     hear_leader(state, message)
+    _fill_blank(state, message.commit)
     log = state.log
     if not _agrees(state, message):
         index, term = log.find_conflict_by_term(
@@ -94,6 +95,7 @@ def on_heartbeat(state: RaftState, message: Heartbeat) -> None:
     if message.commit > log.last_index:
         # The leader speaks of entries that this node acknowledged and has no more.
         state.recovering = True
+        state.blank = False
     log.commit_to(min(message.commit, log.last_index))
     if state.recovering:
         _ask_for_repair(state, message)
@@ -111,6 +113,7 @@ def on_install_snapshot(state: RaftState, message: InstallSnapshot) -> None:
     """Replace the log by the leader's snapshot, unless it brings nothing new (Raft Figure 13)."""
     hear_leader(state, message)
     log, meta = state.log, message.snapshot.meta
+    _fill_blank(state, meta.index)
     if log.matches(meta.index, meta.term):
         log.commit_to(meta.index)
     elif meta.index > log.committed:
@@ -128,6 +131,13 @@ def _ask_for_repair(state: RaftState, message: Heartbeat) -> None:
     if state.repaired_to == log.last_index:
         _reply(state, message, Index(log.last_index + 1), hint=(log.last_index, log.last_term))
     state.repaired_to = log.last_index
+
+
+def _fill_blank(state: RaftState, committed: Index) -> None:
+    """A leader speaks to a node that held nothing; it has to catch up with its history first."""
+    if state.blank:
+        state.blank = False
+        state.recovering = committed > 0
 
 
 def finish_repair(state: RaftState) -> None:

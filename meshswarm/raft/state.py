@@ -59,6 +59,7 @@ class RaftState:
         conf: ConfState,
         log: RaftLog,
         recovering: bool,
+        blank: bool,
     ) -> None:
         self.config = config
         self.id = config.node_id
@@ -76,6 +77,7 @@ class RaftState:
         self.election_elapsed = 0
         self.silent_ticks = 0
         self.recovering = recovering
+        self.blank = blank
         self.recovered_at: Index | None = None
         self.repaired_to: Index | None = None
 

@@ -297,4 +297,5 @@ def _core(node_id: NodeId, around: Surroundings) -> RaftCore:
         entries=tuple(disk.entries),
         applied=meta.index if meta else Index(0),
         recovering=disk.is_damaged,
+        blank=meta is None and not disk.entries,
     )

@@ -1,5 +1,6 @@
 """Managers together: what is acknowledged survives, whoever is asked and whoever dies."""
 
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -102,7 +103,7 @@ async def test_a_manager_whose_journal_is_damaged_is_repaired_by_its_peers(
         await hurt.stop()
         (tmp_path / hurt.name / "journal.db").write_bytes(b"rubbish" * 2_000)
         hurt.start()
-        await until(lambda: "entries were lost here" in caplog.text)
+        await until(lambda: "the log is not complete" in caplog.text)
         await until(lambda: "voting again" in caplog.text)
         assert hurt.seat is not None
         assert len((await hurt.seat.proposals.read()).services) == 20
@@ -111,6 +112,30 @@ async def test_a_manager_whose_journal_is_damaged_is_repaired_by_its_peers(
         third = next(m for m in cluster.members if m not in (hurt, leader))
         await third.stop()
         await leader.seat.proposals.propose(_put("after"))
+
+
+async def test_a_wiped_manager_does_not_outvote_what_it_acknowledged(tmp_path: Path) -> None:
+    async with _led(tmp_path) as (cluster, leader):
+        behind, wiped = _others(cluster, leader)
+        await behind.stop()
+        assert leader.seat is not None
+        await leader.seat.proposals.propose(_put("acknowledged"))
+        await leader.stop()
+        await wiped.stop()
+        shutil.rmtree(tmp_path / wiped.name)
+        behind.start()
+        wiped.start()
+        # The two are a majority, but one of them has forgotten what it promised.
+        await until(lambda: Role.DISCONNECTED.value == behind.role == wiped.role)
+        leader.start()
+        again = await cluster.leads()
+        assert again is leader
+        assert leader.seat is not None
+        await until(lambda: wiped.follows and behind.follows)
+        for member in cluster.members:
+            assert member.seat is not None
+            view = await member.seat.proposals.read()
+            assert view.service_named("acknowledged") is not None
 
 
 async def test_a_broken_invariant_ends_the_node(
