@@ -44,6 +44,11 @@ class Disk:
         floor = self.snapshot.meta.index if self.snapshot else 0
         return Index(max(floor, self.entries[-1].index if self.entries else 0))
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it holds a log that nothing is missing from; an empty one may have been wiped."""
+        return not self.is_damaged and self.last_index > 0
+
     def submit(self, life: Life, write: Ready | Saving, done: Work) -> None:
         """Make this durable some time, then call `done`."""
         self._queue.append((write, done))

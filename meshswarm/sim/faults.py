@@ -203,7 +203,7 @@ class Faults:
     def _damage(self) -> str:
         """Let a manager that is down find its log unreadable."""
         managers = [self._world.hosts[NodeId(one)] for one in self._world.shape.manager_ids]
-        if len(managers) < 3 or any(host.disk.is_damaged for host in managers):
+        if len(managers) < 3 or not all(host.disk.is_whole for host in managers):
             return ""
         host = self._a_manager()
         if host.is_up:

@@ -104,7 +104,7 @@ def _buried(world: World) -> list[NodeId]:
     dead = world.rng.sample(managers, count)
     if others and 2 * (len(dead) + 1) < len(world.hosts):
         dead += world.rng.sample(others, world.rng.randrange(2))
-    if any(world.hosts[node].disk.is_damaged for node in managers):
+    if not all(world.hosts[node].disk.is_whole for node in managers):
         dead = [node for node in dead if node not in managers]  # a quorum must be sound
     for node in dead:
         world.kill(node, power=True)
