@@ -18,7 +18,8 @@ class Link:
     """A peer's lanes. Bodies are plain CBOR-able values; a body and its header are at most 1 MiB.
 
     `dial` opens a lane that is not there yet. Without it (the peer dialed us) a lane that the peer
-    did not open falls back to one that it did, control first.
+    did not open falls back to one that it did, control first. Messages keep their order within a
+    lane only: what went over another one meanwhile may be overtaken once the peer opens it.
     """
 
     def __init__(
@@ -42,6 +43,11 @@ class Link:
     def is_up(self) -> bool:
         """Whether any lane is connected, as far as we know; only `last_heard` speaks of life."""
         return any(channel.is_up for channel in self._lanes.values())
+
+    @property
+    def lanes(self) -> frozenset[Lane]:
+        """The lanes that were opened, by whichever side dials."""
+        return frozenset(self._lanes)
 
     @property
     def last_heard(self) -> float | None:

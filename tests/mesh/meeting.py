@@ -49,6 +49,19 @@ def peer_of(
     return Peer(name=name, role=role, public_key=pair.public, address=address)
 
 
+async def accepted_in_full(asker: Endpoint, server: Endpoint) -> Link:
+    """The link over what `server` dialed to `asker`, once every lane is there."""
+
+    def is_full() -> bool:
+        link = asker.accepted(server.id)
+        return link is not None and link.lanes == frozenset(Lane)
+
+    await eventually(is_full)
+    link = asker.accepted(server.id)
+    assert link is not None
+    return link
+
+
 @asynccontextmanager
 async def meet(
     way: Way = Way.DIALED,
@@ -84,9 +97,7 @@ async def meet(
     async with asker.opened(), server.opened():
         if asker_listens:
             server.link(evolve(asker_peer, address=asker.address)).open(*Lane)
-            await eventually(lambda: asker.accepted(server.id) is not None)
-            link = asker.accepted(server.id)
-            assert link is not None
+            link = await accepted_in_full(asker, server)
         else:
             link = asker.link(evolve(server_peer, address=server.address))
         yield Meeting(asker, server, link)

@@ -198,16 +198,16 @@ async def test_who_keeps_to_the_limit_is_never_answered_busy(way: Way) -> None:
 
 
 @every_way
-async def test_20000_notifies_arrive_in_order(way: Way) -> None:
+async def test_notifies_arrive_in_order_through_full_queues(way: Way) -> None:
     got: list[object] = []
     async with meet(way) as meeting:
         meeting.server.on_notify("number", lambda peer, body, payloads: got.append(body))
-        for number in range(20_000):
+        for number in range(3_000):
             await eventually(lambda n=number: meeting.link.notify(Lane.DATA, "number", n))  # type: ignore[misc]
             if number % 64 == 0:
                 await asyncio.sleep(0)  # both ends live on this loop
-        await eventually(lambda: len(got) == 20_000)
-        assert list(range(20_000)) == got
+        await eventually(lambda: len(got) == 3_000)
+        assert list(range(3_000)) == got
 
 
 @every_way
