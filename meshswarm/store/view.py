@@ -5,9 +5,12 @@ next one costs only what changed. Iterating a persistent map has no stable order
 or decides, goes through the sorted accessors here.
 """
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator, Sized
 from enum import Enum
-from typing import TypeVar
+from heapq import merge
+from itertools import chain, islice
+from typing import Any, TypeVar, assert_never
 
 from attrs import evolve, frozen
 from immutables import Map
@@ -145,99 +148,223 @@ def _by_prefix(text: str, table: Map[Id, object], noun: str, listing: str) -> Id
     raise NotFound(f"there is no {noun} {text!r}", hint=f"{listing}")
 
 
-@frozen(kw_only=True)
-class _Tables:
-    """The shape of an encoded view: every table as rows in key order."""
+# --- as bytes -----------------------------------------------------------------------------------
 
-    index: Index
-    term: Term
-    clock_ms: int
-    nodes: tuple[Node, ...]
-    services: tuple[Service, ...]
-    revisions: tuple[Revision, ...]
-    stacks: tuple[Stack, ...]
-    tasks: tuple[Task, ...]
-    clients: tuple[ClientSession, ...]
+Row = Node | Service | Revision | Stack | Task | ClientSession
+"""What the tables hold."""
+
+_ROWS: tuple[type[Row], ...] = (Node, Service, Revision, Stack, Task, ClientSession)
+"""The tables in the order in which a view is encoded, each by the class of its rows. A new one goes
+to the end: its place is what the bytes say of it.
+"""
+
+SLICE_BYTES = 64 << 10
+"""A slice of an encoded view ends with the row that passes this size."""
+
+_SORTED_AT_ONCE = 8_192
+"""Keys sorted in one go: sorting lets no other thread run, and a view may have millions."""
+
+_LENGTH = struct.Struct(">I")
+_ARRAY = struct.Struct(">BI")
+
+
+def view_slices(view: View) -> Iterator[bytes]:
+    """The view in slices of canonical bytes: equal views, equal slices.
+
+    Each takes a few milliseconds at most, so that a thread which encodes a large view leaves the
+    others room. The first tells the position and how many rows follow, the others hold rows of one
+    table, in key order.
+    """
+    yield codec.dumps([int(view.index), int(view.term), view.clock_ms, _count_rows(view)])
+    for number, kind in enumerate(_ROWS):
+        rows: list[bytes] = []
+        size = 0
+        for row in _sorted_rows(view, kind):
+            rows.append(codec.encode(row))
+            size += len(rows[-1])
+            if size >= SLICE_BYTES:
+                yield _slice(number, rows)
+                rows, size = [], 0
+        if rows:
+            yield _slice(number, rows)
+
+
+def _count_rows(view: View) -> int:
+    tables: tuple[Sized, ...] = (view.nodes, view.services, view.stacks, view.tasks, view.clients)
+    return sum(len(table) for table in (*tables, *view.revisions.values()))
+
+
+def _slice(table: int, rows: list[bytes]) -> bytes:
+    """The CBOR array [table, [row, ...]], its rows as they are encoded already."""
+    return b"".join((b"\x82", codec.dumps(table), _ARRAY.pack(0x9A, len(rows)), *rows))
+
+
+def _sorted_rows(view: View, kind: type[Row]) -> Iterator[Row]:
+    if kind is Revision:
+        for service_id in _sorted_keys(view.revisions):
+            numbered = view.revisions[service_id]
+            for number in sorted(numbered):
+                yield numbered[number]
+        return
+    tables: dict[type[Row], Map[Any, Any]] = {
+        Node: view.nodes,
+        Service: view.services,
+        Stack: view.stacks,
+        Task: view.tasks,
+        ClientSession: view.clients,
+    }
+    table = tables[kind]
+    for key in _sorted_keys(table):
+        yield table[key]
+
+
+def _sorted_keys(table: Map[Id, Any]) -> Iterator[Id]:
+    keys = iter(table)
+    runs: list[list[Id]] = []
+    while run := sorted(islice(keys, _SORTED_AT_ONCE)):
+        runs.append(run)
+    return merge(*runs)
 
 
 def encode_view(view: View) -> bytes:
     """The view as canonical bytes: equal views, equal bytes."""
-    return codec.encode(
-        _Tables(
-            index=view.index,
-            term=view.term,
-            clock_ms=view.clock_ms,
-            nodes=tuple(_rows(view.nodes)),
-            services=tuple(_rows(view.services)),
-            revisions=tuple(row for numbered in _rows(view.revisions) for row in _rows(numbered)),
-            stacks=tuple(_rows(view.stacks)),
-            tasks=tuple(_rows(view.tasks)),
-            clients=tuple(_rows(view.clients)),
+    return b"".join(_LENGTH.pack(len(part)) + part for part in view_slices(view))
+
+
+def decode_view(data: bytes) -> View:
+    """The view that these bytes hold, its indexes rebuilt; raises `Undecodable`."""
+    return view_of_slices(_cut(data))
+
+
+def _cut(data: bytes) -> Iterator[bytes]:
+    at, end = 0, len(data)
+    while at < end:
+        if at + _LENGTH.size > end:
+            raise codec.Undecodable(f"the view ends within a length, at byte {at}")
+        (length,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size + length
+        if at > end:
+            raise codec.Undecodable(f"a slice of {length} bytes reaches beyond the view's end")
+        yield data[at - length : at]
+
+
+def view_of_slices(slices: Iterable[bytes]) -> View:
+    """The view whose slices these are; raises `Undecodable`."""
+    parts = iter(slices)
+    match codec.loads(next(parts, b"")):
+        case [int() as index, int() as term, int() as clock_ms, int() as left] if (
+            min(index, term) >= 0
+        ):
+            builder = ViewBuilder(View(index=Index(index), term=Term(term), clock_ms=clock_ms))
+        case other:
+            raise codec.Undecodable(f"not the position of a view: {other!r:.100}")
+    for part in parts:
+        match codec.loads(part):
+            case [int() as table, list() as rows] if 0 <= table < len(_ROWS):
+                kind, left = _ROWS[table], left - len(rows)
+                for row in rows:
+                    builder.put(codec.structure(row, kind))
+            case other:
+                raise codec.Undecodable(f"not rows of a table: {other!r:.100}")
+    if left:
+        raise codec.Undecodable(f"{left} rows less than the view has")
+    return builder.view()
+
+
+# --- from rows ----------------------------------------------------------------------------------
+
+
+class ViewBuilder:
+    """Rows to a view, one by one, indexed; `base` gives index, term and clock."""
+
+    def __init__(self, base: View) -> None:
+        self._base = base
+        self._nodes = Map[NodeId, Node]().mutate()
+        self._services = Map[ServiceId, Service]().mutate()
+        self._stacks = Map[str, Stack]().mutate()
+        self._tasks = Map[TaskId, Task]().mutate()
+        self._clients = Map[ClientId, ClientSession]().mutate()
+        self._node_ids = Map[str, NodeId]().mutate()
+        self._service_ids = Map[str, ServiceId]().mutate()
+        self._unplaced = Map[TaskId, None]().mutate()
+        self._revisions: dict[ServiceId, dict[int, Revision]] = {}
+        self._by_stack: dict[str, dict[ServiceId, None]] = {}
+        self._by_service: dict[ServiceId, dict[TaskId, None]] = {}
+        self._by_node: dict[NodeId, dict[TaskId, None]] = {}
+
+    def put(self, row: Row) -> None:
+        """Add a row; its key must be a new one."""
+        match row:
+            case Task():
+                self._put_task(row)
+            case Revision():
+                self._revisions.setdefault(row.service_id, {})[row.number] = row
+            case Service():
+                self._services[row.id] = row
+                self._service_ids[row.spec.name] = row.id
+                if row.spec.stack is not None:
+                    self._by_stack.setdefault(row.spec.stack, {})[row.id] = None
+            case ClientSession():
+                self._clients[row.id] = row
+            case Node():
+                self._nodes[row.id] = row
+                self._node_ids[row.name] = row.id
+            case Stack():
+                self._stacks[row.name] = row
+            case _:
+                assert_never(row)
+
+    def _put_task(self, task: Task) -> None:
+        self._tasks[task.id] = task
+        self._by_service.setdefault(task.service_id, {})[task.id] = None
+        if task.node_id is not None:
+            self._by_node.setdefault(task.node_id, {})[task.id] = None
+        elif task.is_live:
+            self._unplaced[task.id] = None
+
+    def view(self) -> View:
+        """The view of the rows so far; the builder is used up."""
+        return evolve(
+            self._base,
+            nodes=self._nodes.finish(),
+            services=self._services.finish(),
+            revisions=_mapped(self._revisions),
+            stacks=self._stacks.finish(),
+            tasks=self._tasks.finish(),
+            clients=self._clients.finish(),
+            node_ids=self._node_ids.finish(),
+            service_ids=self._service_ids.finish(),
+            services_by_stack=_mapped(self._by_stack),
+            tasks_by_service=_mapped(self._by_service),
+            tasks_by_node=_mapped(self._by_node),
+            unplaced=self._unplaced.finish(),
         )
-    )
 
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
-def _rows(table: Map[K, V]) -> Iterator[V]:
-    return (table[key] for key in sorted(table))  # type: ignore[type-var]  # ids and pairs of them
-
-
-def decode_view(data: bytes) -> View:
-    """The view that these bytes hold, its indexes rebuilt; raises `Undecodable`."""
-    tables = codec.decode(data, _Tables)
-    return build_view(
-        View(index=tables.index, term=tables.term, clock_ms=tables.clock_ms),
-        nodes=tables.nodes,
-        services=tables.services,
-        revisions=tables.revisions,
-        stacks=tables.stacks,
-        tasks=tables.tasks,
-        clients=tables.clients,
-    )
+def _mapped(nested: dict[Id, dict[K, V]]) -> Map[Id, Map[K, V]]:
+    outer = Map[Id, Map[K, V]]().mutate()
+    for key, rows in nested.items():
+        outer[key] = Map(rows)
+    return outer.finish()
 
 
 def build_view(
     base: View,
     *,
-    nodes: tuple[Node, ...] = (),
-    services: tuple[Service, ...] = (),
-    revisions: tuple[Revision, ...] = (),
-    stacks: tuple[Stack, ...] = (),
-    tasks: tuple[Task, ...] = (),
-    clients: tuple[ClientSession, ...] = (),
+    nodes: Iterable[Node] = (),
+    services: Iterable[Service] = (),
+    revisions: Iterable[Revision] = (),
+    stacks: Iterable[Stack] = (),
+    tasks: Iterable[Task] = (),
+    clients: Iterable[ClientSession] = (),
 ) -> View:
     """A view of these rows alone, indexed; `base` gives index, term and clock."""
-    by_number: dict[ServiceId, dict[int, Revision]] = {}
-    by_stack: dict[str, dict[ServiceId, None]] = {}
-    by_service: dict[ServiceId, dict[TaskId, None]] = {}
-    by_node: dict[NodeId, dict[TaskId, None]] = {}
-    unplaced: dict[TaskId, None] = {}
-    for revision in revisions:
-        by_number.setdefault(revision.service_id, {})[revision.number] = revision
-    for service in services:
-        if service.spec.stack is not None:
-            by_stack.setdefault(service.spec.stack, {})[service.id] = None
-    for task in tasks:
-        by_service.setdefault(task.service_id, {})[task.id] = None
-        if task.node_id is not None:
-            by_node.setdefault(task.node_id, {})[task.id] = None
-        elif task.is_live:
-            unplaced[task.id] = None
-    return evolve(
-        base,
-        nodes=Map((node.id, node) for node in nodes),
-        services=Map((service.id, service) for service in services),
-        revisions=Map((key, Map(rows)) for key, rows in by_number.items()),
-        stacks=Map((stack.name, stack) for stack in stacks),
-        tasks=Map((task.id, task) for task in tasks),
-        clients=Map((client.id, client) for client in clients),
-        node_ids=Map((node.name, node.id) for node in nodes),
-        service_ids=Map((service.spec.name, service.id) for service in services),
-        services_by_stack=Map((key, Map(ids)) for key, ids in by_stack.items()),
-        tasks_by_service=Map((key, Map(ids)) for key, ids in by_service.items()),
-        tasks_by_node=Map((key, Map(ids)) for key, ids in by_node.items()),
-        unplaced=Map(unplaced),
-    )
+    builder = ViewBuilder(base)
+    tables: tuple[Iterable[Row], ...] = (nodes, services, revisions, stacks, tasks, clients)
+    for row in chain.from_iterable(tables):
+        builder.put(row)
+    return builder.view()

@@ -2,10 +2,17 @@
 
 import pytest
 
+from meshswarm import codec
 from meshswarm.codec import Undecodable
 from meshswarm.errors import Conflict, NotFound
 from meshswarm.store.commands import LogEntry
-from meshswarm.store.view import View, decode_view, encode_view
+from meshswarm.store.view import (
+    SLICE_BYTES,
+    decode_view,
+    encode_view,
+    view_of_slices,
+    view_slices,
+)
 from tests.support.builders import NOW_MS, node, service, task, view
 
 N1, WEB = node("n1"), service("web")
@@ -46,7 +53,35 @@ def test_an_older_view_does_not_change_when_a_newer_one_is_made() -> None:
     assert before == encode_view(HERE)
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff", encode_view(View())[:-1], b"\xa0"])
+def test_a_large_view_is_encoded_in_small_slices_sorted_by_key() -> None:
+    services = [service(f"s{number}", replicas=0) for number in range(20_000)]
+    large = view([N1], services, [])
+    slices = list(view_slices(large))
+    assert max(map(len, slices)) < SLICE_BYTES + 1_000
+    decoded = view_of_slices(slices)
+    assert decoded == large
+    assert list(view_slices(decoded)) == slices
+    names = [row["id"] for part in slices[1:] for row in codec.loads(part)[1] if "spec" in row]  # type: ignore[index]
+    assert names == sorted(one.id for one in services)
+
+
+def test_a_view_that_lacks_a_slice_is_refused() -> None:
+    position, *slices = view_slices(HERE)
+    for missing in range(len(slices)):
+        with pytest.raises(Undecodable, match=r"\d rows less than the view has"):
+            view_of_slices([position, *slices[:missing], *slices[missing + 1 :]])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff",
+        b"\xa0",
+        b"\0\0\0\1\xa0",
+        *(encode_view(HERE)[:cut] for cut in (3, 4, 7, 30, -1)),
+    ],
+)
 def test_bytes_that_hold_no_view_are_refused(data: bytes) -> None:
     with pytest.raises(Undecodable):
         decode_view(data)
