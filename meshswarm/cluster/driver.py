@@ -49,6 +49,7 @@ class Driver:
         self.hub = hub
         self._journal = journal
         self._failure: Exception | None = None
+        self._is_over = False
         self._settings = settings
         self._send = send
         self._send_whole = send_whole
@@ -68,11 +69,17 @@ class Driver:
     # --- running ------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Tick until cancelled; a failed disk ends it with the journal's error."""
-        async with self._transfers as parts:
-            parts.create_task(self._tick_forever(), name="raft-ticks")
-            parts.create_task(self._snapshot_forever(), name="raft-snapshots")
-            parts.create_task(self._note_losses(), name="raft-losses")
+        """Tick until cancelled; a failed disk ends it with the journal's error.
+
+        The mesh outlives it by a moment: what peers send then is not taken in.
+        """
+        try:
+            async with self._transfers as parts:
+                parts.create_task(self._tick_forever(), name="raft-ticks")
+                parts.create_task(self._snapshot_forever(), name="raft-snapshots")
+                parts.create_task(self._note_losses(), name="raft-losses")
+        finally:
+            self._is_over = True
 
     async def _tick_forever(self) -> None:
         """Ticks at a steady pace; those missed by a stalled loop are not made up for.
@@ -109,12 +116,12 @@ class Driver:
             asyncio.get_running_loop().call_soon(self._pump)
 
     def _carefully(self, work: Callable[[], None]) -> None:
-        """Do `work` unless something failed before; what fails in it ends the node.
+        """Do `work` unless it is over or something failed; what fails in it ends the node.
 
         Messages and completions come in as callbacks, from where no error would reach anyone. A
         core that broke an invariant, or whose `Ready` was carried out by half, must not go on.
         """
-        if self._failure is None:
+        if self._failure is None and not self._is_over:
             try:
                 work()
             except Exception as error:

@@ -1,5 +1,6 @@
 """Managers together: what is acknowledged survives, whoever is asked and whoever dies."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,10 +11,10 @@ import pytest
 from attrs import evolve
 
 from meshswarm.errors import Invalid, NotFound, Unavailable
-from meshswarm.ids import ClientId, NodeId, ServiceId
+from meshswarm.ids import ClientId, Index, NodeId, ServiceId, Term
 from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec
 from meshswarm.raft.core import RaftCore
-from meshswarm.raft.messages import Message
+from meshswarm.raft.messages import Message, RequestVote
 from meshswarm.raft.types import Role
 from meshswarm.store.commands import PutService, RemoveService, Request, encode_command
 from meshswarm.store.view import encode_view
@@ -233,3 +234,26 @@ async def test_a_lagging_manager_is_caught_up_by_a_snapshot(tmp_path: Path) -> N
         assert len(view.services) == 250
         await leader.seat.proposals.propose(_put("after"))
         assert (await sleeper.seat.proposals.read()).service_named("after") is not None
+
+
+async def test_what_a_peer_says_to_a_manager_that_has_stopped_is_not_taken_in(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The mesh outlives the seat by a moment; a vote then would be a write to a closed journal."""
+    async with _led(tmp_path) as (cluster, leader):
+        assert leader.seat is not None
+        driver = leader.seat.driver
+        term = driver.core.status().term
+        await leader.stop()
+        late = RequestVote(
+            from_=_others(cluster, leader)[0].keys.id,
+            to=leader.keys.id,
+            term=Term(term + 1),
+            last_index=Index(1_000),
+            last_term=Term(term + 1),
+            leadership_transfer=True,
+        )
+        driver.step(late)
+        await asyncio.sleep(0)
+        assert term == driver.core.status().term
+        assert [] == [record for record in caplog.records if record.levelname == "ERROR"]
