@@ -105,7 +105,7 @@ def services_to_visit(view: View, changed: frozenset[Key] | None) -> list[Servic
             case Table.NODES:
                 found |= {task.service_id for task in view.tasks_on(NodeId(key))}
                 may_fit = True
-            case Table.STACKS | Table.REVISIONS:
+            case Table.STACKS | Table.REVISIONS | Table.CONFIGS:
                 pass
     if may_fit:
         found |= _services_waiting(view)

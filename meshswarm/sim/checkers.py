@@ -104,6 +104,8 @@ def _row(view: View, key: Key) -> object:
             return view.tasks.get(TaskId(name))
         case Table.STACKS:
             return view.stacks.get(name)
+        case Table.CONFIGS:
+            return view.configs.get(name)
         case Table.REVISIONS:
             return None  # part of the comparison of bytes
         case _:

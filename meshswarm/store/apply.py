@@ -22,9 +22,11 @@ from meshswarm.store.commands import (
     ForgetTask,
     LogEntry,
     LoseTask,
+    PutConfig,
     PutService,
     PutStack,
     RegisterNode,
+    RemoveConfig,
     RemoveService,
     RemoveStack,
     ReportTasks,
@@ -155,6 +157,10 @@ def _dispatch(transaction: Transaction, command: Simple) -> Effects:  # noqa: C9
             return users.remove_service(transaction, command)
         case UpdateNode():
             return users.update_node(transaction, command)
+        case PutConfig():
+            return users.put_config(transaction, command)
+        case RemoveConfig():
+            return users.remove_config(transaction, command)
         case RegisterNode():
             return agents.register_node(transaction, command)
         case ReportTasks():

@@ -1,6 +1,6 @@
 """Everything that can change the cluster: one frozen class a command, and the log entry around it.
 
-Who proposes what (one writer per field): users PutStack .. UpdateNode; controllers Batch and what
+Who proposes what (one writer per field): users PutStack .. RemoveConfig; controllers Batch and what
 it holds; agents RegisterNode and ReportTasks. `in_words` says a command in one line, for
 `cluster log`. To add a command: ARCHITECTURE.md, "add a command".
 """
@@ -8,7 +8,7 @@ it holds; agents RegisterNode and ReportTasks. `in_words` says a command in one 
 from collections.abc import Mapping
 
 import attrs
-from attrs import frozen
+from attrs import Factory, frozen
 
 from meshswarm import codec
 from meshswarm.ids import ClientId, NodeId, ServiceId, TaskId, Version
@@ -64,6 +64,23 @@ class UpdateNode:
     node_id: NodeId
     availability: Availability | None = None
     labels: Mapping[str, str] | None = None
+
+
+@frozen(kw_only=True)
+class PutConfig:
+    """Create the config, or replace its content; `version`, if given, must be its present one."""
+
+    name: str
+    data: bytes
+    labels: Mapping[str, str] = Factory(dict)
+    version: Version | None = None
+
+
+@frozen(kw_only=True)
+class RemoveConfig:
+    """Remove the config."""
+
+    name: str
 
 
 # --- agents -----------------------------------------------------------------------------------
@@ -178,6 +195,8 @@ Simple = (
     | ScaleService
     | RemoveService
     | UpdateNode
+    | PutConfig
+    | RemoveConfig
     | RegisterNode
     | ReportTasks
     | SetNodeState

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from attrs import evolve, frozen
 
 from meshswarm.ids import Index, NodeId, ServiceId, TaskId, Term
+from meshswarm.model.config import Config
 from meshswarm.model.node import Node
 from meshswarm.model.service import Revision, Service
 from meshswarm.model.stack import Stack
@@ -29,15 +30,15 @@ class Delta:
     revisions: tuple[Revision, ...] = ()
     stacks: tuple[Stack, ...] = ()
     tasks: tuple[Task, ...] = ()
+    configs: tuple[Config, ...] = ()
     deleted: tuple[tuple[str, str], ...] = ()
     """(table, key) of each deleted row; revisions go with their service's last task."""
 
     @property
     def is_empty(self) -> bool:
         """Whether no row differs."""
-        return not any(
-            (self.nodes, self.services, self.revisions, self.stacks, self.tasks, self.deleted)
-        )
+        rows = (self.nodes, self.services, self.revisions, self.stacks, self.tasks, self.configs)
+        return not any((*rows, self.deleted))
 
 
 def only(view: View, tables: frozenset[Table]) -> View:
@@ -50,6 +51,7 @@ def only(view: View, tables: frozenset[Table]) -> View:
         revisions=tuple(revisions) if Table.REVISIONS in tables else (),
         stacks=tuple(view.stacks.values()) if Table.STACKS in tables else (),
         tasks=tuple(view.tasks.values()) if Table.TASKS in tables else (),
+        configs=tuple(view.configs.values()) if Table.CONFIGS in tables else (),
     )
 
 
@@ -74,6 +76,7 @@ def delta_of(view: View, changed: Iterable[Key], tables: frozenset[Table]) -> De
         revisions=tuple(rows[Table.REVISIONS]),  # type: ignore[arg-type]
         stacks=tuple(rows[Table.STACKS]),  # type: ignore[arg-type]
         tasks=tuple(rows[Table.TASKS]),  # type: ignore[arg-type]
+        configs=tuple(rows[Table.CONFIGS]),  # type: ignore[arg-type]
         deleted=tuple(deleted),
     )
 
@@ -95,6 +98,8 @@ def follow(view: View, delta: Delta) -> View:
         transaction.put_stack(stack)
     for task in delta.tasks:
         transaction.put_task(task)
+    for config in delta.configs:
+        transaction.put_config(config)
     return transaction.view
 
 
@@ -108,6 +113,8 @@ def _row(view: View, table: Table, key: str) -> object | None:
             return view.stacks.get(key)
         case Table.TASKS:
             return view.tasks.get(TaskId(key))
+        case Table.CONFIGS:
+            return view.configs.get(key)
         case Table.REVISIONS:
             owner, _, number = key.partition("/")
             numbered = view.revisions.get(ServiceId(owner))
@@ -122,12 +129,13 @@ def _delete(transaction: Transaction, table: Table, key: str) -> None:
             if service is not None:
                 transaction.drop_service(service)
         case Table.STACKS:
-            if key in view.stacks:
-                transaction.drop_stack(key)
+            transaction.drop_stack(key)
         case Table.TASKS:
             task = view.tasks.get(TaskId(key))
             if task is not None:
                 transaction.drop_task(task)
+        case Table.CONFIGS:
+            transaction.drop_config(key)
         case Table.REVISIONS:
             owner, _, number = key.partition("/")
             transaction.drop_revision(ServiceId(owner), int(number))

@@ -6,6 +6,7 @@ from attrs import evolve
 from immutables import Map
 
 from meshswarm.ids import NodeId, ServiceId, Version
+from meshswarm.model.config import Config
 from meshswarm.model.node import Node
 from meshswarm.model.service import Revision, Service
 from meshswarm.model.stack import Stack
@@ -118,9 +119,24 @@ class Transaction:
         self.changed.add((Table.STACKS, stack.name))
 
     def drop_stack(self, name: str) -> None:
-        """Delete a stack's row."""
+        """Delete a stack's row, if it is there."""
+        if name not in self.view.stacks:
+            return
         self.view = evolve(self.view, stacks=self.view.stacks.delete(name))
         self.changed.add((Table.STACKS, name))
+
+    def put_config(self, config: Config) -> None:
+        """Write a config."""
+        config = evolve(config, version=self._version(config.version))
+        self.view = evolve(self.view, configs=self.view.configs.set(config.name, config))
+        self.changed.add((Table.CONFIGS, config.name))
+
+    def drop_config(self, name: str) -> None:
+        """Delete a config's row, if it is there."""
+        if name not in self.view.configs:
+            return
+        self.view = evolve(self.view, configs=self.view.configs.delete(name))
+        self.changed.add((Table.CONFIGS, name))
 
     def put_task(self, task: Task) -> None:
         """Write a task; its service never changes, and its node only from None, once."""

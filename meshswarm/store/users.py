@@ -1,14 +1,17 @@
-"""What users' commands do: stacks, services, scale, node settings."""
+"""What users' commands do: stacks, services, scale, node settings, configs."""
 
 from attrs import evolve
 
 from meshswarm.errors import Conflict, Invalid, NotFound
 from meshswarm.ids import ServiceId, Version, digest_id
+from meshswarm.model.config import Config
 from meshswarm.model.service import Mode, Revision, Service, ServiceSpec
 from meshswarm.model.stack import Stack
 from meshswarm.store.commands import (
+    PutConfig,
     PutService,
     PutStack,
+    RemoveConfig,
     RemoveService,
     RemoveStack,
     ScaleService,
@@ -23,6 +26,12 @@ MAX_SERVICES = 10_000
 
 MAX_REPLICAS = 100_000
 """Replicas of one service; more are refused."""
+
+MAX_CONFIGS = 100_000
+"""Configs in the cluster; creating one more is refused."""
+
+MAX_CONFIG_BYTES = 1_000_000
+"""Content of one config; a larger one is refused."""
 
 KEPT_REVISIONS = 10
 """Revisions of a service that are kept for going back to."""
@@ -107,6 +116,46 @@ def update_node(transaction: Transaction, command: UpdateNode) -> Effects:
         return ((node.name, "unchanged"),)
     transaction.put_node(updated)
     return ((node.name, "updated"),)
+
+
+def put_config(transaction: Transaction, command: PutConfig) -> Effects:
+    """Create or replace one config."""
+    view, name = transaction.view, command.name
+    present = view.configs.get(name)
+    if command.version is not None and (present is None or present.version != command.version):
+        found = "is gone" if present is None else f"is at version {present.version}"
+        raise Conflict(f"config {name} {found}, not at {command.version}")
+    if len(command.data) > MAX_CONFIG_BYTES:
+        raise Invalid(
+            f"config {name} holds {len(command.data)} bytes; at most {MAX_CONFIG_BYTES} are kept"
+        )
+    if present is None:
+        if len(view.configs) >= MAX_CONFIGS:
+            raise Invalid(f"the cluster has {MAX_CONFIGS} configs, its limit")
+        created_at_ms, effect = view.clock_ms, "created"
+    elif present.data == command.data and present.labels == command.labels:
+        return ((name, "unchanged"),)
+    else:
+        created_at_ms, effect = present.created_at_ms, "updated"
+    transaction.put_config(
+        Config(
+            name=name,
+            data=command.data,
+            labels=command.labels,
+            version=Version(view.index),
+            created_at_ms=created_at_ms,
+            updated_at_ms=view.clock_ms,
+        )
+    )
+    return ((name, effect),)
+
+
+def remove_config(transaction: Transaction, command: RemoveConfig) -> Effects:
+    """Drop one config."""
+    if command.name not in transaction.view.configs:
+        raise NotFound(f"there is no config {command.name!r}")
+    transaction.drop_config(command.name)
+    return ((command.name, "removed"),)
 
 
 def _service(transaction: Transaction, service_id: ServiceId) -> Service:

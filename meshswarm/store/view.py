@@ -18,6 +18,7 @@ from immutables import Map
 from meshswarm import codec
 from meshswarm.errors import Conflict, NotFound
 from meshswarm.ids import ClientId, Index, NodeId, ServiceId, TaskId, Term
+from meshswarm.model.config import Config
 from meshswarm.model.node import Node
 from meshswarm.model.service import Revision, Service
 from meshswarm.model.stack import Stack
@@ -35,6 +36,7 @@ class Table(Enum):
     REVISIONS = "revisions"
     STACKS = "stacks"
     TASKS = "tasks"
+    CONFIGS = "configs"
 
 
 Key = tuple[Table, str]
@@ -59,6 +61,7 @@ class View:
     stacks: Map[str, Stack] = Map()
     tasks: Map[TaskId, Task] = Map()
     clients: Map[ClientId, ClientSession] = Map()
+    configs: Map[str, Config] = Map()
 
     # Derived from the tables above; never encoded.
     node_ids: Map[str, NodeId] = Map()
@@ -150,10 +153,10 @@ def _by_prefix(text: str, table: Map[Id, object], noun: str, listing: str) -> Id
 
 # --- as bytes -----------------------------------------------------------------------------------
 
-Row = Node | Service | Revision | Stack | Task | ClientSession
+Row = Node | Service | Revision | Stack | Task | ClientSession | Config
 """What the tables hold."""
 
-_ROWS: tuple[type[Row], ...] = (Node, Service, Revision, Stack, Task, ClientSession)
+_ROWS: tuple[type[Row], ...] = (Node, Service, Revision, Stack, Task, ClientSession, Config)
 """The tables in the order in which a view is encoded, each by the class of its rows. A new one goes
 to the end: its place is what the bytes say of it.
 """
@@ -190,7 +193,14 @@ def view_slices(view: View) -> Iterator[bytes]:
 
 
 def _count_rows(view: View) -> int:
-    tables: tuple[Sized, ...] = (view.nodes, view.services, view.stacks, view.tasks, view.clients)
+    tables: tuple[Sized, ...] = (
+        view.nodes,
+        view.services,
+        view.stacks,
+        view.tasks,
+        view.clients,
+        view.configs,
+    )
     return sum(len(table) for table in (*tables, *view.revisions.values()))
 
 
@@ -212,6 +222,7 @@ def _sorted_rows(view: View, kind: type[Row]) -> Iterator[Row]:
         Stack: view.stacks,
         Task: view.tasks,
         ClientSession: view.clients,
+        Config: view.configs,
     }
     table = tables[kind]
     for key in _sorted_keys(table):
@@ -284,6 +295,7 @@ class ViewBuilder:
         self._stacks = Map[str, Stack]().mutate()
         self._tasks = Map[TaskId, Task]().mutate()
         self._clients = Map[ClientId, ClientSession]().mutate()
+        self._configs = Map[str, Config]().mutate()
         self._node_ids = Map[str, NodeId]().mutate()
         self._service_ids = Map[str, ServiceId]().mutate()
         self._unplaced = Map[TaskId, None]().mutate()
@@ -311,6 +323,8 @@ class ViewBuilder:
                 self._node_ids[row.name] = row.id
             case Stack():
                 self._stacks[row.name] = row
+            case Config():
+                self._configs[row.name] = row
             case _:
                 assert_never(row)
 
@@ -332,6 +346,7 @@ class ViewBuilder:
             stacks=self._stacks.finish(),
             tasks=self._tasks.finish(),
             clients=self._clients.finish(),
+            configs=self._configs.finish(),
             node_ids=self._node_ids.finish(),
             service_ids=self._service_ids.finish(),
             services_by_stack=_mapped(self._by_stack),
@@ -361,10 +376,19 @@ def build_view(
     stacks: Iterable[Stack] = (),
     tasks: Iterable[Task] = (),
     clients: Iterable[ClientSession] = (),
+    configs: Iterable[Config] = (),
 ) -> View:
     """A view of these rows alone, indexed; `base` gives index, term and clock."""
     builder = ViewBuilder(base)
-    tables: tuple[Iterable[Row], ...] = (nodes, services, revisions, stacks, tasks, clients)
+    tables: tuple[Iterable[Row], ...] = (
+        nodes,
+        services,
+        revisions,
+        stacks,
+        tasks,
+        clients,
+        configs,
+    )
     for row in chain.from_iterable(tables):
         builder.put(row)
     return builder.view()

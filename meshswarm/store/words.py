@@ -16,9 +16,11 @@ from meshswarm.store.commands import (
     ExplainTask,
     ForgetTask,
     LoseTask,
+    PutConfig,
     PutService,
     PutStack,
     RegisterNode,
+    RemoveConfig,
     RemoveService,
     RemoveStack,
     ReportTasks,
@@ -76,6 +78,10 @@ def _simple(command: Simple, view: View) -> str:  # noqa: C901, PLR0912 -- a tab
             return f"remove service {_service_name(view, command.service_id)}"
         case UpdateNode():
             return f"update node {_node(view, command.node_id)}: {_node_changes(command)}"
+        case PutConfig(name=name):
+            return f"put config {name}: {_count(len(command.data), 'byte')}"
+        case RemoveConfig(name=name):
+            return f"remove config {name}"
         case RegisterNode():
             at = f" at {command.address}" if command.address else ""
             return f"register {command.role.value} {command.name} ({command.node_id}){at}"

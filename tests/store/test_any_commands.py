@@ -29,6 +29,7 @@ def _rebuilt(view: View) -> View:
         stacks=tuple(view.stacks.values()),
         tasks=tuple(view.tasks.values()),
         clients=tuple(view.clients.values()),
+        configs=tuple(view.configs.values()),
     )
 
 
@@ -64,6 +65,7 @@ def _keys(view: View) -> set[Key]:
         *((Table.SERVICES, key) for key in view.services),
         *((Table.STACKS, key) for key in view.stacks),
         *((Table.TASKS, key) for key in view.tasks),
+        *((Table.CONFIGS, key) for key in view.configs),
         *((Table.REVISIONS, f"{s}/{n}") for s, rows in view.revisions.items() for n in rows),
     }
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 from attrs import evolve
+from immutables import Map
 
 from meshswarm.errors import Conflict, Invalid, MeshswarmError, NotFound
 from meshswarm.ids import NodeId, ServiceId, Version
@@ -13,14 +14,16 @@ from meshswarm.model.stack import StackSpec
 from meshswarm.store.commands import (
     Command,
     CreateTask,
+    PutConfig,
     PutService,
     PutStack,
+    RemoveConfig,
     RemoveService,
     RemoveStack,
     ScaleService,
     UpdateNode,
 )
-from meshswarm.store.users import KEPT_REVISIONS, MAX_REPLICAS
+from meshswarm.store.users import KEPT_REVISIONS, MAX_CONFIG_BYTES, MAX_CONFIGS, MAX_REPLICAS
 from meshswarm.store.view import View
 from tests.support.builders import NOW_MS, commit, node, service, service_spec, task, view
 
@@ -203,3 +206,36 @@ def test_node_settings_change_one_by_one() -> None:
     again = commit(labelled, UpdateNode(node_id=n1.id, labels={"disk": "hdd"}))
     assert (("n1", "unchanged"),) == again.outcome.effects
     assert not again.changed
+
+
+def test_a_config_is_created_replaced_and_removed() -> None:
+    created = commit(View(), PutConfig(name="motd", data=b"hello"), at_ms=NOW_MS)
+    assert (("motd", "created"),) == created.outcome.effects
+    replaced = commit(created.view, PutConfig(name="motd", data=b"ciao"), at_ms=NOW_MS + 1)
+    assert (("motd", "updated"),) == replaced.outcome.effects
+    config = replaced.view.configs["motd"]
+    assert (b"ciao", Version(replaced.view.index)) == (config.data, config.version)
+    assert (NOW_MS, NOW_MS + 1) == (config.created_at_ms, config.updated_at_ms)
+    same = commit(replaced.view, PutConfig(name="motd", data=b"ciao"))
+    assert ((("motd", "unchanged"),), config) == (same.outcome.effects, same.view.configs["motd"])
+    gone = commit(same.view, RemoveConfig(name="motd"))
+    assert "motd" not in gone.view.configs
+    assert isinstance(_refused(gone.view, RemoveConfig(name="motd")), NotFound)
+
+
+def test_a_config_is_replaced_only_at_the_version_that_was_named() -> None:
+    created = _after(View(), PutConfig(name="motd", data=b"hello"))
+    version = created.configs["motd"].version
+    fits = PutConfig(name="motd", data=b"ciao", version=version)
+    replaced = _after(created, fits)
+    assert isinstance(_refused(replaced, fits), Conflict)
+    missing = PutConfig(name="other", data=b"", version=version)
+    assert isinstance(_refused(replaced, missing), Conflict)
+
+
+def test_configs_are_limited_in_size_and_number() -> None:
+    large = PutConfig(name="motd", data=bytes(MAX_CONFIG_BYTES + 1))
+    assert "at most 1000000" in str(_refused(View(), large))
+    config = _after(View(), PutConfig(name="c", data=b"")).configs["c"]
+    full = evolve(View(), configs=Map((str(n), config) for n in range(MAX_CONFIGS)))
+    assert "its limit" in str(_refused(full, PutConfig(name="one more", data=b"")))

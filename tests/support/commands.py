@@ -19,9 +19,11 @@ from meshswarm.store.commands import (
     ExplainTask,
     ForgetTask,
     LoseTask,
+    PutConfig,
     PutService,
     PutStack,
     RegisterNode,
+    RemoveConfig,
     RemoveService,
     RemoveStack,
     ReportTasks,
@@ -90,6 +92,14 @@ simple: st.SearchStrategy[Simple] = st.one_of(
         labels=st.none() | labels,
     ),
     st.builds(
+        PutConfig,
+        name=st.sampled_from(["c1", "c2"]),
+        data=st.sampled_from([b"", b"x", bytes(100)]),
+        labels=labels,
+        version=st.none() | st.sampled_from([Version(1)]),
+    ),
+    st.builds(RemoveConfig, name=st.sampled_from(["c1", "c2"])),
+    st.builds(
         RegisterNode,
         node_id=st.sampled_from(["id-1", "id-2"]).map(NodeId),
         name=st.sampled_from(["n1", "n2"]),
@@ -150,6 +160,9 @@ def _aimed(command: Simple, view: View) -> Simple:
     if isinstance(command, PutService) and command.version == version:
         named = view.service_named(command.spec.name)
         fields["version"] = named.version if named else version
+    if isinstance(command, PutConfig) and command.version == version:
+        present = view.configs.get(command.name)
+        fields["version"] = present.version if present else version
     return evolve(command, **fields)
 
 
