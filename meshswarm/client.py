@@ -21,14 +21,15 @@ from meshswarm import codec
 from meshswarm.errors import MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import ClientId, Index, NodeId, TaskId, Term, digest_id
 from meshswarm.mesh.endpoint import Endpoint
+from meshswarm.mesh.gathering import Gathering, Start
 from meshswarm.mesh.keys import KeyPair
 from meshswarm.mesh.links import Link
 from meshswarm.mesh.peers import Lane, Peer
 from meshswarm.mesh.requests import Chunk, Reply
-from meshswarm.store.commands import Command, encode_command
-from meshswarm.store.feed import Delta, follow
+from meshswarm.store.commands import Command, encode_command, group_of
+from meshswarm.store.feed import Delta, follow, row_of
 from meshswarm.store.outcome import Outcome
-from meshswarm.store.view import Table, View, decode_view
+from meshswarm.store.view import Key, Table, View, decode_view
 
 PATIENCE_S = 10.0
 """How long a request goes round the managers before it fails."""
@@ -39,6 +40,15 @@ TRY_S = 3.0
 
 STATUS_S = 1.5
 """How long a manager may take to say how it is."""
+
+MAX_TOGETHER = 1_000
+"""Commands, or rows to look up, that one request of this client may hold ..."""
+
+MAX_TOGETHER_BYTES = 256 << 10
+"""... and about how many bytes of commands; what waits beyond that is the next request."""
+
+ROW_BYTES = 256
+"""What a row to look up counts."""
 
 PAUSE_S = 0.05
 PAUSE_MAX_S = 0.5
@@ -131,20 +141,32 @@ async def connected(
     async with Endpoint(keys, name=name, incarnation=incarnation).opened() as endpoint:
         links = [endpoint.link(manager) for manager in managers]
         client_id = ClientId(digest_id("client", keys.public, incarnation, os.urandom(8)))
-        yield Client(links, client_id, patience_s=patience_s)
+        yield Client(links, client_id, endpoint.start, patience_s=patience_s)
 
 
 class Client:
     """The cluster as seen from outside; implements `store.port.Cluster`."""
 
     def __init__(
-        self, links: Sequence[Link], client_id: ClientId, *, patience_s: float = PATIENCE_S
+        self,
+        links: Sequence[Link],
+        client_id: ClientId,
+        start: Start,
+        *,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self._links = list(links)
         self._id = client_id
         self._patience_s = patience_s
         self._sequence = 0
         self._unanswered: set[int] = set()
+        limits = {"most_items": MAX_TOGETHER, "most_bytes": MAX_TOGETHER_BYTES}
+        self._proposals = Gathering[bytes, Outcome](
+            self._propose_all, start, name="proposals", size_of=len, **limits
+        )
+        self._lookups = Gathering[Key, object | None](
+            self._look_up_all, start, name="lookups", size_of=lambda _: ROW_BYTES, **limits
+        )
 
     async def propose(self, command: Command) -> Outcome:
         """Carry the command out exactly once and say what it did.
@@ -152,17 +174,17 @@ class Client:
         Raises the command's refusal; `Unavailable` if nothing was done; `OutcomeUnknown` if it may
         still be carried out.
         """
-        self._sequence += 1
-        sequence = self._sequence
-        self._unanswered.add(sequence)
-        acknowledged = min(self._unanswered) - 1
-        body = [encode_command(command), [self._id, sequence, acknowledged]]
-        reply = await self._call(Lane.DATA, "propose", body)
-        self._unanswered.discard(sequence)
-        outcome: Outcome = codec.structure(reply.body, Outcome, lenient=True)
+        outcome = await self._proposals.put(encode_command(command))
         if outcome.error is not None:
             raise outcome.error
         return outcome
+
+    async def row(self, table: Table, key: str) -> object | None:
+        """One row as it is in a view that holds everything acknowledged before this call.
+
+        Raises `Unavailable` without a leader or quorum.
+        """
+        return await self._lookups.put((table, key))
 
     async def read(self, *tables: Table) -> View:
         """A view of these tables (none: all) that holds everything acknowledged before this call.
@@ -242,6 +264,36 @@ class Client:
                 lines: TaskLines = codec.structure(chunk.body, TaskLines, lenient=True)
                 yield lines
 
+    @property
+    def asks_first(self) -> str:
+        """The manager that is asked first: the leader, as far as this client has learnt."""
+        return self._links[0].peer.name
+
+    # --- together ---------------------------------------------------------------------------------
+
+    async def _propose_all(self, commands: list[bytes]) -> Sequence[Outcome]:
+        """One request of the cluster for all of them, repeated until it is answered."""
+        self._sequence += 1
+        sequence = self._sequence
+        self._unanswered.add(sequence)
+        command = commands[0] if len(commands) == 1 else group_of(commands)
+        try:
+            name = [self._id, sequence, min(self._unanswered) - 1]
+            reply = await self._call(Lane.DATA, "propose", [command, name])
+            self._turn_to(reply.payloads)
+        finally:
+            self._unanswered.discard(sequence)  # Answered, or nobody asks for it again.
+        outcome: Outcome = codec.structure(reply.body, Outcome, lenient=True)
+        if len(commands) == 1 or outcome.error is not None:
+            return [outcome] * len(commands)
+        return outcome.parts
+
+    async def _look_up_all(self, keys: list[Key]) -> Sequence[object | None]:
+        body = {"keys": [[table.value, key] for table, key in keys]}
+        reply = await self._call(Lane.DATA, "rows", body, repeatable=True)
+        view = follow(View(), codec.decode(_blob(reply), Delta))
+        return [row_of(view, table, key) for table, key in keys]
+
     # --- going round the managers -----------------------------------------------------------------
 
     async def _call(
@@ -284,6 +336,13 @@ class Client:
     def _prefer(self, link: Link) -> None:
         self._links.remove(link)
         self._links.insert(0, link)
+
+    def _turn_to(self, leader: tuple[bytes, ...]) -> None:
+        """Ask the leader first from now on, if the manager that answered named one."""
+        for link in self._links:
+            if (link.peer.id.encode(),) == leader:
+                self._prefer(link)
+                return
 
 
 class _Tries:

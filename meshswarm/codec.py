@@ -52,6 +52,16 @@ def dumps(plain: object) -> bytes:
     return cbor2.dumps(plain, canonical=True)
 
 
+def array_head(length: int) -> bytes:
+    """What precedes the items of an array in canonical CBOR (RFC 8949 section 3)."""
+    if length < 24:
+        return bytes((0x80 | length,))
+    for width, mark in ((1, 0x98), (2, 0x99), (4, 0x9A)):
+        if length < 1 << 8 * width:
+            return bytes((mark,)) + length.to_bytes(width, "big")
+    raise ValueError(f"an array of {length} items")
+
+
 def loads(data: bytes) -> object:
     """The plain value that these bytes encode; raises `Undecodable`."""
     try:

@@ -199,16 +199,16 @@ class Proposals:
         A Disconnected manager does not wait: it refuses at once.
         """
         while True:
-            status = self._driver.core.status()
-            if status.disconnected:
+            core = self._driver.core
+            if core.is_disconnected:
                 raise Unavailable(
                     "this manager hears no leader and reaches no quorum",
                     hint="meshswarm cluster status",
                 )
-            if status.leader == status.id:
+            if core.leader == core.id:
                 return None
-            if status.leader is not None:
-                peer = self._managers(status.leader)
+            if core.leader is not None:
+                peer = self._managers(core.leader)
                 if peer is not None and self._endpoint.link(peer).is_up:
                     return peer
             self._leader_known.clear()
@@ -227,7 +227,7 @@ class Proposals:
     def _note_leader(self) -> None:
         """Wake who waits for a leader, and whoever asks one that leads no longer."""
         self._leader_known.set()
-        leader = self._driver.core.status().leader
+        leader = self._driver.core.leader
         for limit, asked in self._asking.items():
             if asked != leader:
                 limit.reschedule(self._now())

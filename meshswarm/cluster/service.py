@@ -12,14 +12,14 @@ from meshswarm.cluster.heard import Heard
 from meshswarm.cluster.history import History
 from meshswarm.cluster.proposals import FORWARD, HAND_OVER, READ_INDEX, Proposals, request_of
 from meshswarm.cluster.sessions import Sessions
-from meshswarm.errors import Invalid, NotFound, Unavailable
+from meshswarm.errors import Denied, Invalid, NotFound, Unavailable
 from meshswarm.ids import NodeId, TaskId
 from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.peers import Lane, Peer, PeerRole
 from meshswarm.mesh.requests import Chunk, Reply, Request
-from meshswarm.store.commands import ReportTasks, decode_command
+from meshswarm.store.commands import RegisterNode, ReportTasks, decode_command
 from meshswarm.store.feed import delta_of, only
-from meshswarm.store.view import Table, encode_view
+from meshswarm.store.view import Key, Table, encode_view
 
 ANYONE = frozenset(PeerRole)
 USERS = frozenset({PeerRole.CLIENT, PeerRole.MANAGER})
@@ -53,6 +53,7 @@ class Service:
         endpoint.on_call(READ_INDEX, self._read_index, roles=MANAGERS)
         endpoint.on_call(HAND_OVER, self._hand_over, roles=MANAGERS)
         endpoint.on_call("read", self._read, roles=ANYONE)
+        endpoint.on_call("rows", self._rows, roles=ANYONE)
         endpoint.on_call("status", self._tell_status, roles=ANYONE)
         endpoint.on_call("elect", self._elect, roles=USERS)
         endpoint.on_stream("watch", self._watch, roles=ANYONE)
@@ -70,7 +71,12 @@ class Service:
                 raise Invalid("a proposal is [command, request name]")
         _check_writer(request.peer, command)
         outcome = await self._proposals.submit(command, request_of(name), request.peer.name)
-        return Reply(codec.unstructure(outcome))
+        return Reply(codec.unstructure(outcome), self._elsewhere())
+
+    def _elsewhere(self) -> tuple[bytes, ...]:
+        """Who leads, if it is another: whoever asks again saves a hop by asking there."""
+        core = self._driver.core
+        return () if core.leader in (None, core.id) else (str(core.leader).encode(),)
 
     async def _append(self, request: Request) -> Reply:
         """Another manager's proposal, handed to this one as the leader."""
@@ -110,6 +116,11 @@ class Service:
         tables = _tables(request.body)
         view = await self._proposals.read()
         return Reply(None, (encode_view(only(view, tables)),))
+
+    async def _rows(self, request: Request) -> Reply:
+        keys = _keys(request.body)
+        view = await self._proposals.read()
+        return Reply(None, (codec.encode(delta_of(view, keys, frozenset(Table))),))
 
     async def _watch(self, request: Request) -> AsyncIterator[Chunk]:
         """A copy of the tables, then deltas; a watcher that lags gets a fresh copy."""
@@ -174,19 +185,40 @@ class Service:
 def _tables(body: object) -> frozenset[Table]:
     match body:
         case {"tables": [*names]}:
-            known = {table.value: table for table in Table}
-            unknown = [name for name in names if name not in known]
-            if unknown:
-                raise Invalid(f"no table {unknown[0]!r}; there are {', '.join(sorted(known))}")
-            return frozenset(known[name] for name in names)
+            return frozenset(_table(name) for name in names)
         case _:
             raise Invalid("a reader names its tables")
 
 
+def _keys(body: object) -> set[Key]:
+    match body:
+        case {"keys": [*pairs]}:
+            keys: set[Key] = set()
+            for pair in pairs:
+                match pair:
+                    case [str() as table, str() as key]:
+                        keys.add((_table(table), key))
+                    case _:
+                        raise Invalid(f"not a table and a key: {pair!r:.100}")
+            return keys
+        case _:
+            raise Invalid("who looks up rows names their keys")
+
+
+def _table(name: str) -> Table:
+    try:
+        return Table(name)
+    except ValueError:
+        known = ", ".join(sorted(table.value for table in Table))
+        raise Invalid(f"no table {name!r}; there are {known}") from None
+
+
 def _check_writer(peer: Peer, command: bytes) -> None:
-    """An agent may only speak of its own node (one writer per field)."""
+    """An agent speaks of its own node, and of nothing else (one writer per field)."""
     if peer.role is PeerRole.CLIENT:
         return
     value = decode_command(command)
-    if isinstance(value, ReportTasks) and value.node_id != peer.id:
-        raise Invalid(f"{peer.name} reports tasks of node {value.node_id}")
+    if not isinstance(value, RegisterNode | ReportTasks):
+        raise Denied(f"`{type(value).__name__}` is not for agents", where=peer.name)
+    if value.node_id != peer.id:
+        raise Denied(f"{peer.name} speaks of node {value.node_id}, which it is not")

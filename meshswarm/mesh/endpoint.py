@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 import zmq
@@ -87,6 +87,10 @@ class Endpoint:
                 self._close()
         if failure is not None:
             raise failure
+
+    def start(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+        """Run `work` beside the handlers; it is waited for, not cancelled, when the block ends."""
+        return self._site.start(work, name)
 
     def link(self, peer: Peer) -> Link:
         """The link to `peer`, dialed when it is first used; to ourselves it needs no socket.

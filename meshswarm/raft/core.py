@@ -271,6 +271,21 @@ class RaftCore:
         return SnapshotMeta(state.log.applied, state.log.term(state.log.applied), state.conf)
 
     @property
+    def id(self) -> NodeId:
+        """This node."""
+        return self._state.id
+
+    @property
+    def leader(self) -> NodeId | None:
+        """Who leads, as far as this node knows."""
+        return self._state.leader
+
+    @property
+    def is_disconnected(self) -> bool:
+        """Whether neither a leader nor a quorum was heard for one maximal election timeout."""
+        return self._state.is_disconnected
+
+    @property
     def is_recovering(self) -> bool:
         """Whether entries were lost here and the leader has not repaired them yet."""
         return self._state.recovering

@@ -20,6 +20,7 @@ from meshswarm.store.commands import (
     CreateTask,
     ExplainTask,
     ForgetTask,
+    Group,
     LogEntry,
     LoseTask,
     PutConfig,
@@ -60,15 +61,18 @@ def apply(view: View, *, index: Index, term: Term, data: bytes) -> Applied:
     An unreadable command is refused alike by every node of this version; a new kind of command is
     therefore proposed only once all members know it.
     """
-    base = evolve(view, index=index, term=term)
+    transaction = Transaction(view)
+    transaction.at(index=index, term=term, clock_ms=0)
     try:
         entry = LogEntry.decoded(data)
-        base = evolve(base, clock_ms=max(base.clock_ms, entry.at_ms))
+        transaction.at(index=index, term=term, clock_ms=entry.at_ms)
         if entry.request is None:
-            return _run(base, decode_command(entry.command))
-        return _run_once(base, entry.request, entry.command)
+            outcome = _run(transaction, decode_command(entry.command))
+        else:
+            outcome = _run_once(transaction, entry.request, entry.command)
     except Undecodable as error:
-        return Applied(view=base, outcome=Outcome.refused(index, error), changed=frozenset())
+        outcome = Outcome.refused(index, error)
+    return _applied(transaction, outcome)
 
 
 def advance(view: View, *, index: Index, term: Term) -> View:
@@ -78,25 +82,31 @@ def advance(view: View, *, index: Index, term: Term) -> View:
 
 def apply_command(view: View, command: Command) -> Applied:
     """Apply a command at the view's own index: how controllers look at what they would do."""
-    return _run(view, command)
+    transaction = Transaction(view)
+    outcome = _run(transaction, command)
+    return _applied(transaction, outcome)
 
 
-def _run_once(base: View, request: Request, command: bytes) -> Applied:
+def _applied(transaction: Transaction, outcome: Outcome) -> Applied:
+    view = transaction.finished()
+    return Applied(view=view, outcome=outcome, changed=frozenset(transaction.changed))
+
+
+def _run_once(transaction: Transaction, request: Request, command: bytes) -> Outcome:
     """Apply a named request unless it was applied before; then the first outcome stands."""
-    session = base.clients.get(request.client)
+    view = transaction.view
+    session = view.clients.get(request.client)
     known = session.answers.get(request.sequence) if session else None
     if known is not None:
-        return Applied(view=base, outcome=known, changed=frozenset())
+        return known
     error = _unanswerable(session, request)
     if error is not None:
-        return Applied(view=base, outcome=Outcome.refused(base.index, error), changed=frozenset())
+        return Outcome.refused(view.index, error)
     session = session or ClientSession(id=request.client)
-    applied = _run(base, decode_command(command))
-    session = session.with_answer(request.sequence, request.acknowledged, applied.outcome)
-    clients = applied.view.clients.set(session.id, session)
-    if len(clients) > MAX_CLIENTS:
-        clients = clients.delete(min(clients.values(), key=lambda c: (c.used_at, c.id)).id)
-    return evolve(applied, view=evolve(applied.view, clients=clients))
+    outcome = _run(transaction, decode_command(command))
+    session = session.with_answer(request.sequence, request.acknowledged, outcome)
+    transaction.put_client(session, most=MAX_CLIENTS)
+    return outcome
 
 
 def _unanswerable(session: ClientSession | None, request: Request) -> MeshswarmError | None:
@@ -114,13 +124,15 @@ def _unanswerable(session: ClientSession | None, request: Request) -> MeshswarmE
     return None
 
 
-def _run(base: View, command: Command) -> Applied:
-    transaction = Transaction(base)
-    if isinstance(command, Batch):
-        outcome = _run_batch(transaction, command)
-    else:
-        outcome = _run_one(transaction, command)
-    return Applied(view=transaction.view, outcome=outcome, changed=frozenset(transaction.changed))
+def _run(transaction: Transaction, command: Command) -> Outcome:
+    match command:
+        case Group():
+            parts = tuple([_run(transaction, part) for part in command.commands])
+            return Outcome(index=transaction.view.index, parts=parts)
+        case Batch():
+            return _run_batch(transaction, command)
+        case _:
+            return _run_one(transaction, command)
 
 
 def _run_batch(transaction: Transaction, batch: Batch) -> Outcome:
@@ -134,13 +146,14 @@ def _run_batch(transaction: Transaction, batch: Batch) -> Outcome:
 
 
 def _run_one(transaction: Transaction, command: Simple) -> Outcome:
-    before, changed = transaction.view, set(transaction.changed)
+    index = transaction.view.index
     try:
         effects = _dispatch(transaction, command)
     except MeshswarmError as error:
-        transaction.view, transaction.changed = before, changed
-        return Outcome.refused(before.index, error)
-    return Outcome(index=before.index, effects=effects)
+        transaction.undo()
+        return Outcome.refused(index, error)
+    transaction.keep()
+    return Outcome(index=index, effects=effects)
 
 
 def _dispatch(transaction: Transaction, command: Simple) -> Effects:  # noqa: C901, PLR0912 -- a table of commands

@@ -5,7 +5,7 @@ it holds; agents RegisterNode and ReportTasks. `in_words` says a command in one 
 `cluster log`. To add a command: ARCHITECTURE.md, "add a command".
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 from attrs import Factory, frozen
@@ -221,7 +221,19 @@ class Batch:
     cause: str = ""
 
 
-Command = Simple | Batch
+@frozen(kw_only=True)
+class Group:
+    """Commands of one proposer that travel, commit and are applied together.
+
+    What a client had waiting when it could send: one request of it, one entry of the log, and an
+    outcome for each (`Outcome.parts`), refused or carried out on its own.
+    """
+
+    commands: tuple[Simple | Batch, ...]
+
+
+codec.register_union(Simple | Batch)
+Command = Simple | Batch | Group
 codec.register_union(Command)
 
 
@@ -282,6 +294,15 @@ class LogEntry:
 def encode_command(command: Command) -> bytes:
     """The bytes of a command, as a log entry holds them."""
     return codec.encode(command, Command)
+
+
+def group_of(commands: Sequence[bytes]) -> bytes:
+    """The bytes of the `Group` of these commands, each encoded already; no group in it."""
+    return b"".join((_GROUP_HEAD, codec.array_head(len(commands)), *commands))
+
+
+_GROUP_HEAD = b"\xa2" + codec.dumps(codec.TAG) + codec.dumps("Group") + codec.dumps("commands")
+"""A CBOR map of two keys, as far as the second one's value."""
 
 
 def decode_command(data: bytes) -> Command:

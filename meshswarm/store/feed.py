@@ -6,7 +6,7 @@ whole rows, so a watcher that missed some is sent a fresh copy and is right agai
 
 from collections.abc import Iterable
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from meshswarm.ids import Index, NodeId, ServiceId, TaskId, Term
 from meshswarm.model.config import Config
@@ -62,7 +62,7 @@ def delta_of(view: View, changed: Iterable[Key], tables: frozenset[Table]) -> De
     for table, key in sorted(changed, key=lambda item: (item[0].value, item[1])):
         if table not in tables:
             continue
-        row = _row(view, table, key)
+        row = row_of(view, table, key)
         if row is None:
             deleted.append((table.value, key))
         else:
@@ -71,7 +71,7 @@ def delta_of(view: View, changed: Iterable[Key], tables: frozenset[Table]) -> De
         index=view.index,
         term=view.term,
         clock_ms=view.clock_ms,
-        nodes=tuple(rows[Table.NODES]),  # type: ignore[arg-type]  # `_row` looked in that table
+        nodes=tuple(rows[Table.NODES]),  # type: ignore[arg-type]  # `row_of` looked in that table
         services=tuple(rows[Table.SERVICES]),  # type: ignore[arg-type]
         revisions=tuple(rows[Table.REVISIONS]),  # type: ignore[arg-type]
         stacks=tuple(rows[Table.STACKS]),  # type: ignore[arg-type]
@@ -83,8 +83,8 @@ def delta_of(view: View, changed: Iterable[Key], tables: frozenset[Table]) -> De
 
 def follow(view: View, delta: Delta) -> View:
     """The watcher's next copy."""
-    base = evolve(view, index=delta.index, term=delta.term, clock_ms=delta.clock_ms)
-    transaction = Transaction(base, replaying=True)
+    transaction = Transaction(view, replaying=True)
+    transaction.at(index=delta.index, term=delta.term, clock_ms=delta.clock_ms)
     # Deletions first: a name that was freed may have been taken anew.
     for table, key in delta.deleted:
         _delete(transaction, Table(table), key)
@@ -100,10 +100,11 @@ def follow(view: View, delta: Delta) -> View:
         transaction.put_task(task)
     for config in delta.configs:
         transaction.put_config(config)
-    return transaction.view
+    return transaction.finished()
 
 
-def _row(view: View, table: Table, key: str) -> object | None:
+def row_of(view: View, table: Table, key: str) -> object | None:
+    """The row under this key, if there is one."""
     match table:
         case Table.NODES:
             return view.nodes.get(NodeId(key))

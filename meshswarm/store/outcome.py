@@ -26,6 +26,8 @@ class Outcome:
     """Why nothing was done; None if it was carried out."""
     effects: tuple[tuple[str, str], ...] = ()
     """What changed, for people: (object, "created" | "updated" | "unchanged" | "removed" | ...)."""
+    parts: "tuple[Outcome, ...]" = ()
+    """Of a group: what became of each of its commands."""
 
     @staticmethod
     def refused(index: Index, error: MeshswarmError) -> "Outcome":

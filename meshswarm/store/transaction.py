@@ -2,18 +2,23 @@
 
 from typing import TypeVar
 
+import attrs
 from attrs import evolve
 from immutables import Map
 
-from meshswarm.ids import NodeId, ServiceId, Version
+from meshswarm.ids import Index, NodeId, ServiceId, Term, Version
 from meshswarm.model.config import Config
 from meshswarm.model.node import Node
 from meshswarm.model.service import Revision, Service
 from meshswarm.model.stack import Stack
 from meshswarm.model.task import Task
+from meshswarm.store.outcome import ClientSession
 from meshswarm.store.view import Id, IdSet, Key, Table, View
 
 K = TypeVar("K")
+
+_FIELDS = tuple(attribute.name for attribute in attrs.fields(View))
+_write = object.__setattr__
 
 
 class Transaction:
@@ -21,12 +26,50 @@ class Transaction:
 
     Every row written gets `version = view.index`. `replaying` writes rows as another view has
     them, versions included, and drops none but those that it is told to.
+
+    `view` is this transaction's own copy, written in place (making a new one for each write costs
+    more than all else that a small command does) and frozen like any other once it is `finished`.
     """
 
     def __init__(self, view: View, *, replaying: bool = False) -> None:
-        self.view = view
+        self.view: View = object.__new__(View)
+        for name in _FIELDS:
+            _write(self.view, name, getattr(view, name))
         self.changed: set[Key] = set()
         self._replaying = replaying
+        self._undo: dict[str, object] = {}
+        self._touched: list[Key] = []
+
+    def at(self, *, index: Index, term: Term, clock_ms: int) -> None:
+        """Move to this entry and its log time, which never goes back."""
+        _write(self.view, "index", index)
+        _write(self.view, "term", term)
+        _write(self.view, "clock_ms", max(clock_ms, self.view.clock_ms))
+
+    def keep(self) -> None:
+        """What was written since the last `keep` stands."""
+        if self._touched:
+            self.changed.update(self._touched)
+            self._touched.clear()
+            self._undo.clear()
+
+    def undo(self) -> None:
+        """Take back what was written since the last `keep`."""
+        for name, value in self._undo.items():
+            _write(self.view, name, value)
+        self._touched.clear()
+        self._undo.clear()
+
+    def finished(self) -> View:
+        """The view that came of it; nothing is written any more."""
+        self.keep()
+        return self.view
+
+    def _set(self, **fields: object) -> None:
+        for name, value in fields.items():
+            if name not in self._undo:
+                self._undo[name] = getattr(self.view, name)
+            _write(self.view, name, value)
 
     def _version(self, present: Version) -> Version:
         return present if self._replaying else Version(self.view.index)
@@ -34,24 +77,22 @@ class Transaction:
     def put_node(self, node: Node) -> None:
         """Write a node."""
         node = evolve(node, version=self._version(node.version))
-        self.view = evolve(
-            self.view,
+        self._set(
             nodes=self.view.nodes.set(node.id, node),
             node_ids=self.view.node_ids.set(node.name, node.id),
         )
-        self.changed.add((Table.NODES, node.id))
+        self._touched.append((Table.NODES, node.id))
 
     def drop_node(self, node_id: NodeId) -> None:
         """Delete a node's row, if it is there."""
         node = self.view.nodes.get(node_id)
         if node is None:
             return
-        self.view = evolve(
-            self.view,
+        self._set(
             nodes=self.view.nodes.delete(node_id),
             node_ids=self.view.node_ids.delete(node.name),
         )
-        self.changed.add((Table.NODES, node_id))
+        self._touched.append((Table.NODES, node_id))
 
     def put_service(self, service: Service) -> None:
         """Write a service."""
@@ -59,26 +100,24 @@ class Transaction:
         by_stack = self.view.services_by_stack
         if service.spec.stack is not None:
             by_stack = _with(by_stack, service.spec.stack, service.id)
-        self.view = evolve(
-            self.view,
+        self._set(
             services=self.view.services.set(service.id, service),
             service_ids=self.view.service_ids.set(service.spec.name, service.id),
             services_by_stack=by_stack,
         )
-        self.changed.add((Table.SERVICES, service.id))
+        self._touched.append((Table.SERVICES, service.id))
 
     def drop_service(self, service: Service) -> None:
         """Delete a service; its tasks and the revisions they run stay until the tasks are gone."""
         by_stack = self.view.services_by_stack
         if service.spec.stack is not None:
             by_stack = _without(by_stack, service.spec.stack, service.id)
-        self.view = evolve(
-            self.view,
+        self._set(
             services=self.view.services.delete(service.id),
             service_ids=self.view.service_ids.delete(service.spec.name),
             services_by_stack=by_stack,
         )
-        self.changed.add((Table.SERVICES, service.id))
+        self._touched.append((Table.SERVICES, service.id))
         if not self._replaying:
             self.prune_revisions(service.id, keep=0)
 
@@ -86,8 +125,8 @@ class Transaction:
         """Write a revision."""
         owner = revision.service_id
         numbered = self.view.revisions.get(owner, Map()).set(revision.number, revision)
-        self.view = evolve(self.view, revisions=self.view.revisions.set(owner, numbered))
-        self.changed.add(_revision_key(owner, revision.number))
+        self._set(revisions=self.view.revisions.set(owner, numbered))
+        self._touched.append(_revision_key(owner, revision.number))
 
     def drop_revision(self, service_id: ServiceId, number: int) -> None:
         """Delete a revision, if it is there."""
@@ -96,13 +135,12 @@ class Transaction:
             return
         numbered = numbered.delete(number)
         revisions = self.view.revisions
-        self.view = evolve(
-            self.view,
+        self._set(
             revisions=revisions.set(service_id, numbered)
             if numbered
             else revisions.delete(service_id),
         )
-        self.changed.add(_revision_key(service_id, number))
+        self._touched.append(_revision_key(service_id, number))
 
     def prune_revisions(self, service_id: ServiceId, *, keep: int) -> None:
         """Delete the service's revisions that no task runs, except the last `keep`."""
@@ -115,28 +153,38 @@ class Transaction:
     def put_stack(self, stack: Stack) -> None:
         """Write a stack."""
         stack = evolve(stack, version=self._version(stack.version))
-        self.view = evolve(self.view, stacks=self.view.stacks.set(stack.name, stack))
-        self.changed.add((Table.STACKS, stack.name))
+        self._set(stacks=self.view.stacks.set(stack.name, stack))
+        self._touched.append((Table.STACKS, stack.name))
 
     def drop_stack(self, name: str) -> None:
         """Delete a stack's row, if it is there."""
         if name not in self.view.stacks:
             return
-        self.view = evolve(self.view, stacks=self.view.stacks.delete(name))
-        self.changed.add((Table.STACKS, name))
+        self._set(stacks=self.view.stacks.delete(name))
+        self._touched.append((Table.STACKS, name))
 
     def put_config(self, config: Config) -> None:
         """Write a config."""
-        config = evolve(config, version=self._version(config.version))
-        self.view = evolve(self.view, configs=self.view.configs.set(config.name, config))
-        self.changed.add((Table.CONFIGS, config.name))
+        version = self._version(config.version)
+        if config.version != version:
+            config = evolve(config, version=version)
+        self._set(configs=self.view.configs.set(config.name, config))
+        self._touched.append((Table.CONFIGS, config.name))
 
     def drop_config(self, name: str) -> None:
         """Delete a config's row, if it is there."""
         if name not in self.view.configs:
             return
-        self.view = evolve(self.view, configs=self.view.configs.delete(name))
-        self.changed.add((Table.CONFIGS, name))
+        self._set(configs=self.view.configs.delete(name))
+        self._touched.append((Table.CONFIGS, name))
+
+    def put_client(self, session: ClientSession, *, most: int) -> None:
+        """Write what is remembered of a client; of more than `most`, the one unused for longest
+        is forgotten. No row that others watch."""
+        clients = self.view.clients.set(session.id, session)
+        if len(clients) > most:
+            clients = clients.delete(min(clients.values(), key=lambda c: (c.used_at, c.id)).id)
+        _write(self.view, "clients", clients)
 
     def put_task(self, task: Task) -> None:
         """Write a task; its service never changes, and its node only from None, once."""
@@ -150,14 +198,13 @@ class Transaction:
         unplaced = _discard(view.unplaced, task.id)
         if task.node_id is None and task.is_live:
             unplaced = unplaced.set(task.id, None)
-        self.view = evolve(
-            view,
+        self._set(
             tasks=view.tasks.set(task.id, task),
             tasks_by_service=by_service,
             tasks_by_node=by_node,
             unplaced=unplaced,
         )
-        self.changed.add((Table.TASKS, task.id))
+        self._touched.append((Table.TASKS, task.id))
 
     def drop_task(self, task: Task) -> None:
         """Delete a task's row."""
@@ -165,14 +212,13 @@ class Transaction:
         by_node = view.tasks_by_node
         if task.node_id is not None:
             by_node = _without(by_node, task.node_id, task.id)
-        self.view = evolve(
-            view,
+        self._set(
             tasks=view.tasks.delete(task.id),
             tasks_by_service=_without(view.tasks_by_service, task.service_id, task.id),
             tasks_by_node=by_node,
             unplaced=_discard(view.unplaced, task.id),
         )
-        self.changed.add((Table.TASKS, task.id))
+        self._touched.append((Table.TASKS, task.id))
 
 
 def _revision_key(service_id: ServiceId, number: int) -> Key:

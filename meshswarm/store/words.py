@@ -15,6 +15,7 @@ from meshswarm.store.commands import (
     CreateTask,
     ExplainTask,
     ForgetTask,
+    Group,
     LoseTask,
     PutConfig,
     PutService,
@@ -43,9 +44,21 @@ LISTED = 3
 
 def in_words(command: Command, view: View = _NOTHING) -> str:
     """The command in one line of at most `MAX_LENGTH` characters, with the names in `view`."""
-    words = _batch(command, view) if isinstance(command, Batch) else _simple(command, view)
+    words = _words(command, view)
     words = " ".join(words.split())
     return words if len(words) <= MAX_LENGTH else words[: MAX_LENGTH - 1] + "…"
+
+
+def _words(command: Command, view: View) -> str:
+    match command:
+        case Group():
+            listed = [_words(part, view) for part in command.commands[:LISTED]]
+            more = len(command.commands) - LISTED
+            return ("; ".join(listed) or "nothing") + (f"; and {more} more" if more > 0 else "")
+        case Batch():
+            return _batch(command, view)
+        case _:
+            return _simple(command, view)
 
 
 def _batch(batch: Batch, view: View) -> str:

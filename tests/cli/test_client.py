@@ -1,5 +1,6 @@
 """The mesh client against real managers: real sockets, CURVE, elections and journals."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ from meshswarm.client import Client, connected
 from meshswarm.errors import NotFound, Unavailable
 from meshswarm.mesh import keys
 from meshswarm.mesh.peers import Peer, PeerRole
-from meshswarm.store.commands import PutStack, RemoveStack
+from meshswarm.model.config import Config
+from meshswarm.store.commands import PutConfig, PutStack, RemoveConfig, RemoveStack
 from meshswarm.store.view import Table, View
 from tests.support.fake_cluster import stack
 from tests.support.managers import Managers, managers
@@ -47,6 +49,41 @@ async def test_a_refusal_is_raised_as_what_it_is(tmp_path: Path) -> None:
     async with cluster(tmp_path) as (_, client):
         with pytest.raises(NotFound, match="no stack 'nosuch'"):
             await client.propose(RemoveStack(name="nosuch"))
+
+
+async def test_commands_proposed_at_once_share_entries_and_have_outcomes_of_their_own(
+    tmp_path: Path,
+) -> None:
+    async with cluster(tmp_path) as (members, client), asyncio.TaskGroup() as tasks:
+
+        async def outcome(number: int) -> object:
+            try:
+                if number % 7 == 0:
+                    await client.propose(RemoveConfig(name="nosuch"))
+                put = PutConfig(name=f"c{number}", data=str(number).encode())
+                return (await client.propose(put)).effects
+            except NotFound as error:
+                return error.message
+
+        asked = [tasks.create_task(outcome(n), name=f"command {n}") for n in range(200)]
+        told = [await task for task in asked]
+        for number, effects in enumerate(told):
+            expected = ((f"c{number}", "created"),)
+            assert effects == ("there is no config 'nosuch'" if number % 7 == 0 else expected)
+        leader = await members.leads()
+        assert leader.seat is not None
+        assert leader.seat.driver.hub.view.index < 100
+        row = await client.row(Table.CONFIGS, "c5")
+        assert isinstance(row, Config)
+        assert (b"5", None) == (row.data, await client.row(Table.CONFIGS, "c7"))
+
+
+async def test_a_client_turns_to_the_leader(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as (members, client):
+        leader = await members.leads()
+        for number in range(len(members.members)):
+            await client.propose(PutConfig(name=f"c{number}", data=b""))
+        assert leader.name == client.asks_first
 
 
 async def test_a_lost_leader_costs_a_pause_and_nothing_else(tmp_path: Path) -> None:

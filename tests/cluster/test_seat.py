@@ -10,13 +10,23 @@ from types import MethodType
 import pytest
 from attrs import evolve
 
-from meshswarm.errors import Invalid, NotFound, Unavailable
+from meshswarm.errors import Denied, Invalid, NotFound, Unavailable
 from meshswarm.ids import ClientId, Index, NodeId, ServiceId, Term
+from meshswarm.mesh.peers import Lane
 from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import Message, RequestVote
 from meshswarm.raft.types import Role
-from meshswarm.store.commands import PutService, RemoveService, Request, encode_command
+from meshswarm.store.commands import (
+    Batch,
+    Command,
+    Group,
+    PutService,
+    RemoveService,
+    ReportTasks,
+    Request,
+    encode_command,
+)
 from meshswarm.store.view import encode_view
 from tests.support.managers import FAST, Manager, Managers, managers, until
 
@@ -64,6 +74,26 @@ async def test_a_refusal_reaches_whoever_asked_through_a_follower(tmp_path: Path
         assert follower.seat is not None
         with pytest.raises(NotFound, match="no service"):
             await follower.seat.proposals.propose(RemoveService(service_id=ServiceId("nope")))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        _put("not an agent's"),
+        ReportTasks(node_id=NodeId("another"), reports=()),
+        Batch(commands=(ReportTasks(node_id=NodeId("another"), reports=()),)),
+        Group(commands=(_put("hidden"),)),
+    ],
+)
+async def test_an_agent_speaks_of_its_own_node_and_of_nothing_else(
+    tmp_path: Path, command: Command
+) -> None:
+    async with _led(tmp_path) as (cluster, leader):
+        agent = _others(cluster, leader)[0]
+        assert agent.endpoint is not None
+        link, body = agent.endpoint.link(leader.peer), [encode_command(command), None]
+        with pytest.raises(Denied):
+            await link.call(Lane.DATA, "propose", body, timeout_s=5)
 
 
 async def test_what_was_acknowledged_survives_the_leader(tmp_path: Path) -> None:

@@ -1,10 +1,19 @@
 """A named request is carried out once, and its answer kept until it is acknowledged."""
 
+import pytest
 from attrs import evolve
 
-from meshswarm.errors import Conflict
+from meshswarm.errors import Conflict, Invalid
 from meshswarm.ids import ClientId, Index
-from meshswarm.store.commands import PutService, Request
+from meshswarm.store.commands import (
+    Batch,
+    Group,
+    PutService,
+    RemoveStack,
+    Request,
+    encode_command,
+    group_of,
+)
 from meshswarm.store.outcome import MAX_ANSWERS, ClientSession, Outcome
 from meshswarm.store.view import View
 from tests.support.builders import commit, service_spec
@@ -59,3 +68,23 @@ def test_a_client_that_never_acknowledges_is_stopped() -> None:
     freed = commit(full, _put(1), request=_request(MAX_ANSWERS + 1, acknowledged=9))
     assert freed.outcome.error is None
     assert MAX_ANSWERS - 8 == len(freed.view.clients[CLI].answers)
+
+
+def test_a_group_is_one_request_with_an_answer_for_each_of_its_commands() -> None:
+    group = Group(commands=(_put(1), _put(1_000_000), Batch(commands=(_put(3),), cause="x")))
+    first = commit(View(), group, request=_request(1))
+    made, refused, batch = first.outcome.parts
+    assert (("web", "created"),) == made.effects
+    assert isinstance(refused.error, Invalid)
+    assert batch.error is None
+    assert 3 == first.view.sorted_services()[0].spec.replicas, "a refusal undoes itself alone"
+    again = commit(first.view, group, request=_request(1))
+    assert first.outcome == again.outcome
+    assert frozenset() == again.changed
+
+
+@pytest.mark.parametrize("length", [0, 1, 23, 24, 255, 256, 70_000])
+def test_a_group_is_made_of_commands_that_are_encoded_already(length: int) -> None:
+    commands = (RemoveStack(name="s"),) * length
+    encoded = [encode_command(command) for command in commands]
+    assert encode_command(Group(commands=commands)) == group_of(encoded)

@@ -14,6 +14,7 @@ from meshswarm.store.commands import (
     CreateTask,
     ExplainTask,
     ForgetTask,
+    Group,
     LoseTask,
     PutConfig,
     PutService,
@@ -67,6 +68,10 @@ DEMO = StackSpec(
         (RemoveStack(name="demo"), "remove stack demo"),
         (PutConfig(name="motd", data=b"hello"), "put config motd: 5 bytes"),
         (RemoveConfig(name="motd"), "remove config motd"),
+        (
+            Group(commands=(RemoveConfig(name="a"),) * 5),
+            "remove config a; remove config a; remove config a; and 2 more",
+        ),
         (PutService(spec=service_spec("web")), "put service web: 1 replica"),
         (PutService(spec=service_spec("a", mode=Mode.GLOBAL)), "put service a: global"),
         (ScaleService(service_id=WEB.id, replicas=3), "scale service web to 3"),

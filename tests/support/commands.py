@@ -18,6 +18,7 @@ from meshswarm.store.commands import (
     CreateTask,
     ExplainTask,
     ForgetTask,
+    Group,
     LoseTask,
     PutConfig,
     PutService,
@@ -127,13 +128,22 @@ simple: st.SearchStrategy[Simple] = st.one_of(
     st.builds(LoseTask, task_id=tasks, message=messages),
     st.builds(ForgetTask, task_id=tasks),
 )
-commands: st.SearchStrategy[Command] = simple | st.builds(
+commands: st.SearchStrategy[Command] = st.deferred(
+    lambda: grouped | st.builds(Group, commands=st.lists(grouped, max_size=3).map(tuple))
+)
+grouped: st.SearchStrategy[Simple | Batch] = simple | st.builds(
     Batch, commands=st.lists(simple, max_size=5).map(tuple), cause=st.text(max_size=5)
 )
 
 
 def aimed(command: Command, view: View) -> Command:
     """The command with rows' ids in the view instead of places; some still aim at nothing."""
+    if isinstance(command, Group):
+        return evolve(command, commands=tuple(_aimed_batch(one, view) for one in command.commands))
+    return _aimed_batch(command, view)
+
+
+def _aimed_batch(command: Simple | Batch, view: View) -> Simple | Batch:
     if isinstance(command, Batch):
         return evolve(command, commands=tuple(_aimed(one, view) for one in command.commands))
     return _aimed(command, view)
