@@ -1,6 +1,6 @@
 """A client process that loads a cluster and prints what it measured as one JSON object.
 
-    python3 -m tools.bench.load --context FILE --kind write|read [--clients 256] [--batch 1]
+    python3 -m tools.bench._load --context FILE --kind write|read [--clients 256] [--batch 1]
 
 So many tasks in one process, each with one request under way at a time (a closed loop), through
 the mesh client that everybody uses. A write puts a config of 256 bytes under one of 10,000 names;

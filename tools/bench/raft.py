@@ -1,0 +1,187 @@
+"""Consensus under load: three managers on loopback, CURVE and fsync on, one client process.
+
+    python3 tools/run.py bench raft [--peer etcd] [--peer pysyncobj] [--runs 3] [--only CASE]
+
+sequential, inflight_256, inflight_1000   writes of a 256-byte config, so many under way at once
+batch_100                                 100 such writes in one command, 32 commands under way
+read_sequential, reads_256                linearizable reads of one config
+failover_default, failover_fast           SIGKILL of the leader until the next acknowledged write,
+                                          at the defaults and at heartbeat 20 / election 150 ms
+
+A peer gets the same load in the same run, in turn with ours, and `ratio` is ours to its.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from attrs import frozen
+
+from tools.bench.failover import leader_kill_write
+from tools.bench.lab import Lab, cluster, emit, say
+from tools.bench.peers.etcd import etcd
+
+SECONDS = 5.0
+FAILOVERS = 9
+FAST = {"heartbeat_ms": 20, "election_timeout_ms": 150}
+
+
+@frozen
+class Load:
+    """One case: `clients` requests under way of `batch` operations each."""
+
+    kind: str
+    clients: int
+    batch: int = 1
+
+
+LOADS = {
+    "sequential": Load("write", 1),
+    "inflight_256": Load("write", 256),
+    "inflight_1000": Load("write", 1_000),
+    "batch_100": Load("write", 32, 100),
+    "read_sequential": Load("read", 1),
+    "reads_256": Load("read", 256),
+}
+FAILOVER_CASES = ("failover_default", "failover_fast")
+
+Runner = Callable[[Load], dict[str, float]]
+
+
+def ours(lab: Lab) -> Runner:
+    """Runs a load on meshswarm."""
+
+    def run(load: Load) -> dict[str, float]:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "tools.bench._load", "--context", str(lab.context)),
+                *("--kind", load.kind, "--clients", str(load.clients)),
+                *("--batch", str(load.batch), "--seconds", str(SECONDS)),
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        figures: dict[str, float] = json.loads(done.stdout)
+        return figures
+
+    return run
+
+
+@contextmanager
+def etcd_runner() -> Iterator[Runner]:
+    """Runs a load on etcd."""
+    kinds = {"write": "put", "read": "get"}
+    with etcd() as members:
+        yield lambda load: members.load(kinds[load.kind], load.clients, load.batch, SECONDS)
+
+
+PEERS = {"etcd": etcd_runner}
+
+
+def medians(runs: list[dict[str, float]]) -> dict[str, float]:
+    """Each figure's median over the runs."""
+    return {name: round(statistics.median(run[name] for run in runs), 3) for name in runs[0]}
+
+
+def measure_loads(cases: list[str], runs: int, peers: list[str]) -> None:
+    """All systems in turn, case by case, run by run."""
+    with cluster("--nodes", "3") as lab, ExitStack() as stack:
+        lab.leader()
+        systems = {"meshswarm": ours(lab)}
+        systems |= {name: stack.enter_context(PEERS[name]()) for name in peers}
+        for case in cases:
+            found: dict[str, list[dict[str, float]]] = {name: [] for name in systems}
+            for number in range(runs):
+                for name, run in systems.items():
+                    found[name].append(run(LOADS[case]))
+                    say(f"{case} {number + 1}/{runs} {name}: {found[name][-1]}")
+            report(case, {name: medians(figures) for name, figures in found.items()}, runs)
+
+
+def report(case: str, found: dict[str, dict[str, float]], runs: int) -> None:
+    """One line a system; a peer's also gives the ratio of ours to its."""
+    mine = found["meshswarm"]
+    for name, figures in found.items():
+        ratios = {}
+        if name != "meshswarm":
+            ratios = {
+                f"ratio_{figure}": round(mine[figure] / figures[figure], 2) for figure in figures
+            }
+        emit("raft", case, system=name, runs=runs, **figures, **ratios)
+
+
+def measure_failover(case: str, runs: int, peers: list[str]) -> None:
+    """SIGKILL of the leader until a write is acknowledged, of each system in turn."""
+    found: dict[str, list[float]] = {"meshswarm": [], **dict.fromkeys(peers, [])}
+    with cluster("--nodes", "3") as lab, ExitStack() as stack:
+        if case == "failover_fast":
+            make_fast(lab)
+        members = stack.enter_context(etcd()) if "etcd" in peers else None
+        for number in range(runs):
+            found["meshswarm"].append(1_000 * asyncio.run(killed(lab)))
+            if members is not None:
+                found["etcd"].append(members.failover_ms())
+            say(f"{case} {number + 1}/{runs}: {[times[-1:] for times in found.values()]}")
+            time.sleep(1)  # let whoever came back catch up
+    report(case, {name: spread_ms(times) for name, times in found.items() if times}, runs)
+
+
+async def killed(lab: Lab) -> float:
+    """Seconds from the leader's end until a write is acknowledged."""
+    async with lab.client() as client:
+        return await leader_kill_write(lab, client)
+
+
+def spread_ms(times: list[float]) -> dict[str, float]:
+    """Median, least and most."""
+    return {
+        "p50_ms": round(statistics.median(times), 1),
+        "min_ms": round(min(times), 1),
+        "max_ms": round(max(times), 1),
+    }
+
+
+def make_fast(lab: Lab) -> None:
+    """Give every node the short timeouts and start the cluster again."""
+    lab.dev("stop")
+    for file in lab.directory.glob("*/node.toml"):
+        text = file.read_text()
+        for name, value in FAST.items():
+            text, count = re.subn(rf"^{name} = .*$", f"{name} = {value}", text, flags=re.M)
+            if not count:
+                text = text.replace("[raft]\n", f"[raft]\n{name} = {value}\n")
+        if "[raft]" not in text:
+            text += "\n[raft]\n" + "".join(f"{name} = {value}\n" for name, value in FAST.items())
+        file.write_text(text)
+    lab.dev("--detach")
+    lab.leader()
+
+
+def main() -> None:
+    """Measure the cases and print their figures."""
+    parser = argparse.ArgumentParser(
+        prog="bench raft", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--peer", action="append", choices=sorted(PEERS), default=[])
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", action="append", choices=[*LOADS, *FAILOVER_CASES])
+    wanted = parser.parse_args()
+    chosen = wanted.only or [*LOADS, *FAILOVER_CASES]
+    loads = [case for case in LOADS if case in chosen]
+    if loads:
+        measure_loads(loads, wanted.runs, wanted.peer)
+    for case in FAILOVER_CASES:
+        if case in chosen:
+            measure_failover(case, max(wanted.runs, FAILOVERS), wanted.peer)
+
+
+if __name__ == "__main__":
+    main()
