@@ -23,17 +23,27 @@ def state_home() -> Path:
 
 
 def dev_record() -> Path:
-    """The file that names the client context of the `meshswarm dev` running on this host."""
-    return state_home() / "dev-context"
+    """The file that names the client contexts of the dev clusters that run on this host."""
+    return state_home() / "dev-contexts"
+
+
+def dev_contexts() -> list[Path]:
+    """The client contexts of this host's dev clusters that are still there, oldest first."""
+    try:
+        lines = dev_record().read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    return [context for context in map(Path, lines) if context.is_file()]
 
 
 def dev_context() -> Path | None:
-    """The client context of this host's `meshswarm dev`, if one is recorded and still there."""
-    try:
-        context = Path(dev_record().read_text(encoding="utf-8").strip())
-    except FileNotFoundError:
-        return None
-    return context if context.is_file() else None
+    """The context of the dev cluster that was started last; one that was killed counts less."""
+    from meshswarm.cli.dev.layout import Layout
+    from meshswarm.cli.dev.processes import noted
+
+    contexts = dev_contexts()
+    running = [each for each in contexts if noted(Layout(each.parent).supervisor) is not None]
+    return next(reversed(running or contexts), None)
 
 
 def context_file(named: Path | None) -> Path:
@@ -58,11 +68,15 @@ def context_file(named: Path | None) -> Path:
 @asynccontextmanager
 async def connect(named: Path | None) -> AsyncIterator["Client"]:
     """A client of the cluster that the context file describes."""
+    import logging
+
     from meshswarm.client import connected
     from meshswarm.mesh import keys
     from meshswarm.mesh.peers import Peer, PeerRole
     from meshswarm.settings import load_client_context
 
+    # What goes wrong on the way is told by the error at its end, if there is one.
+    logging.getLogger("meshswarm.mesh").addHandler(logging.NullHandler())
     context = load_client_context(context_file(named))
     managers = [
         Peer(

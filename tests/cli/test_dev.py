@@ -97,8 +97,10 @@ def test_which_dev_cluster_is_meant(files: Layout, tmp_path: Path) -> None:
     assert layout.find(None) == files
     other = layout.make(layout.default_root(), nodes=1, with_docker=False)
     assert layout.find(other.root) == other
+    layout.record(other)
+    assert layout.find(None) == other, "the one that was started last"
     layout.forget(other)
-    assert layout.find(None) == files, "another cluster's record is left alone"
+    assert layout.find(None) == files, "the one that ran before it, and still does"
     layout.forget(files)
     assert layout.find(None) == other
 
@@ -116,6 +118,21 @@ def test_an_engine_that_is_not_there_does_not_answer(
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     assert not engine.answers()
+
+
+def test_a_cluster_that_was_killed_gives_way_to_one_that_runs(files: Layout) -> None:
+    runs = layout.make(layout.default_root(), nodes=1, with_docker=False)
+    layout.record(runs)
+    layout.record(files)
+    assert layout.find(None) == files, "neither runs: the last one"
+    processes.note(runs.supervisor, os.getpid())
+    assert layout.find(None) == runs
+
+
+def test_last_words_are_those_of_the_latest_start(files: Layout) -> None:
+    node = files.node("n1")
+    node.log.write_text(f"Traceback\n{layout.STARTS}\nstarted\n  | error: no port\n")
+    assert node.last_words() == ["started", "error: no port"]
 
 
 # --- processes ------------------------------------------------------------------------------------
@@ -207,6 +224,21 @@ def test_what_cannot_be_done_is_said(
     client = FakeClient(View())
     code = main(["dev", *arguments, "--data-dir", str(files.root)], client.connect)
     assert (exit_code, True) == (code, message in capsys.readouterr().err)
+
+
+def test_the_data_directory_may_stand_before_the_command(
+    files: Layout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["dev", "--data-dir", str(files.root), "kill", "n1"]) == 6
+    assert "n1 does not run" in capsys.readouterr().err
+
+
+def test_a_cluster_that_runs_already_is_not_begun_again(
+    files: Layout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with layout.claimed(files):
+        assert main(["dev", "--data-dir", str(files.root)]) == 6
+    assert capsys.readouterr().err.startswith("error: this cluster runs already\n")
 
 
 def test_stop_of_a_cluster_that_does_not_run_is_harmless(files: Layout) -> None:

@@ -218,8 +218,8 @@ def _layout(ctx: typer.Context, data_dir: Path | None) -> "Layout":
     """The cluster meant by this command's `--data-dir`, or by the one before the command."""
     from meshswarm.cli.dev import layout
 
-    above: Path | None = ctx.parent.params.get("data_dir") if ctx.parent is not None else None
-    return layout.find(data_dir or above)
+    above: str | None = ctx.parent.params.get("data_dir") if ctx.parent is not None else None
+    return layout.find(data_dir or (Path(above) if above else None))
 
 
 def _leader(options: Options, layout: "Layout") -> str | None:

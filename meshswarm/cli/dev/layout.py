@@ -18,11 +18,15 @@ from pathlib import Path
 
 from attrs import frozen
 
-from meshswarm.cli.reach import dev_context, dev_record
+from meshswarm.cli.reach import dev_context, dev_contexts, dev_record
 from meshswarm.errors import Conflict, MeshswarmError, NotFound
 
 PORTS = range(20_000, 32_000)
 """Where nodes listen: below the ports that Linux gives to outgoing connections."""
+
+
+STARTS = "--- meshswarm dev starts this node ---"
+"""The line in a node's log that begins what its latest process says."""
 
 
 @frozen
@@ -62,12 +66,13 @@ class NodeFiles:
         return self.folder / "state"
 
     def last_words(self, lines: int = 5) -> list[str]:
-        """The end of its log, without the frames that Python draws around grouped errors."""
+        """The end of what its latest process said, without Python's frames of grouped errors."""
         try:
             text = self.log.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return []
-        words = (line.strip(" |+-^~") for line in text.splitlines())
+        latest = text.rpartition(f"{STARTS}\n")[2]
+        words = (line.strip(" |+-^~") for line in latest.splitlines())
         return [line for line in words if line][-lines:]
 
 
@@ -206,18 +211,29 @@ def claimed(layout: Layout) -> Iterator[None]:
 
 
 def record(layout: Layout) -> None:
-    """Make this cluster the one that commands on this host speak to."""
-    file = dev_record()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        aside = file.with_name(f"{file.name}.{os.getpid()}")
-        aside.write_text(f"{layout.client}\n", encoding="utf-8")
-        aside.replace(file)
-    except OSError as error:
-        raise MeshswarmError(f"cannot write: {error.strerror}", where=str(file)) from error
+    """Make this cluster the one that commands on this host speak to, ahead of those before it."""
+    with _records() as contexts:
+        contexts[:] = [*(each for each in contexts if each != layout.client), layout.client]
 
 
 def forget(layout: Layout) -> None:
-    """Undo `record`, unless another cluster was recorded since."""
-    if dev_context() == layout.client:
-        dev_record().unlink(missing_ok=True)
+    """Undo `record`: the cluster that was recorded before it, if any, is the one again."""
+    with _records() as contexts:
+        contexts[:] = [each for each in contexts if each != layout.client]
+
+
+@contextmanager
+def _records() -> Iterator[list[Path]]:
+    """The contexts of this host's dev clusters, oldest first; what is done to the list is kept."""
+    file = dev_record()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.with_suffix(".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            contexts = dev_contexts()
+            yield contexts
+            aside = file.with_suffix(".new")
+            aside.write_text("".join(f"{context}\n" for context in contexts), encoding="utf-8")
+            aside.replace(file)
+    except OSError as error:
+        raise MeshswarmError(f"cannot write: {error.strerror}", where=str(file)) from error

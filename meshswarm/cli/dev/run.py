@@ -54,6 +54,8 @@ def in_foreground(options: Options, wanted: Wanted) -> int:
         if root is None:
             root = Path(ends.enter_context(TemporaryDirectory(prefix="meshswarm-dev-")))
         files = wanted.layout(root)
+        with layout.claimed(files):
+            pass  # nobody else runs it
         try:
             asyncio.run(_run(options, files, stack))
         except KeyboardInterrupt:

@@ -60,6 +60,8 @@ class Supervisor:
             node.log.replace(node.log.with_suffix(".log.before"))
         command = [sys.executable, "-m", "meshswarm", "node", "start", "--config", str(node.config)]
         with node.log.open("ab") as log:
+            log.write(f"{layouts.STARTS}\n".encode())
+            log.flush()
             process = subprocess.Popen(
                 [*command, "--die-with", str(os.getpid())],
                 stdin=subprocess.DEVNULL,
