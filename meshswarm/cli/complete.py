@@ -35,11 +35,11 @@ def _names(ctx: typer.Context, table: str, incomplete: str) -> list[str]:
     from meshswarm.store.view import Table
 
     options = ctx.find_object(Options)
-    context: Path | None = ctx.find_root().params.get("context")
+    context: str | None = ctx.find_root().params.get("context")
     reach = connect if options is None else options.connect
 
     async def names() -> list[str]:
-        async with asyncio.timeout(PATIENCE_S), reach(context) as client:
+        async with asyncio.timeout(PATIENCE_S), reach(Path(context) if context else None) as client:
             view = await client.read(Table(table))
         return [*view.service_ids, *view.stacks, *view.node_ids]
 

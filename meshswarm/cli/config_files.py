@@ -122,7 +122,8 @@ def _make_room(files: Sequence[Path], *, force: bool) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.unlink(missing_ok=True)
     except OSError as error:
-        raise MeshswarmError(f"cannot write here: {error}", where=str(error.filename)) from error
+        where = str(error.filename)
+        raise MeshswarmError(f"cannot write here: {error.strerror}", where=where) from error
 
 
 def _node_text(
@@ -182,15 +183,20 @@ def _section(name: str, values: Mapping[str, object]) -> str:
 def _listen(address: str) -> str:
     """All addresses of the host, unless the node is reached by loopback only."""
     host, _, port = address.rpartition(":")
-    try:
-        is_loopback = ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        is_loopback = host == "localhost"
-    return f"{host}:{port}" if is_loopback else f"0.0.0.0:{port}"
+    return f"{host}:{port}" if _is_loopback(host) else f"0.0.0.0:{port}"
 
 
 def _host(address: str) -> str:
-    return address.rpartition(":")[0]
+    """Which host the address is on; all loopback addresses are on this one."""
+    host = address.rpartition(":")[0]
+    return "localhost" if _is_loopback(host) else host
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _write(file: Path, text: str) -> None:

@@ -47,9 +47,16 @@ def test_keys_are_for_their_owner_only(tmp_path: Path) -> None:
 
 
 def test_nodes_of_one_host_have_data_directories_of_their_own(tmp_path: Path) -> None:
-    assert init(tmp_path, nodes=("a=127.0.0.1:1", "b=127.0.0.1:2")) == 0
-    data = [load_settings(tmp_path / f"{name}.toml", {}).node.data_dir for name in "ab"]
-    assert data == [tmp_path / "a.data", tmp_path / "b.data"]
+    assert init(tmp_path, nodes=("a=127.0.0.1:1", "b=127.0.0.2:1", "c=localhost:2")) == 0
+    data = [load_settings(tmp_path / f"{name}.toml", {}).node.data_dir for name in "abc"]
+    assert data == [tmp_path / "a.data", tmp_path / "b.data", tmp_path / "c.data"]
+
+
+def test_what_cannot_be_written_is_said_once(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "file").touch()
+    assert init(tmp_path / "file") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: cannot write here: File exists\n")
 
 
 def test_nothing_is_overwritten_unless_forced(tmp_path: Path, capsys: Capture) -> None:

@@ -77,6 +77,15 @@ def test_which_cluster_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_names_are_completed_and_trouble_is_silent() -> None:
     client = FakeClient(with_stack(cluster_of("n1"), stack("shop", web=1, api=1)))
     root = typer.Context(get_command(app), obj=Options(connect=client.connect))
+    root.params["context"] = "other.toml"  # a text: nothing is converted before the prompt is done
     assert complete_service(root, "shop_w") == ["shop_web"]
+    assert client.contexts == [Path("other.toml")]
     client.unreachable = Unavailable("no quorum")
     assert complete_service(root, "shop_w") == []
+
+
+def test_nothing_asked_for_is_answered_with_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Usage: meshswarm [OPTIONS] COMMAND")
+    assert "hint" not in said
