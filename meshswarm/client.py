@@ -18,7 +18,7 @@ from contextlib import aclosing, asynccontextmanager
 from attrs import Factory, frozen
 
 from meshswarm import codec
-from meshswarm.errors import MeshswarmError, OutcomeUnknown, Unavailable
+from meshswarm.errors import Denied, KeyRefused, MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import ClientId, Index, NodeId, TaskId, Term, digest_id
 from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.gathering import Gathering, Start
@@ -367,6 +367,8 @@ class _Tries:
     async def next(self) -> Link | None:
         """The manager to ask next, after a pause between rounds; None: no patience left."""
         if not self._left:
+            if self._are_all_refused:
+                return None
             pause_s = self._pause_s * random.uniform(0.5, 1.0)
             self._pause_s = min(2 * self._pause_s, PAUSE_MAX_S)
             if self._now() + pause_s >= self._deadline:
@@ -379,13 +381,21 @@ class _Tries:
             return None
         return self._left.pop(0)
 
+    @property
+    def _are_all_refused(self) -> bool:
+        """Whether each manager said that it does not know our key: asking on is of no use."""
+        refused = [error for error in self._said.values() if isinstance(error, KeyRefused)]
+        return len(refused) == len(self._links)
+
     def note(self, link: Link, error: Unavailable) -> None:
         """Remember what this manager answered last."""
         self._said[f"{link.peer.name} ({link.peer.address})"] = error
         self._may_have_been_done |= isinstance(error, OutcomeUnknown)
 
-    def error(self, *, repeatable: bool) -> Unavailable:
+    def error(self, *, repeatable: bool) -> MeshswarmError:
         """What to tell the caller: each manager and its last answer."""
+        if self._are_all_refused:
+            return denied(sorted(self._said))
         is_unknown = self._may_have_been_done and not repeatable
         end = "whether it was carried out is unknown" if is_unknown else "nothing was changed"
         return (OutcomeUnknown if is_unknown else Unavailable)(
@@ -393,6 +403,16 @@ class _Tries:
             details=[f"{who}: {said.message}" for who, said in sorted(self._said.items())],
             hint="`meshswarm cluster status` shows what each manager can tell",
         )
+
+
+def denied(managers: Sequence[str]) -> Denied:
+    """What to tell a client whose key these managers, all that there are, do not know."""
+    return Denied(
+        "no manager knows the key of this client",
+        details=[f"{manager}: our key is not in its list" for manager in managers],
+        hint="use the client.toml and client.key that were written with the nodes' settings, "
+        "or add this key to [[clients]] in them",
+    )
 
 
 async def _status_of(link: Link) -> Answer:

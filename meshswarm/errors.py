@@ -6,7 +6,8 @@ MeshswarmError
 ├── NotFound        the caller: no such object                          (exit 5)
 ├── Conflict        the caller: the object moved on, or already exists  (exit 6)
 ├── Unavailable     wait: no leader, no quorum, unreachable, busy       (exit 7)
-│   └── OutcomeUnknown   the request may or may not have been carried out; ask before repeating it
+│   ├── OutcomeUnknown   the request may or may not have been carried out; ask before repeating it
+│   └── KeyRefused       that node does not know our key; another one may
 ├── WaitTimedOut    the caller: what was waited for did not come in time (exit 8)
 └── Corrupt         the operator: stored bytes are damaged or foreign   (exit 1)
 
@@ -94,6 +95,12 @@ class OutcomeUnknown(Unavailable):
     code = "outcome_unknown"
 
 
+class KeyRefused(Unavailable):
+    """That node does not know our key, or no longer: nothing was done."""
+
+    code = "key_refused"
+
+
 class WaitTimedOut(MeshswarmError):
     """The awaited state did not come in time; what was asked for still stands."""
 
@@ -117,6 +124,7 @@ _BY_CODE: dict[str, type[MeshswarmError]] = {
         Conflict,
         Unavailable,
         OutcomeUnknown,
+        KeyRefused,
         WaitTimedOut,
         Corrupt,
     )

@@ -25,13 +25,17 @@ def status(ctx: typer.Context, output: Output = None) -> None:
     from meshswarm.cli import rows
     from meshswarm.cli.reach import ask
     from meshswarm.cli.show import show
+    from meshswarm.client import denied
+    from meshswarm.errors import KeyRefused
 
     options = options_of(ctx, output)
     answers = ask(options, lambda client: client.statuses())
+    if answers and all(isinstance(answer.error, KeyRefused) for answer in answers):
+        raise denied([f"{answer.name} ({answer.address})" for answer in answers])
     leader = rows.leader_of(answers)
     show(options, rows.cluster_status(answers))
     if leader is None:
-        say("no manager leads: writes are refused until a majority of them can talk")
+        say(rows.without_leader(answers))
         raise typer.Exit(7)
     if options.format is Format.WIDE:
         print()
@@ -59,10 +63,7 @@ def log(
     from meshswarm.cli.reach import ask
 
     options = options_of(ctx, output)
-    try:
-        ask(options, lambda client: _print_log(client, options, start, tail, follow))
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+    ask(options, lambda client: _print_log(client, options, start, tail, follow))
 
 
 async def _print_log(

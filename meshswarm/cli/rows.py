@@ -198,6 +198,16 @@ def leader_of(answers: Iterable[Answer]) -> ManagerStatus | None:
     return max(leading, key=lambda status: status.term, default=None)
 
 
+def without_leader(answers: Iterable[Answer]) -> str:
+    """What to say where no manager that leads was reached: who leads all the same, if one knows."""
+    said = [answer.status for answer in answers if answer.status is not None]
+    heard = [status for status in said if status.leader is not None]
+    if not heard:
+        return "no manager leads: writes are refused until a majority of them can talk"
+    newest = max(heard, key=lambda status: status.term)
+    return f"{newest.leader} leads, says {newest.name}, but it does not answer here"
+
+
 def cluster_status(answers: Sequence[Answer]) -> Listing:
     """Every manager with its place in the log; `peers` is what the leader knows of the others."""
     leader = leader_of(answers)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-from meshswarm.errors import MeshswarmError, Unavailable
+from meshswarm.errors import KeyRefused, MeshswarmError, Unavailable
 from meshswarm.mesh.asking import Asking
 from meshswarm.mesh.faults import Fault
 from meshswarm.mesh.frames import BadFrame, Message, Type, decode
@@ -70,9 +70,12 @@ class Channel:
     def refused(self, reason: str) -> None:
         """No connection, and waiting will not help."""
         self.last_error = reason
-        for future in self._waiting:
-            if not future.done():
-                future.set_exception(self._unreachable())
+        self._fail_waiting(Unavailable)
+
+    def key_refused(self, reason: str) -> None:
+        """No connection: the peer does not know our key."""
+        self.last_error = reason
+        self._fail_waiting(KeyRefused)
 
     def lost(self, reason: str) -> None:
         """The connection is over, and everything that was open on it."""
@@ -188,9 +191,14 @@ class Channel:
             return
         handler(peer, message.body, message.payloads)
 
-    def _unreachable(self) -> Unavailable:
+    def _fail_waiting(self, kind: type[Unavailable]) -> None:
+        for future in self._waiting:
+            if not future.done():
+                future.set_exception(self._unreachable(kind))
+
+    def _unreachable(self, kind: type[Unavailable] = Unavailable) -> Unavailable:
         peer = self.standing.peer
-        return Unavailable(
+        return kind(
             f"no connection to {peer.name}: {self.last_error or 'nobody answers'}",
             where=peer.address,
             hint=f"is its node running? `meshswarm node start` on {peer.name}",

@@ -132,7 +132,7 @@ class Dialer:
             reason = _REASONS[happening]
             self._site.faults.note(Fault.FAILED_HANDSHAKE, self._peer.name, reason)
             if happening is Happening.REFUSED:
-                self.channel.refused(reason)
+                self.channel.key_refused(reason)
             else:
                 self.channel.last_error = reason
 

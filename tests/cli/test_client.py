@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from meshswarm.client import Client, connected
-from meshswarm.errors import NotFound, Unavailable
+from meshswarm.errors import Denied, KeyRefused, NotFound, Unavailable
 from meshswarm.mesh import keys
 from meshswarm.mesh.peers import Peer, PeerRole
 from meshswarm.model.config import Config
@@ -136,12 +136,15 @@ async def test_without_a_quorum_every_manager_is_named(tmp_path: Path) -> None:
         assert [answer.name for answer in answers if answer.status] == [leader.name]
 
 
-async def test_a_stranger_is_refused(tmp_path: Path) -> None:
+async def test_a_stranger_is_refused_without_waiting(tmp_path: Path) -> None:
     async with cluster(tmp_path) as (members, _):
         peers = [member.peer for member in members.members]
         async with connected(
-            keys.generate(), name="stranger", managers=peers, patience_s=1.0
+            keys.generate(), name="stranger", managers=peers, patience_s=60.0
         ) as stranger:
-            with pytest.raises(Unavailable) as refused:
+            with pytest.raises(Denied, match="no manager knows the key") as refused:
                 await stranger.read(Table.STACKS)
-        assert any("refused" in detail for detail in refused.value.details)
+            answers = await stranger.statuses()
+        said = [detail.split(" ")[0] for detail in refused.value.details]
+        assert said == ["n1", "n2", "n3"]
+        assert {KeyRefused} == {type(answer.error) for answer in answers}
