@@ -63,8 +63,12 @@ def chosen_tasks(view: View, target: str) -> list[Task]:
     """The tasks that a user means, oldest first: those of a service that ever ran, or one task."""
     try:
         service = view.find_service(target)
-    except NotFound:
-        return [view.find_task(target)]
+    except NotFound as no_service:
+        try:
+            return [view.find_task(target)]
+        except NotFound:
+            message = f"there is no service or task {target!r}"
+            raise NotFound(message, hint=no_service.hint) from None
     started = [t for t in view.tasks_of(service.id) if t.status.state >= TaskState.STARTING]
     return sorted(started, key=lambda task: task.created_at_ms)
 

@@ -111,7 +111,9 @@ def _say_usage(error: typer.TyperException) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "meshswarm"
     message = error.format_message()
-    if message:
+    if message.startswith("Usage: "):  # nothing was asked for
+        say(message)
+    elif message:
         say(f"error: {message}")
         say(f" hint: {path} --help")
     return error.exit_code

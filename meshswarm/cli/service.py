@@ -6,7 +6,7 @@ import typer
 
 from meshswarm.cli.complete import complete_service
 from meshswarm.cli.options import WAIT_S, Detach, Output, Timeout, options_of
-from meshswarm.cli.talk import now_ms, say
+from meshswarm.cli.talk import now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,8 +186,4 @@ def logs(
 
     options = options_of(ctx, output)
     request = LogRequest(target=service, follow=follow, tail=tail, timestamps=timestamps)
-    try:
-        ask(options, lambda client: print_logs(client, options, request))
-    except KeyboardInterrupt:
-        say("")
-        raise typer.Exit(130) from None
+    ask(options, lambda client: print_logs(client, options, request))

@@ -117,6 +117,8 @@ def cell(value: object) -> str:
             return "yes" if value else "no"
         case list() | tuple():
             return ",".join(str(item) for item in value)
+        case Mapping() if not value:
+            return "-"
         case Mapping():
             return ",".join(f"{key}={item}" for key, item in value.items())
         case _:
@@ -151,13 +153,20 @@ def _print_rich(options: Options, headings: Sequence[str], rows: Sequence[Sequen
 
 
 def rich_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> "RichTable":
-    """The table for a terminal; states have their colour."""
+    """The table for a terminal: states have their colour, and what says nothing is left out.
+
+    Where it is too wide the last column, which holds sentences, is the first to be folded.
+    """
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, heading in enumerate(headings):
-        table.add_column(heading, no_wrap=number == 0, overflow="fold")
+    told = [n for n in range(len(headings)) if not rows or any(row[n] != "-" for row in rows)]
+    for number in told:
+        is_last = number == told[-1]
+        table.add_column(
+            headings[number], no_wrap=not is_last, overflow="fold" if is_last else "ellipsis"
+        )
     for row in rows:
-        table.add_row(*(Text(text, style=STYLES.get(text.lower(), "")) for text in row))
+        table.add_row(*(Text(row[n], style=STYLES.get(row[n].lower(), "")) for n in told))
     return table

@@ -42,7 +42,8 @@ def why(
     if options.format in (Format.JSON, Format.YAML):
         show_document(options, plain(report))
     elif options.format is Format.NAME:
-        print("\n".join(_name(report, slot) for slot in report.slots))
+        for slot in report.slots:
+            print(_name(report, slot))
     else:
         print("\n".join(in_lines(report, moment)))
 

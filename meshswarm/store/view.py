@@ -119,8 +119,10 @@ class View:
         named = self.service_named(text)
         if named is not None:
             return named
-        found = _by_prefix(text, self.services, "service", "meshswarm service ls")
-        return self.services[found]
+        alike = sorted(name for name in self.service_ids if name.endswith(f"_{text}"))[:3]
+        listing = "meshswarm service ls"
+        hint = f"did you mean {' or '.join(alike)}? {listing}" if alike and text else listing
+        return self.services[_by_prefix(text, self.services, "service", hint)]
 
     def find_node(self, text: str) -> Node:
         """The node that a user means: name, or a unique prefix of its id."""
@@ -139,7 +141,7 @@ def task_order(task: Task) -> tuple[int, str, int, str]:
     return (task.slot, "" if task.slot else task.node_id or "", task.created_at_ms, task.id)
 
 
-def _by_prefix(text: str, table: Map[Id, object], noun: str, listing: str) -> Id:
+def _by_prefix(text: str, table: Map[Id, object], noun: str, hint: str) -> Id:
     found = sorted(key for key in table if text and key.startswith(text))
     if len(found) == 1:
         return found[0]
@@ -148,7 +150,7 @@ def _by_prefix(text: str, table: Map[Id, object], noun: str, listing: str) -> Id
             f"{len(found)} {noun}s have ids that begin with {text!r}: {', '.join(found[:5])}",
             hint="type more of the id",
         )
-    raise NotFound(f"there is no {noun} {text!r}", hint=f"{listing}")
+    raise NotFound(f"there is no {noun} {text!r}", hint=hint)
 
 
 # --- as bytes -----------------------------------------------------------------------------------

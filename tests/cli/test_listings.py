@@ -4,10 +4,11 @@ import json
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from meshswarm.cli.main import main
 from meshswarm.client import Answer, LogLine, TaskLines
-from meshswarm.errors import Unavailable
+from meshswarm.errors import KeyRefused, Unavailable
 from meshswarm.ids import Index, NodeId, TaskId, Term
 from meshswarm.model.task import Health, Reason, TaskState
 from tests.support.fake_cluster import (
@@ -203,3 +204,58 @@ def test_why_names_each_broken_slot_and_what_ended_before(
     assert [(slot["slot"], slot["state"]) for slot in report["slots"]] == [(2, "failed")]
     assert main(["-o", "name", "why", "shop_web"], client.connect) == 0
     assert capsys.readouterr().out == "shop_web.2\n"
+
+
+def test_a_table_on_a_terminal_leaves_out_what_says_nothing(
+    client: FakeClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["--color", "always", "service", "ls"], client.connect) == 0
+    head, *_ = capsys.readouterr().out.splitlines()
+    assert "HEALTHY" in head
+    assert "PORTS" not in head, "no service publishes any"
+
+
+def test_a_whole_service_has_no_names_of_broken_slots(
+    client: FakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client.view = with_stack(cluster_of("n1"), stack("shop", web=1))
+    client.view = with_task(client.view, "shop_web", 1, "n1", TaskState.RUNNING)
+    assert main(["why", "shop_web", "-o", "name"], client.connect) == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["why", "web"], " hint: did you mean shop_web? meshswarm service ls\n"),
+        (["service", "logs", "nosuch"], "error: there is no service or task 'nosuch'\n"),
+    ],
+)
+def test_what_is_not_there_is_said_with_what_is(
+    client: FakeClient, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert main(arguments, client.connect) == 5
+    assert said in capsys.readouterr().err
+
+
+def test_a_leader_that_only_others_hear_is_named(
+    client: FakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    n1, n2 = managers("n1", "n2", leader="n2")
+    assert n1.status is not None
+    client.answers = [
+        evolve(n1, status=evolve(n1.status, leader="n2")),
+        evolve(n2, status=None, error=Unavailable("no connection to n2: nobody answers")),
+    ]
+    assert main(["cluster", "status"], client.connect) == 7
+    assert "n2 leads, says n1, but it does not answer here\n" == capsys.readouterr().err
+
+
+def test_a_stranger_is_not_authorised_to_see_the_status(
+    client: FakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = KeyRefused("no connection to n1: refused: our key is not in its list")
+    client.answers = [Answer(name="n1", address="n1:4747", error=refused)]
+    assert main(["cluster", "status"], client.connect) == 4
+    assert "n1 (n1:4747): our key is not in its list" in capsys.readouterr().err
