@@ -19,7 +19,8 @@ from docker.types import CancellableStream
 from docker.utils import kwargs_from_env, parse_repository_tag
 
 from meshswarm.agent.card import Held
-from meshswarm.agent.runtimes.docker_spec import failure_of, held_of
+from meshswarm.agent.runtimes.docker_refusals import failure_of, pull_failure
+from meshswarm.agent.runtimes.docker_spec import held_of
 from meshswarm.agent.runtimes.port import MAX_EXEC_OUTPUT, Executed, RuntimeFailure, Stats
 from meshswarm.model.task import Reason
 
@@ -182,13 +183,12 @@ class Engine:
             )
             try:
                 if response.status_code >= 400:
-                    message = _message_of(response.content)
-                    raise failure_of(f"cannot pull {image}: {message}", Reason.PULL_FAILED)
+                    raise pull_failure(image, _message_of(response.content))
                 for line in response.iter_lines():
                     if given_up():
                         return
                     if (error := json.loads(line).get("error")) is not None:
-                        raise failure_of(f"cannot pull {image}: {error}", Reason.PULL_FAILED)
+                        raise pull_failure(image, error)
             finally:
                 response.close()
 
@@ -239,7 +239,7 @@ class Engine:
         ) as error:
             self.close()
             raise RuntimeFailure(
-                Reason.RUNTIME_UNAVAILABLE, f"the Docker engine does not answer: {error}"
+                Reason.RUNTIME_UNAVAILABLE, f"the Docker engine does not answer: {_cause(error)}"
             ) from error
 
     def _connected(self) -> APIClient:
@@ -279,6 +279,14 @@ def _client(host: str, pool_size: int) -> APIClient:
         )
     url = host or USUAL_SOCKET
     return APIClient(base_url=url, version="auto", timeout=timeout, max_pool_size=pool_size)
+
+
+def _cause(error: BaseException) -> str:
+    """What an error of many wrappers comes down to: the innermost one's words."""
+    inner: BaseException | None = error
+    while inner is not None:
+        error, inner = inner, inner.__cause__ or inner.__context__
+    return getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
 
 
 def _message_of(content: bytes) -> str:

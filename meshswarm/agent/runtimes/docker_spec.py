@@ -10,11 +10,10 @@ from datetime import datetime
 from typing import Any, assert_never
 
 from meshswarm.agent.card import Exit, Held, HeldState
-from meshswarm.agent.runtimes.port import RuntimeFailure
 from meshswarm.ids import ClusterId, Index, NodeId, ServiceId, TaskId, Term
 from meshswarm.model.network import Port
 from meshswarm.model.service import HealthCheck, RuntimeKind, TaskSpec
-from meshswarm.model.task import Fencing, Health, Reason
+from meshswarm.model.task import Fencing, Health
 from meshswarm.model.volume import Mount, MountKind
 from meshswarm.store.assignments import Assignment
 
@@ -239,33 +238,3 @@ def instant_ms(text: str) -> int | None:
         return _ms(text)
     except ValueError:
         return None
-
-
-# --- what it refuses ----------------------------------------------------------------------------
-
-_REASONS = (
-    # The first that occurs in the engine's message decides; order matters.
-    (Reason.PORT_IN_USE, "port is already allocated|address already in use|ports are not availabl"),
-    (Reason.IMAGE_NOT_FOUND, "no such image|manifest unknown|manifest for .* not found"),
-    (Reason.IMAGE_NOT_FOUND, "repository does not exist|pull access denied"),
-    (Reason.MOUNT_FAILED, "invalid mount|invalid volume|bind source path|mount denied|mount path"),
-    (Reason.MOUNT_FAILED, "error mounting|volume plugin|error while mounting|mounting volume"),
-    (Reason.MOUNT_FAILED, "creating mount source path|get .*/volumes/|not a directory: unknown"),
-    (Reason.COMMAND_NOT_FOUND, "executable file not found|no command specified"),
-    (Reason.COMMAND_NOT_FOUND, 'exec: ".*": (stat .*: no such file|permission denied)'),
-    (Reason.COMMAND_NOT_FOUND, "exec .*: no such file or directory"),
-)
-
-_TAKEN = re.compile(r"Bind for (\S+) failed: port is already allocated")
-"""What the engine says amid much else when another container has the port."""
-
-
-def failure_of(message: str, otherwise: Reason) -> RuntimeFailure:
-    """The engine's refusal with its reason; `otherwise` if its words are not known."""
-    taken = _TAKEN.search(message)
-    if taken is not None:
-        return RuntimeFailure(Reason.PORT_IN_USE, f"{taken[1]} is taken on this node")
-    for reason, pattern in _REASONS:
-        if re.search(pattern, message, re.IGNORECASE):
-            return RuntimeFailure(reason, message)
-    return RuntimeFailure(otherwise, message)

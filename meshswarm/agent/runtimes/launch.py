@@ -44,7 +44,7 @@ def find(command: str, path: str) -> str:
 def main(launch_file: str) -> int:
     """Become the command; returns (127) only if that failed, after noting why."""
     note(f"keeper {mark(os.getppid())}")
-    reason = "start_failed"
+    reason, prefix = "start_failed", ""
     try:
         with open(launch_file, encoding="utf-8") as file:
             launch = json.load(file)
@@ -56,7 +56,9 @@ def main(launch_file: str) -> int:
             os.setgroups(groups)
             os.setgid(gid)
             os.setuid(uid)
+        prefix = "working directory: "
         os.chdir(launch["working_dir"])
+        prefix = ""
         environment = launch["environment"]
         reason = "command_not_found"
         command = find(launch["argv"][0], environment.get("PATH", os.defpath))
@@ -68,7 +70,7 @@ def main(launch_file: str) -> int:
         os.execve(command, launch["argv"], environment)
     except OSError as error:
         what = f" {error.filename!r}" if error.filename else ""
-        note(f"failed {reason} {error.strerror}{what}")
+        note(f"failed {reason} {prefix}{error.strerror}{what}")
     return 127
 
 

@@ -1,6 +1,7 @@
 """A task's spec as a plain process takes it: what cannot be done is refused, nothing is ignored."""
 
 import contextlib
+import errno
 import grp
 import os
 import pwd
@@ -130,7 +131,10 @@ def check_ports(spec: TaskSpec) -> None:
             try:
                 trial.bind((port.host_ip, port.target))
             except OSError as error:
-                message = f"port {port.target}/{port.protocol.value}: {error.strerror}"
+                where = f"{port.host_ip or '0.0.0.0'}:{port.target}"
+                message = f"{where} cannot be listened on: {error.strerror}"
+                if error.errno == errno.EADDRINUSE:
+                    message = f"{where} is taken on this node"
                 raise RuntimeFailure(Reason.PORT_IN_USE, message) from error
 
 
