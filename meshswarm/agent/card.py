@@ -97,6 +97,14 @@ class Trouble:
 
 
 @frozen(kw_only=True)
+class Silence:
+    """What runs the task does not answer, so nobody knows how it fares."""
+
+    since_ms: int
+    message: str
+
+
+@frozen(kw_only=True)
 class Card:
     """All that an agent knows of one task."""
 
@@ -114,6 +122,7 @@ class Card:
     """What the agent says of it, known to the managers or on the way to them."""
     stopping: Stopping | None = None
     trouble: Trouble | None = None
+    silence: Silence | None = None
 
     @property
     def is_wanted(self) -> bool:

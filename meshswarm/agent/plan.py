@@ -44,8 +44,8 @@ RETRY_MAX_MS = 10_000
 """A step that failed for want of its runtime is repeated after 0.5 s, doubling up to 10 s."""
 
 PATIENCE_MS = 30_000
-"""How long a task waits for a runtime that does not answer before it is rejected, so that it can
-be placed on another node."""
+"""How long a task waits for a runtime that does not answer before it is given up, so that another
+node can take its place; whether it is to start, to run on, or to stop."""
 
 KILL_AGAIN_MS = 10_000
 """From one SIGKILL to the next, for what sleeps uninterruptibly."""
@@ -74,6 +74,17 @@ def told(cards: Cards, change: AssignmentChange, now_ms: int) -> dict[TaskId, Ca
 def seen(card: Card, held: Held | None) -> Card:
     """The card after a look at the runtime; None: it holds nothing of the task."""
     return evolve(card, held=held, looked=True)
+
+
+def pulled(card: Card, image: str) -> Card:
+    """The card while its image is being pulled; `image` is empty when that is over."""
+    status = card.status
+    if image and status.state is TaskState.PREPARING:
+        message = f"the image {image} is being pulled"
+        return evolve(card, status=evolve(status, reason=Reason.PULLING_IMAGE, message=message))
+    if not image and status.reason is Reason.PULLING_IMAGE:
+        return evolve(card, status=evolve(status, reason=Reason.NONE, message=""))
+    return card
 
 
 def after(card: Card, step: Step, result: Held | Failure | None, now_ms: int) -> Card:
@@ -105,6 +116,8 @@ def next_step(card: Card, cards: Cards, now_ms: int) -> Step:
     """The one thing to do now for this task; `cards` are all of the node's, its own included."""
     if card.assignment is None and not card.confirmed:
         return Wait()  # found here, and no manager has said yet whose it is
+    if _is_unknown(card):
+        return _while_silent(card, now_ms)
     if not card.looked and (card.status.state >= TaskState.STARTING or not card.is_wanted):
         return Wait()  # its runtime does not answer yet, so nobody knows whether it runs
     if card.trouble is not None and now_ms < card.trouble.retry_at_ms:
@@ -112,6 +125,30 @@ def next_step(card: Card, cards: Cards, now_ms: int) -> Step:
     if card.is_wanted:
         return _onward(card, cards, now_ms)
     return _wind_down(card, now_ms)
+
+
+def _is_unknown(card: Card) -> bool:
+    """Whether it ran when its runtime fell silent, or was about to."""
+    has_exited = card.held is not None and card.held.state is HeldState.EXITED
+    started = TaskState.STARTING <= card.status.state < TaskState.COMPLETE
+    return card.silence is not None and started and not has_exited
+
+
+def _while_silent(card: Card, now_ms: int) -> Step:
+    """Say so, and after a while give the task up, so that another node can take its place.
+
+    Should it still run when the runtime answers again, it is stopped then.
+    """
+    assert card.silence is not None
+    reason, message = Reason.RUNTIME_UNAVAILABLE, card.silence.message
+    give_up_at_ms = card.silence.since_ms + PATIENCE_MS
+    if now_ms >= give_up_at_ms:
+        waited = f"{message} (for {PATIENCE_MS // 1_000} s)"
+        return Report(
+            status=statuses.terminal(card, TaskState.FAILED, reason, waited, None, now_ms)
+        )
+    status = evolve(card.status, reason=reason, message=message[: statuses.MAX_MESSAGE])
+    return Wait(until_ms=give_up_at_ms) if status == card.status else Report(status=status)
 
 
 def _onward(card: Card, cards: Cards, now_ms: int) -> Step:

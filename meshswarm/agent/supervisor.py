@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from meshswarm.agent import plan
 from meshswarm.agent.card import (
@@ -25,6 +25,7 @@ from meshswarm.agent.card import (
     Prepare,
     Remove,
     Report,
+    Silence,
     Start,
     Step,
     Stop,
@@ -74,10 +75,12 @@ class Supervisor:
         self._index = Index(0)
         self._attended: dict[TaskId, Attended] = {}
         self._answered: set[RuntimeKind] = set()
+        self._silences: dict[RuntimeKind, Silence] = {}
         self._changed = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         for runtime in runtimes.values():
             runtime.board.listen(partial(self._look, runtime.kind))
+            runtime.board.listen_silence(partial(self._note_silence, runtime))
 
     @property
     def cards(self) -> Mapping[TaskId, Card]:
@@ -135,23 +138,34 @@ class Supervisor:
         kind = _kind_of(card)
         if kind is None or kind not in self._runtimes:
             return plan.seen(card, None)
+        card = evolve(card, silence=self._silences.get(kind))
         held = self._runtimes[kind].board.look(card.task_id)
         if held is None and kind not in self._answered:
             return card
         return plan.seen(card, held)
+
+    def _note_silence(self, runtime: Runtime) -> None:
+        """A runtime does not answer any more, or does again."""
+        self._silences.pop(runtime.kind, None)
+        if why := runtime.board.silence:
+            self._silences[runtime.kind] = Silence(since_ms=self._now_ms(), message=why)
+        for card in list(self._cards.values()):
+            if _kind_of(card) is runtime.kind:
+                self._put(self._seen(card))
 
     def _look(self, kind: RuntimeKind, task_id: TaskId) -> None:
         """What a runtime holds of a task changed; of an unknown task it is found now.
 
         If a manager has spoken already, it did not speak of this one: it is not this node's.
         """
-        held = self._runtimes[kind].board.look(task_id)
+        board = self._runtimes[kind].board
+        held = board.look(task_id)
         card = self._cards.get(task_id)
         if card is None:
             if held is None:
                 return
             card = Card(task_id=task_id, confirmed=self._index > 0)
-        self._put(plan.seen(card, held))
+        self._put(plan.pulled(plan.seen(card, held), board.pulled(task_id)))
         self._attend(task_id)
 
     def _nudge(self, task_id: TaskId) -> None:

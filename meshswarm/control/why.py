@@ -76,7 +76,7 @@ def why(view: View, service: Service, now_ms: int) -> WhyReport:
     The view needs the tables of nodes, services, revisions and tasks.
     """
     slots = _slots(view, service)
-    broken = [slot for slot in slots if slot.live is None or not slot.live.is_healthy]
+    broken = [slot for slot in slots if slot.live is None or not _is_well(slot.live)]
     return WhyReport(
         service=service.spec.name,
         desired=len(slots),
@@ -84,6 +84,11 @@ def why(view: View, service: Service, now_ms: int) -> WhyReport:
         summary=tuple(_summary(view, service, slots, broken, now_ms)),
         slots=tuple(_report(view, service, slot, now_ms) for slot in broken),
     )
+
+
+def _is_well(task: Task) -> bool:
+    """Whether it runs and is healthy, and that is known."""
+    return task.is_healthy and task.status.reason is not Reason.RUNTIME_UNAVAILABLE
 
 
 def _slots(view: View, service: Service) -> list[Slot]:
@@ -174,17 +179,23 @@ def _nothing_lives(view: View, service: Service, slot: Slot) -> tuple[Reason, st
     latest = slot.latest
     if latest is None:
         return Reason.NONE, "no task was created for this slot yet"
-    policy = view.spec_of(latest).task.restart
-    final = stays_down(slot, policy, service.revision)
+    final = _stays_down(view, service, slot)
     if final is not None:
         return latest.status.reason, f"not replaced: {final}"
     return latest.status.reason, latest.status.message or "it will be replaced"
 
 
+def _stays_down(view: View, service: Service, slot: Slot) -> str | None:
+    """Why nothing replaces what last ended in the slot; None if something does, or lives there."""
+    if slot.live is not None or slot.latest is None:
+        return None
+    return stays_down(slot, view.spec_of(slot.latest).task.restart, service.revision)
+
+
 def _refusals(view: View, service: Service, slot: Slot) -> dict[str, tuple[str, ...]]:
     """What speaks against each node that the slot could have, if it has none that it may keep."""
     task = slot.live
-    if task is not None and task.node_id is not None:
+    if (task is not None and task.node_id is not None) or _stays_down(view, service, slot):
         return {}
     spec = view.spec_of(task).task if task else service.spec.task
     nodes = view.sorted_nodes() if slot.node_id is None else [view.nodes[slot.node_id]]

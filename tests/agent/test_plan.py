@@ -15,6 +15,7 @@ from meshswarm.agent.card import (
     Prepare,
     Remove,
     Report,
+    Silence,
     Start,
     Step,
     Stop,
@@ -296,6 +297,74 @@ def test_a_silent_runtime_that_comes_back_is_used() -> None:
     toy.settle()
     assert (TaskState.RUNNING, Reason.NONE) == (toy.status().state, toy.status().reason)
     assert toy.cards[T1].trouble is None
+
+
+def silent(toy: Toy, since_ms: int = 0) -> None:
+    silence = Silence(since_ms=since_ms, message="no engine")
+    toy.cards[T1] = evolve(toy.cards[T1], silence=silence)
+    toy.settle()
+
+
+def test_a_task_whose_runtime_falls_silent_says_so_and_is_fine_when_it_is_back() -> None:
+    toy = running()
+    silent(toy)
+    assert (TaskState.RUNNING, Reason.RUNTIME_UNAVAILABLE, "no engine") == (
+        toy.status().state,
+        toy.status().reason,
+        toy.status().message,
+    )
+    toy.cards[T1] = evolve(toy.cards[T1], silence=None)
+    toy.settle()
+    assert (TaskState.RUNNING, Reason.NONE) == (toy.status().state, toy.status().reason)
+
+
+def test_a_task_whose_runtime_stays_silent_is_given_up_and_stopped_if_it_still_runs() -> None:
+    toy = running()
+    silent(toy)
+    toy.now_ms = plan.PATIENCE_MS - 1
+    toy.settle()
+    assert TaskState.RUNNING is toy.status().state
+    toy.now_ms = plan.PATIENCE_MS
+    toy.settle()
+    assert (TaskState.FAILED, Reason.RUNTIME_UNAVAILABLE, "no engine (for 30 s)") == (
+        toy.status().state,
+        toy.status().reason,
+        toy.status().message,
+    )
+    assert "Stop" == toy.did()[-1]
+
+
+def test_a_stop_does_not_wait_for_ever_for_a_silent_runtime() -> None:
+    toy = running()
+    toy.stubborn = True
+    silent(toy)
+    toy.tell(upsert(assignment(desired=DesiredState.SHUTDOWN)))
+    toy.now_ms = plan.PATIENCE_MS
+    toy.settle()
+    assert TaskState.FAILED is toy.status().state
+
+
+def test_an_end_that_was_seen_before_the_silence_is_told_as_it_was() -> None:
+    toy = running()
+    toy.end(T1, Exit(code=3))
+    silent(toy)
+    assert (TaskState.FAILED, Reason.EXITED) == (toy.status().state, toy.status().reason)
+
+
+def test_a_pull_is_said_as_long_as_it_lasts() -> None:
+    toy = Toy()
+    toy.failures[Prepare] = Failure(reason=Reason.RUNTIME_UNAVAILABLE, message="no engine")
+    toy.tell(full(assignment()))
+    toy.settle()
+    pulling = plan.pulled(toy.cards[T1], "app:1")
+    assert (Reason.PULLING_IMAGE, "the image app:1 is being pulled") == (
+        pulling.status.reason,
+        pulling.status.message,
+    )
+    over = plan.pulled(pulling, "")
+    assert (TaskState.PREPARING, Reason.NONE) == (over.status.state, over.status.reason)
+    assert toy.cards[T1] == plan.pulled(toy.cards[T1], ""), "other reasons stay"
+    assert running().cards[T1] == plan.pulled(running().cards[T1], "app:1")
 
 
 def test_a_failed_stop_is_said_and_tried_again() -> None:

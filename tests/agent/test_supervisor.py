@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from meshswarm.agent.card import Exit, HeldState
+from meshswarm.agent.card import Exit, Held, HeldState
 from meshswarm.agent.memory import MemoryFile
 from meshswarm.agent.runtimes.fake import FakeRuntime
 from meshswarm.agent.supervisor import Supervisor
@@ -179,6 +179,48 @@ async def test_a_runtime_that_does_not_answer_yet_loses_no_task(tmp_path: Path) 
             silent.board.put(held)
         await second.until(lambda: second.count("refresh") == 2)
         assert [] == [s for _, s in second.said if s.state.is_terminal]
+
+
+async def test_a_runtime_that_falls_silent_is_told_of_each_of_its_tasks(tmp_path: Path) -> None:
+    async with Rig(tmp_path).running() as rig:
+        rig.supervisor.told(full(assignment()))
+        await rig.reaches(TaskState.RUNNING)
+        rig.fake.board.note_silence("the engine does not answer")
+        await rig.until(lambda: rig.said[-1][1].reason is Reason.RUNTIME_UNAVAILABLE)
+        rig.fake.board.note_silence("")
+        await rig.until(lambda: rig.said[-1][1].reason is Reason.NONE)
+        assert {TaskState.RUNNING} == {status.state for _, status in rig.said[-2:]}
+
+
+async def test_a_silent_runtime_is_told_of_the_tasks_of_an_agent_that_comes_back(
+    tmp_path: Path,
+) -> None:
+    async with Rig(tmp_path).running() as rig:
+        rig.supervisor.told(full(assignment()))
+        await rig.reaches(TaskState.RUNNING)
+    silent = FakeRuntime(lambda: 2_000)
+    silent.fail("refresh", Reason.RUNTIME_UNAVAILABLE)
+    async with Rig(tmp_path, silent).running() as second:
+        silent.board.note_silence("the engine does not answer")
+        second.supervisor.told(full(assignment(state=TaskState.RUNNING)))
+        await second.until(
+            lambda: any(s.reason is Reason.RUNTIME_UNAVAILABLE for _, s in second.said)
+        )
+        assert {TaskState.RUNNING} == {status.state for _, status in second.said}
+
+
+async def test_a_pull_is_told_while_the_preparation_goes_on(tmp_path: Path) -> None:
+    class Pulling(FakeRuntime):
+        async def prepare(self, assignment: Assignment) -> Held:
+            self.board.note_pull(assignment.task.id, "app:1")
+            while not any(s.reason is Reason.PULLING_IMAGE for _, s in rig.said):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            self.board.note_pull(assignment.task.id, "")
+            return await super().prepare(assignment)
+
+    async with Rig(tmp_path, Pulling(lambda: 1_000)).running() as rig:
+        rig.supervisor.told(full(assignment()))
+        assert Reason.NONE is (await rig.reaches(TaskState.RUNNING)).reason
 
 
 async def test_a_preparation_is_given_up_when_the_task_is_no_longer_wanted(tmp_path: Path) -> None:

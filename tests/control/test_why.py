@@ -25,6 +25,19 @@ def test_a_whole_service_has_nothing_to_explain() -> None:
     assert report.summary == ("2 of 2 tasks of web run and are healthy",)
 
 
+def test_a_task_that_nobody_can_ask_for_is_not_well() -> None:
+    silent = task(
+        WEB, 2, N1, reason=Reason.RUNTIME_UNAVAILABLE, message="the Docker engine does not answer"
+    )
+    report = why(view([N1], [WEB], [task(WEB, 1, N1), silent]), WEB, NOW_MS)
+    [slot] = report.slots
+    assert (Reason.RUNTIME_UNAVAILABLE, "the Docker engine does not answer") == (
+        slot.reason,
+        slot.message,
+    )
+    assert report.healthy == 1
+
+
 def test_a_task_without_a_node_is_told_node_by_node() -> None:
     picky = service("web", constraints=(SSD,))
     waiting = task(picky, 1, reason=Reason.NO_SUITABLE_NODE, message="no suitable node: ...")
@@ -74,6 +87,7 @@ def test_a_slot_that_is_given_up_says_so() -> None:
     once = service("web", restart=RestartPolicy(condition=RestartCondition.NONE))
     dead = task(once, 1, N1, TaskState.FAILED, reason=Reason.EXITED, message="exit code 3")
     [slot] = why(view([N1], [once], [dead]), once, NOW_MS).slots
+    assert slot.refusals == {}, "no node is asked for it"
     assert slot.task_id == dead.id
     assert slot.message == (
         "not replaced: it failed (exit code 3), and its restart condition is none"

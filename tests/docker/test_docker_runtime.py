@@ -319,6 +319,9 @@ async def test_a_silent_engine_is_unavailable_and_found_again(tmp_path: Path) ->
             with pytest.raises(RuntimeFailure) as failure:
                 await attempt
             assert Reason.RUNTIME_UNAVAILABLE is failure.value.reason
+        assert (
+            "the Docker engine does not answer: No such file or directory" == silent.board.silence
+        )
         async with _engine_behind(tmp_path / "engine.sock"), ground.running() as runtime:
             container = await started(runtime, ground.spec(SLEEP))
         async with asyncio.TaskGroup() as group:

@@ -76,6 +76,7 @@ class DockerRuntime:
         self._streams = ThreadPoolExecutor(MAX_STREAMS, "docker-stream")
         self._listening = ThreadPoolExecutor(1, "docker-events")
         self._open_streams = 0
+        self._pulled_now: set[str] = set()
         self._pulling: weakref.WeakValueDictionary[str, asyncio.Lock] = (
             weakref.WeakValueDictionary()
         )
@@ -106,7 +107,8 @@ class DockerRuntime:
     async def refresh(self) -> None:
         """List our containers and look closely at those that are not as the board says."""
         before = {held.task_id: held for held in self.board.all()}
-        listed = await self._call(self._engine.containers, self._filter)
+        with self._heard():
+            listed = await self._call(self._engine.containers, self._filter)
         present: set[str] = set()
         for container in listed:
             present.add(container["Id"])
@@ -124,7 +126,10 @@ class DockerRuntime:
         task, spec = assignment.task, assignment.spec
         if not spec.image:
             raise RuntimeFailure(Reason.IMAGE_NOT_FOUND, "it names no image")
-        await self._have_image(spec.image)
+        try:
+            await self._have_image(task.id, spec.image)
+        finally:
+            self.board.note_pull(task.id, "")
         await self._check_volumes(spec)
         config = docker_spec.config_of(
             spec,
@@ -209,7 +214,8 @@ class DockerRuntime:
         delay_s, complained = RECONNECT_FIRST_S, False
         while True:
             try:
-                stream = await self._call(self._engine.events, self._filter)
+                with self._heard():
+                    stream = await self._call(self._engine.events, self._filter)
                 try:
                     await self.refresh()
                     delay_s, complained = RECONNECT_FIRST_S, False
@@ -223,6 +229,16 @@ class DockerRuntime:
                 complained = True
             await asyncio.sleep(delay_s)
             delay_s = min(RECONNECT_MAX_S, delay_s * 2)
+
+    @contextlib.contextmanager
+    def _heard(self) -> Iterator[None]:
+        """Let the board know whether the engine answers."""
+        try:
+            yield
+        except RuntimeFailure as failure:
+            self.board.note_silence(failure.message)
+            raise
+        self.board.note_silence("")
 
     def _hear(self, stream: Iterator[Json], loop: asyncio.AbstractEventLoop) -> None:
         """In the events' thread: look at every container that something happened to."""
@@ -243,18 +259,23 @@ class DockerRuntime:
 
     # --- preparing --------------------------------------------------------------------------------
 
-    async def _have_image(self, image: str) -> None:
+    async def _have_image(self, task_id: TaskId, image: str) -> None:
         """Pull the image unless it is there; tasks that want the same one wait for each other."""
         lock = self._pulling.setdefault(image, asyncio.Lock())
+        if image in self._pulled_now:
+            self.board.note_pull(task_id, image)
         async with lock:
             if await self._call(self._engine.has_image, image):
                 return
             given_up = threading.Event()
+            self.board.note_pull(task_id, image)
+            self._pulled_now.add(image)
             try:
                 log.info("docker pulls image=%s", image)
                 await self._in(self._pulls, self._engine.pull, image, given_up.is_set)
             finally:
                 given_up.set()
+                self._pulled_now.discard(image)
             if not await self._call(self._engine.has_image, image):
                 message = f"the registry sent {image}, but the engine does not have it"
                 raise RuntimeFailure(Reason.PULL_FAILED, message)

@@ -71,8 +71,12 @@ class Board:
     """What a runtime holds, by task; news that arrive late never undo newer ones."""
 
     def __init__(self) -> None:
+        self.silence = ""
+        """Why nothing newer can be known, in words; empty while the runtime answers."""
         self._held: dict[TaskId, Held] = {}
+        self._pulled: dict[TaskId, str] = {}
         self._listeners: list[Callable[[TaskId], None]] = []
+        self._silence_listeners: list[Callable[[], None]] = []
 
     def listen(self, listener: Callable[[TaskId], None]) -> None:
         """Call `listener` with the task after every change; it must not block."""
@@ -103,6 +107,31 @@ class Board:
         """Note that nothing is held any more."""
         if self._held.pop(task_id, None) is not None:
             self._tell(task_id)
+
+    def pulled(self, task_id: TaskId) -> str:
+        """The image that is being pulled for the task; empty if none is."""
+        return self._pulled.get(task_id, "")
+
+    def note_pull(self, task_id: TaskId, image: str) -> None:
+        """Note that this image is being pulled for the task, or (empty) that none is any more."""
+        if image == self.pulled(task_id):
+            return
+        if image:
+            self._pulled[task_id] = image
+        else:
+            del self._pulled[task_id]
+        self._tell(task_id)
+
+    def listen_silence(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever `silence` begins or ends; it must not block."""
+        self._silence_listeners.append(listener)
+
+    def note_silence(self, why: str) -> None:
+        """Note that the runtime does not answer, or (empty) that it does."""
+        if bool(why) != bool(self.silence):
+            self.silence = why
+            for listener in self._silence_listeners:
+                listener()
 
     def _tell(self, task_id: TaskId) -> None:
         for listener in self._listeners:
