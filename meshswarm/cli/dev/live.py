@@ -7,11 +7,14 @@ import asyncio
 import os
 import shutil
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from attrs import evolve
 
 from meshswarm.cli import rows
 from meshswarm.cli.dev.layout import Layout
@@ -22,23 +25,27 @@ from meshswarm.cli.talk import say
 from meshswarm.cli.waiting import Goal, progress
 from meshswarm.client import Client
 from meshswarm.errors import Unavailable
+from meshswarm.model.service import Mode
 from meshswarm.store.view import View
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-EVENTS_MAX = 6
-"""The latest events that the view shows."""
+EVENTS_MAX = 8
+"""The latest events that the view shows, where there is room."""
+
+EVENTS_MIN = 3
+"""With room for fewer, what to try next gives way to them, then services do."""
 
 ASK_S = 0.5
 """Between two questions who leads."""
 
 TRY_NEXT = (
-    ("dev kill leader", "lose the host of the leader; see what it costs"),
+    ("dev kill leader", "lose the leader's host; see what it costs"),
     ("dev start n1", "bring a lost host back"),
-    ("service scale SERVICE=5", "change the number of replicas"),
+    ("service scale {service}=5", "change the number of replicas"),
     ("cluster log --follow", "watch what the managers agree on"),
-    ("service logs SERVICE -f", "read what the tasks write"),
+    ("service logs {service} -f", "read what the tasks write"),
 )
 
 
@@ -56,7 +63,7 @@ class Screen:
 
     def tell(self, text: str) -> None:
         """Something happened: a line, or an entry of the view."""
-        self._events.append(text)
+        self._events.append(f"{time.strftime('%H:%M:%S')}  {text}")
         if self._draw is None:
             say(text)
         else:
@@ -88,7 +95,7 @@ class Screen:
 
     def _say_next(self) -> None:
         say(f"try next, in another terminal ({self._layout.root}):")
-        for line in try_next():
+        for line in try_next(self._example()):
             say(f"  {line}")
 
     async def _follow_views(self, client: Client) -> None:
@@ -115,37 +122,64 @@ class Screen:
         from rich.console import Console
         from rich.live import Live
 
-        with Live(console=Console(), auto_refresh=False, screen=False) as live:
-            self._draw = lambda: live.update(self._picture(), refresh=True)
+        console = Console()
+        with Live(console=console, auto_refresh=False, screen=False) as live:
+            self._draw = lambda: live.update(self.picture(console.height), refresh=True)
             try:
                 self._draw()
                 await asyncio.Event().wait()
             finally:
                 self._draw = None
 
-    def _picture(self) -> "RenderableType":
+    def _example(self) -> str | None:
+        """A service to try things on."""
+        services = self.view.sorted_services()
+        scalable = (s.spec.name for s in services if s.spec.mode is Mode.REPLICATED)
+        return next(scalable, None)
+
+    def picture(self, height: int) -> "RenderableType":
+        """The cluster in at most so many lines, whatever must be left out for that."""
         from rich.console import Group
         from rich.text import Text
 
         leader = self.view.node_named(self.leader) if self.leader else None
         nodes = rows.nodes(self.view, None if leader is None else leader.id)
-        parts: list[RenderableType] = [
+        services = rows.services(self.view)
+        hints = [Text(f"  {line}") for line in try_next(self._example())]
+        hints = [Text("in another terminal:", style="bold"), *hints, Text("")]
+        room = height - len(nodes.rows) - 7  # title, 2 headings, 2 blanks, the end, the cursor
+        if room < len(services.rows) + EVENTS_MIN + 1 + len(hints):
+            hints = []
+        shown = min(len(services.rows), max(1, room - EVENTS_MIN - 1 - len(hints)))
+        left = len(services.rows) - shown
+        room -= shown + len(hints) + (1 if left else 0) + 1
+        events = list(self._events)[-max(0, min(room, EVENTS_MAX)) :] if room > 0 else []
+        lines = [
+            Text(f"meshswarm dev in {self._layout.root}", style="bold"),
             _rich(nodes),
             Text(""),
-            _rich(rows.services(self.view)),
+            _rich(evolve(services, rows=services.rows[:shown])),
+            *([Text(f"and {left} more", style="dim")] if left else []),
             Text(""),
+            *(Text(event, style="dim") for event in events),
+            *([Text("")] if events else []),
+            *hints,
+            Text("Ctrl-C ends all that it started", style="dim"),
         ]
-        parts += [Text(event, style="dim", no_wrap=True) for event in self._events]
-        parts.append(Text(f"\nin another terminal ({self._layout.root}):", style="bold"))
-        parts += [Text(f"  {line}") for line in try_next()]
-        parts.append(Text("Ctrl-C ends it all", style="dim"))
-        return Group(*parts)
+        for line in lines:
+            if isinstance(line, Text):
+                line.no_wrap, line.overflow = True, "ellipsis"
+        return Group(*lines)
 
 
-def try_next() -> list[str]:
-    """What to try, a command a line."""
+def try_next(service: str | None) -> list[str]:
+    """What to try, a command a line; `service` is one that it can be tried on."""
     program = _program()
-    first, *others = ((f"{program} {command}", what) for command, what in TRY_NEXT)
+    named = (
+        (f"{program} {command.format(service=service or 'SERVICE')}", what)
+        for command, what in TRY_NEXT
+    )
+    first, *others = named
     return plain_table(first, others)
 
 

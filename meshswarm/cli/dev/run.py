@@ -21,6 +21,7 @@ from meshswarm.cli.dev.supervisor import cancel_on_signal, supervising
 from meshswarm.cli.options import WAIT_S, Options
 from meshswarm.cli.talk import say
 from meshswarm.errors import MeshswarmError
+from meshswarm.model.service import Mode
 from meshswarm.store.commands import PutStack
 
 if TYPE_CHECKING:
@@ -98,7 +99,9 @@ def in_background(options: Options, wanted: Wanted) -> None:
     if stack is not None:
         asyncio.run(_deploy(options, files, stack))
     say("try next, in any terminal:")
-    for line in try_next():
+    services = () if stack is None else stack.services
+    scalable = (service.name for service in services if service.mode is Mode.REPLICATED)
+    for line in try_next(next(scalable, None)):
         say(f"  {line}")
 
 
