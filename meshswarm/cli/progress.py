@@ -63,6 +63,8 @@ def _failed(
     details = [str(slot) for slot in missing[:LINES_MAX]]
     if len(missing) > LINES_MAX:
         details.append(f"and {len(missing) - LINES_MAX} more")
+    if not slots:
+        return kind(f"the cluster said nothing of it {ending}", hint="meshswarm service ls")
     names = sorted({slot.name.partition(".")[0] for slot in missing})
     return kind(
         f"{len(missing)} of {count(len(slots), 'slot')} not as wanted {ending}",

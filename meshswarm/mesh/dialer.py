@@ -29,7 +29,7 @@ from meshswarm.mesh.sockets import (
 
 _REASONS = {
     Happening.REFUSED: "refused: our key is not in its list",
-    Happening.BROKE_OFF: "it broke off the handshake: it has another key than we know, or stopped",
+    Happening.BROKE_OFF: "no handshake: it hangs or stopped, or has another key than we know",
     Happening.BAD_PROTOCOL: "it is no meshswarm node, or has another key than we know",
 }
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
+from meshswarm.cli import progress as waits
 from meshswarm.cli.main import main
 from meshswarm.cli.waiting import Goal, is_reached, progress
-from meshswarm.errors import Unavailable
+from meshswarm.errors import Unavailable, WaitTimedOut
 from meshswarm.ids import NodeId, TaskId
 from meshswarm.model.service import Mode, RestartCondition, RestartPolicy
 from meshswarm.model.task import DesiredState, Health, Reason, TaskState, TaskStatus
@@ -131,6 +132,11 @@ def test_a_wait_that_ends_says_why_for_each_slot(
         "  - blog_web.2 missing: no task was made for it yet",
         " hint: meshswarm why blog_web",
     ]
+
+
+def test_a_wait_that_ends_before_anything_is_known_says_that() -> None:
+    ended = waits._failed(WaitTimedOut, (), "after 0 s")
+    assert "the cluster said nothing of it after 0 s" == ended.message
 
 
 def test_faults_in_the_file_change_nothing(

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from meshswarm.cli.dev.layout import Layout
-from meshswarm.cli.dev.live import Screen
+from meshswarm.cli.dev.live import Screen, example_of
 from meshswarm.model.task import TaskState
 from tests.support.fake_cluster import cluster_of, stack, with_stack, with_task
 
@@ -14,7 +14,7 @@ from tests.support.fake_cluster import cluster_of, stack, with_stack, with_task
 @pytest.fixture
 def screen(tmp_path: Path) -> Screen:
     """Three nodes, four services, one task, and more events than are ever shown."""
-    screen = Screen(Layout(tmp_path))
+    screen = Screen(Layout(tmp_path), example_of(stack("shop", api=1)))
     view = with_stack(cluster_of("n1", "n2", "n3"), stack("shop", api=1, cart=2, pay=1, web=3))
     screen.view = with_task(view, "shop_web", 1, "n1", TaskState.RUNNING)
     screen.leader = "n1"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshswarm import settings
+from meshswarm import node, settings
 from meshswarm.errors import Invalid, NotFound
 from meshswarm.model.node import NodeRole
 from meshswarm.model.service import RuntimeKind
@@ -102,6 +102,18 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     assert loaded.agent.runtimes == (RuntimeKind.PROCESS, RuntimeKind.DOCKER)
     assert loaded.node.labels == {"disk": "ssd", "rack": ""}
     assert loaded.node.data_dir == Path("/elsewhere")
+
+
+@pytest.mark.parametrize("section", ["raft", "liveness", "store"])
+def test_every_setting_of_the_seat_reaches_it(tmp_path: Path, section: str) -> None:
+    kind = attrs.fields_dict(Settings)[section].type
+    assert kind is not None
+    usual = load(tmp_path, LEAST)
+    # One more than usual each: in range, and in the order that they must have.
+    wanted = {name: getattr(getattr(usual, section), name) + 1 for name in attrs.fields_dict(kind)}
+    lines = [f"[{section}]", *(f"{name} = {value}" for name, value in wanted.items())]
+    made = node._cluster_settings(load(tmp_path, LEAST + "\n".join(lines)))
+    assert wanted == {name: getattr(made, name) for name in wanted}
 
 
 # --- what is refused ------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ from meshswarm.store.view import View
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from meshswarm.model.stack import StackSpec
+
 EVENTS_MAX = 8
 """The latest events that the view shows, where there is room."""
 
@@ -50,10 +52,11 @@ TRY_NEXT = (
 
 
 class Screen:
-    """What is known and what happened; `tell` adds an event."""
+    """What is known and what happened; `tell` adds an event, `example` is a service to try."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, example: str | None = None) -> None:
         self._layout = layout
+        self._example = example
         self._events: deque[str] = deque(maxlen=EVENTS_MAX)
         self._shown: dict[str, str] = {}
         self._draw: Callable[[], None] | None = None
@@ -95,7 +98,7 @@ class Screen:
 
     def _say_next(self) -> None:
         say(f"try next, in another terminal ({self._layout.root}):")
-        for line in try_next(self._example()):
+        for line in try_next(self._example):
             say(f"  {line}")
 
     async def _follow_views(self, client: Client) -> None:
@@ -131,12 +134,6 @@ class Screen:
             finally:
                 self._draw = None
 
-    def _example(self) -> str | None:
-        """A service to try things on."""
-        services = self.view.sorted_services()
-        scalable = (s.spec.name for s in services if s.spec.mode is Mode.REPLICATED)
-        return next(scalable, None)
-
     def picture(self, height: int) -> "RenderableType":
         """The cluster in at most so many lines, whatever must be left out for that."""
         from rich.console import Group
@@ -145,7 +142,7 @@ class Screen:
         leader = self.view.node_named(self.leader) if self.leader else None
         nodes = rows.nodes(self.view, None if leader is None else leader.id)
         services = rows.services(self.view)
-        hints = [Text(f"  {line}") for line in try_next(self._example())]
+        hints = [Text(f"  {line}") for line in try_next(self._example)]
         hints = [Text("in another terminal:", style="bold"), *hints, Text("")]
         room = height - len(nodes.rows) - 7  # title, 2 headings, 2 blanks, the end, the cursor
         if room < len(services.rows) + EVENTS_MIN + 1 + len(hints):
@@ -170,6 +167,12 @@ class Screen:
             if isinstance(line, Text):
                 line.no_wrap, line.overflow = True, "ellipsis"
         return Group(*lines)
+
+
+def example_of(stack: "StackSpec | None") -> str | None:
+    """A service of the stack to try things on."""
+    services = () if stack is None else stack.services
+    return next((s.name for s in services if s.mode is Mode.REPLICATED), None)
 
 
 def try_next(service: str | None) -> list[str]:

@@ -16,12 +16,11 @@ from meshswarm.cli.deploy import load_stack, put_stack
 from meshswarm.cli.dev import control, engine, layout, processes
 from meshswarm.cli.dev.cluster import START_S, wait_until_up
 from meshswarm.cli.dev.layout import Layout
-from meshswarm.cli.dev.live import Screen, try_next
+from meshswarm.cli.dev.live import Screen, example_of, try_next
 from meshswarm.cli.dev.supervisor import cancel_on_signal, supervising
 from meshswarm.cli.options import WAIT_S, Options
 from meshswarm.cli.talk import say
 from meshswarm.errors import MeshswarmError
-from meshswarm.model.service import Mode
 from meshswarm.store.commands import PutStack
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def in_foreground(options: Options, wanted: Wanted) -> int:
 
 async def _run(options: Options, files: Layout, stack: "StackSpec | None") -> None:
     cancel_on_signal(signal.SIGTERM, signal.SIGHUP)
-    screen = Screen(files)
+    screen = Screen(files, example_of(stack))
     screen.tell(f"starting {', '.join(node.name for node in files.nodes())} in {files.root}")
     async with supervising(files, screen.tell), options.connect(files.client) as client:
         await wait_until_up(client, files, screen.tell)
@@ -99,9 +98,7 @@ def in_background(options: Options, wanted: Wanted) -> None:
     if stack is not None:
         asyncio.run(_deploy(options, files, stack))
     say("try next, in any terminal:")
-    services = () if stack is None else stack.services
-    scalable = (service.name for service in services if service.mode is Mode.REPLICATED)
-    for line in try_next(next(scalable, None)):
+    for line in try_next(example_of(stack)):
         say(f"  {line}")
 
 
