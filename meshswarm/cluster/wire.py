@@ -63,7 +63,8 @@ def pack(message: Message) -> tuple[Body, tuple[bytes, ...]]:
             fields = [message.last_index, message.last_term, message.pre_vote]
             return [*head, *fields, message.leadership_transfer], ()
         case VoteReply():
-            return [*head, message.granted, message.pre_vote], ()
+            fields = [message.granted, message.pre_vote]
+            return [*head, *fields, message.commit, message.commit_term], ()
         case AppendEntries():
             fields = [message.prev_index, message.prev_term, message.commit]
             return [*head, *fields], (pack_entries(message.entries),)
@@ -100,8 +101,10 @@ def unpack(body: object, payloads: tuple[bytes, ...]) -> Message:
                 pre_vote=pre,
                 leadership_transfer=transfer,
             )
-        case "VoteReply", [bool() as granted, bool() as pre], ():
-            return VoteReply(**head, granted=granted, pre_vote=pre)
+        case "VoteReply", [bool() as yes, bool() as pre, int() as commit, int() as at], ():
+            return VoteReply(
+                **head, granted=yes, pre_vote=pre, commit=Index(commit), commit_term=Term(at)
+            )
         case "AppendEntries", [int() as index, int() as prev, int() as commit], [bytes() as blob]:
             return AppendEntries(
                 **head,

@@ -20,6 +20,8 @@ from meshswarm.raft.state import RaftState
 
 def step(state: RaftState, message: Message) -> None:
     """Compare terms (Raft section 5.1), then let the rule for this kind of message act."""
+    if isinstance(message, VoteReply):
+        election.learn_commit(state, message)
     if message.term < state.term:
         _answer_stale(state, message)
     elif message.term == state.term or _admit_newer(state, message):

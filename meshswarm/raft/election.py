@@ -102,23 +102,31 @@ def on_request_vote(state: RaftState, request: RequestVote) -> None:
             term=request.term if granted else state.term,
             granted=granted,
             pre_vote=request.pre_vote,
+            commit=state.log.committed,
+            commit_term=state.log.term(state.log.committed),
         )
     )
 
 
 def _is_up_to_date(state: RaftState, request: RequestVote) -> bool:
-    """Whether the candidate's log is at least as up to date as ours (Raft section 5.4.1).
-
-    Of the log of a node that is no voter only what it knows to be committed counts. Nobody has
-    counted the rest: what follows a membership change is committed by the voters after it, and
-    this node holds no change that would make it one. Otherwise a leader that was removed could
-    keep a voter that does not know it yet from being elected, by the tail of its log, for ever.
-    """
+    """Whether the candidate's log is at least as up to date as ours (Raft section 5.4.1)."""
     log = state.log
-    last = (log.last_term, log.last_index)
-    if not state.is_voter and log.unapplied_conf_change is None:
-        last = (log.term(log.committed), log.committed)
-    return (request.last_term, request.last_index) >= last
+    return (request.last_term, request.last_index) >= (log.last_term, log.last_index)
+
+
+def learn_commit(state: RaftState, reply: VoteReply) -> None:
+    """Take what the voter knows to be committed, if it is in this log: true for ever, in any term.
+
+    A candidate may not know that a membership change in its log is committed, and ask voters that
+    are none any more. One of them can hold a longer log than it, and refuse it for ever; but it
+    knows of the change. So the campaign ends, the change is applied, and the next one asks those
+    who are voters now.
+    """
+    if state.reign is not None or not state.log.matches(reply.commit, reply.commit_term):
+        return
+    state.log.commit_to(reply.commit)
+    if state.role is Role.CANDIDATE and not may_campaign(state):
+        state.become_follower(state.term, None)
 
 
 def on_vote_reply(state: RaftState, reply: VoteReply) -> None:

@@ -25,13 +25,19 @@ class RequestVote:
 
 @frozen(kw_only=True)
 class VoteReply:
-    """The answer to `RequestVote`; `pre_vote` says to which kind."""
+    """The answer to `RequestVote`; `pre_vote` says to which kind.
+
+    (`commit`, `commit_term`) is the last entry that the voter knows to be committed. A candidate
+    that holds it learns so of membership changes that have made its own voters others.
+    """
 
     from_: NodeId
     to: NodeId
     term: Term
     granted: bool
     pre_vote: bool = False
+    commit: Index = Index(0)
+    commit_term: Term = Term(0)
 
 
 @frozen(kw_only=True)

@@ -40,7 +40,7 @@ ENTRIES = (
 )
 MESSAGES: list[Message] = [
     RequestVote(**HEAD, last_index=Index(9), last_term=Term(2), pre_vote=True),
-    VoteReply(**HEAD, granted=True),
+    VoteReply(**HEAD, granted=True, commit=Index(9), commit_term=Term(2)),
     AppendEntries(**HEAD, prev_index=Index(7), prev_term=Term(2), entries=ENTRIES, commit=Index(6)),
     AppendEntries(**HEAD, prev_index=Index(7), prev_term=Term(2), entries=(), commit=Index(6)),
     AppendReply(

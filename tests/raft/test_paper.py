@@ -327,17 +327,42 @@ def test_a_node_with_an_unapplied_membership_change_does_not_campaign() -> None:
     assert [m.to for m in sent_by(core) if isinstance(m, RequestVote)] == [B]
 
 
-def test_a_node_without_a_vote_judges_candidates_by_what_is_committed() -> None:
-    """Unless it holds a change that may have made it a voter: then its entries may have counted."""
-    others = ConfState((B, C))
-    core = core_of(terms=[1, 1, 1], term=1, commit=1, conf=others)
-    core.step(request_vote(2, (1, 1)))
-    assert core.status().vote == B
-    change = confchange.encode(ConfChange(ConfChangeKind.ADD_VOTER, A))
-    entries = [*entries_of([1, 1]), Entry(Index(3), Term(1), change, EntryKind.CONF_CHANGE)]
-    core = core_of(entries=entries, term=1, commit=1, conf=others)
-    core.step(request_vote(2, (1, 1)))
-    assert core.status().vote is None
+def test_a_candidate_learns_from_votes_what_is_committed() -> None:
+    """Its own voters may be others since (raft-rs has the same for the same reason)."""
+    change = confchange.encode(ConfChange(ConfChangeKind.REMOVE, C))
+    entry = Entry(Index(1), Term(1), change, EntryKind.CONF_CHANGE)
+    core = core_of(entries=[entry], term=1)
+    for _ in range(10):
+        core.tick()
+    assert core.status().role is Role.CANDIDATE
+    for commit, commit_term in ((1, 2), (2, 1)):  # not in this log: not learned
+        core.step(refusal(term=1, commit=commit, commit_term=commit_term))
+    assert core.status().commit == 0
+    core.step(refusal(term=1, commit=1, commit_term=1))
+    assert core.status().commit == 1
+    assert core.status().role is Role.FOLLOWER
+    carried_out(core)
+    assert core.status().conf == ConfState((A, B))
+
+
+def test_what_is_committed_is_so_in_every_term() -> None:
+    """A refusal of an earlier term, or by a voter whose term is behind, teaches all the same."""
+    core = core_of(terms=[1, 1], term=7)
+    core.step(refusal(term=3, commit=2, commit_term=1))
+    assert core.status().commit == 2
+    assert core.status().term == 7
+
+
+def refusal(*, term: int, commit: int, commit_term: int) -> VoteReply:
+    return VoteReply(
+        from_=B,
+        to=A,
+        term=Term(term),
+        granted=False,
+        pre_vote=True,
+        commit=Index(commit),
+        commit_term=Term(commit_term),
+    )
 
 
 def test_a_commit_that_changes_the_membership_is_made_durable() -> None:
