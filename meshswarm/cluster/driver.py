@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from meshswarm.cluster.hub import Hub
 from meshswarm.cluster.journal import Journal, JournalWrite
 from meshswarm.cluster.settings import ClusterSettings
-from meshswarm.errors import MeshswarmError, OutcomeUnknown, Unavailable
+from meshswarm.errors import Denied, MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import Index, NodeId, Term
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import InstallSnapshot, Message
 from meshswarm.raft.ready import Ready
-from meshswarm.raft.types import Entry, EntryKind, Snapshot, SnapshotMeta
+from meshswarm.raft.types import ConfChange, Entry, EntryKind, Snapshot, SnapshotMeta
 from meshswarm.store.apply import advance, apply
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import decode_view, encode_view
@@ -247,6 +247,15 @@ class Driver:
         self.core.transfer_leadership(to)
         self._schedule_pump()
 
+    def change_members(self, change: ConfChange, *, force: bool = False) -> tuple[Term, Index]:
+        """On the leader: begin a membership change; its term and index. It holds once applied.
+
+        Raises `raft.NotLeader`, or `raft.ConfChangeRefused`, which says why.
+        """
+        position = self.core.propose_conf_change(change, force=force)
+        self._schedule_pump()
+        return position
+
     def unreachable(self, peer: NodeId) -> None:
         """The mesh lost the connection to a peer."""
         self.core.unreachable(peer)
@@ -266,6 +275,12 @@ class Driver:
             status.term,
             status.leader,
         )
+        if status.removed:
+            self._failure = Denied(
+                "this node was removed from the cluster",
+                hint="to bring the host back, let it join anew, with a new key and an empty data "
+                "directory",
+            )
         for listener in self._role_listeners:
             listener()
 

@@ -17,6 +17,7 @@ from meshswarm.raft.messages import (
     HeartbeatReply,
     InstallSnapshot,
     Message,
+    Removed,
     RequestVote,
     TimeoutNow,
     VoteReply,
@@ -77,9 +78,9 @@ def pack(message: Message) -> tuple[Body, tuple[bytes, ...]]:
             return [*head, message.read_position], ()
         case InstallSnapshot():
             meta = message.snapshot.meta
-            conf = [list(meta.conf.voters), list(meta.conf.learners)]
+            conf = [list(ids) for ids in (meta.conf.voters, meta.conf.learners, meta.conf.removed)]
             return [*head, meta.index, meta.term, *conf], _pieces(message.snapshot.data)
-        case TimeoutNow():
+        case TimeoutNow() | Removed():
             return head, ()
         case _:
             assert_never(message)
@@ -130,12 +131,12 @@ def unpack(body: object, payloads: tuple[bytes, ...]) -> Message:
             return Heartbeat(**head, commit=Index(commit), read_position=position)
         case "HeartbeatReply", [int() as position], ():
             return HeartbeatReply(**head, read_position=position)
-        case "InstallSnapshot", [int() as index, int() as at, voters, learners], pieces:
-            conf = ConfState(_node_ids(voters), _node_ids(learners))
+        case "InstallSnapshot", [int() as index, int() as at, voters, learners, gone], pieces:
+            conf = ConfState(_node_ids(voters), _node_ids(learners), _node_ids(gone))
             meta = SnapshotMeta(Index(index), Term(at), conf)
             return InstallSnapshot(**head, snapshot=Snapshot(meta, b"".join(pieces)))
-        case "TimeoutNow", [], ():
-            return TimeoutNow(**head)
+        case "TimeoutNow" | "Removed", [], ():
+            return TimeoutNow(**head) if name == "TimeoutNow" else Removed(**head)
         case _:
             raise codec.Undecodable(f"not a Raft message: {name} with {fields!r:.200}")
 

@@ -7,7 +7,8 @@ for which write stands in `outbox.py`. Names are those of the Raft paper (Ongaro
 
 `core.py` is the door. Behind it `state.py` holds what one node knows; `election.py`, `leading.py`
 and `following.py` are what it does with it; `log.py`, `progress.py`, `reads.py`, `outbox.py`,
-`quorum.py` and `confchange.py` know one thing each and nothing of the others' business.
+`quorum.py`, `confchange.py` and `guards.py` know one thing each and nothing of the others'
+business.
 
 *Invariants:* term and commit index never fall; a leader never rewrites its own log; nothing at or
 below the commit index changes; no message leaves before what it promises is durable; equal inputs

@@ -9,29 +9,43 @@ from meshswarm import codec
 from meshswarm.raft.refusals import ConfChangeRefused
 from meshswarm.raft.types import ConfChange, ConfChangeKind, ConfState
 
+MAX_REMOVED = 10_000
+"""So many removed members are remembered; then no more can be removed."""
+
 
 def changed(conf: ConfState, change: ConfChange) -> ConfState:
-    """The configuration after `change`; raises `ConfChangeRefused` if it changes nothing or
-    would leave no voter. A voter that is added as learner is demoted."""
+    """The configuration after `change`; raises `ConfChangeRefused` if it changes nothing, would
+    leave no voter, or would bring a removed node back."""
     node = change.node
-    voters, learners = set(conf.voters), set(conf.learners)
+    voters, learners, removed = set(conf.voters), set(conf.learners), set(conf.removed)
+    _refuse_if(
+        node in removed,
+        f"`{node}` was removed, for ever",
+        hint="let the host join anew, under a new identity",
+    )
     match change.kind:
+        case ConfChangeKind.ADD_LEARNER:
+            _refuse_if(node in learners, f"`{node}` is a learner already")
+            _refuse_if(node in voters, f"`{node}` is a voter already")
+            learners.add(node)
         case ConfChangeKind.ADD_VOTER:
             _refuse_if(node in voters, f"`{node}` is a voter already")
             voters.add(node)
             learners.discard(node)
-        case ConfChangeKind.ADD_LEARNER:
-            _refuse_if(node in learners, f"`{node}` is a learner already")
+        case ConfChangeKind.DEMOTE:
+            _refuse_if(node not in voters, f"`{node}` is no voter")
             voters.discard(node)
             learners.add(node)
         case ConfChangeKind.REMOVE:
             _refuse_if(node not in voters | learners, f"`{node}` is not a member")
+            _refuse_if(len(removed) >= MAX_REMOVED, f"{MAX_REMOVED} members were removed already")
             voters.discard(node)
             learners.discard(node)
+            removed.add(node)
         case _:
             assert_never(change.kind)
     _refuse_if(not voters, f"`{node}` is the last voter")
-    return ConfState(tuple(voters), tuple(learners))
+    return ConfState(tuple(voters), tuple(learners), tuple(removed))
 
 
 def encode(change: ConfChange) -> bytes:
@@ -44,6 +58,8 @@ def decode(data: bytes) -> ConfChange:
     return codec.decode(data, ConfChange)
 
 
-def _refuse_if(refused: bool, reason: str) -> None:
+def _refuse_if(
+    refused: bool, reason: str, *, hint: str = "see the members with `meshswarm node ls`"
+) -> None:
     if refused:
-        raise ConfChangeRefused(reason, hint="see the members with `meshswarm node ls`")
+        raise ConfChangeRefused(reason, hint=hint)

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from meshswarm.errors import Invalid
 from meshswarm.ids import Index, NodeId, Term
-from meshswarm.raft import confchange, dispatch, election, following, leading
+from meshswarm.raft import confchange, dispatch, election, following, guards, leading
 from meshswarm.raft.config import RaftConfig, Rng
 from meshswarm.raft.log import ENTRY_OVERHEAD_BYTES, RaftLog
 from meshswarm.raft.messages import Message
@@ -115,20 +115,23 @@ class RaftCore:
             )
         return state.term, state.append(datas, EntryKind.NORMAL)
 
-    def propose_conf_change(self, change: ConfChange) -> tuple[Term, Index]:
+    def propose_conf_change(self, change: ConfChange, *, force: bool = False) -> tuple[Term, Index]:
         """Append a membership change; its term and index. It takes effect when applied.
 
         Raises `NotLeader`, or `ConfChangeRefused` while another change is unapplied, before the
-        leader has committed in its term (Ongaro's correction of 2015), or if it does not fit.
+        leader has committed in its term (Ongaro's correction of 2015), if it does not fit, or,
+        unless by `force`, if it would endanger the cluster's life (`guards.py`).
         """
-        self._writable_reign()
+        reign = self._writable_reign()
         state = self._state
         pending = state.log.unapplied_conf_change
         if pending is not None:
             raise ConfChangeRefused(f"the membership change at index {pending} is under way")
         if state.log.term(state.log.committed) != state.term:
             raise ConfChangeRefused(f"nothing is committed yet in term {state.term}")
-        confchange.changed(state.conf, change)
+        conf = confchange.changed(state.conf, change)
+        if not force:
+            guards.check(state, reign, change, conf)
         return state.term, state.append([confchange.encode(change)], EntryKind.CONF_CHANGE)
 
     def read_index(self, context: object) -> None:
@@ -309,6 +312,7 @@ class RaftCore:
             election_elapsed=state.election_elapsed,
             disconnected=state.is_disconnected,
             recovering=state.recovering,
+            removed=state.removed,
             transferee=state.reign.transferee if state.reign else None,
         )
 
@@ -328,7 +332,8 @@ class RaftCore:
         )
 
     def _soft_state(self) -> SoftState:
-        return SoftState(self._state.leader, self._state.reported_role)
+        state = self._state
+        return SoftState(state.leader, state.reported_role, state.removed)
 
     def _own_reign(self) -> Reign:
         if self._state.reign is None:

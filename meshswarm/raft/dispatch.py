@@ -11,6 +11,7 @@ from meshswarm.raft.messages import (
     HeartbeatReply,
     InstallSnapshot,
     Message,
+    Removed,
     RequestVote,
     TimeoutNow,
     VoteReply,
@@ -19,7 +20,13 @@ from meshswarm.raft.state import RaftState
 
 
 def step(state: RaftState, message: Message) -> None:
-    """Compare terms (Raft section 5.1), then let the rule for this kind of message act."""
+    """Compare terms (Raft section 5.1), then let the rule for this kind of message act.
+
+    Who was removed and what is committed stays so in every term, and comes first.
+    """
+    if isinstance(message, RequestVote) and message.from_ in state.conf.removed:
+        state.send(Removed(from_=state.id, to=message.from_, term=message.term))
+        return
     if isinstance(message, VoteReply):
         election.learn_commit(state, message)
     if message.term < state.term:
@@ -46,6 +53,8 @@ def _deliver(state: RaftState, message: Message) -> None:
             following.on_install_snapshot(state, message)
         case TimeoutNow():
             election.on_timeout_now(state, message)
+        case Removed():
+            election.on_removed(state)
         case _:
             assert_never(message)
 
@@ -62,7 +71,7 @@ def _admit_newer(state: RaftState, message: Message) -> bool:
                 return False
             if message.pre_vote:
                 return True
-        case VoteReply(granted=True, pre_vote=True):
+        case VoteReply(granted=True, pre_vote=True) | Removed():
             return True
         case _:
             pass
@@ -97,7 +106,7 @@ def _answer_stale(state: RaftState, message: Message) -> None:
                     pre_vote=message.pre_vote,
                 )
             )
-        case AppendReply() | HeartbeatReply() | VoteReply() | TimeoutNow():
+        case AppendReply() | HeartbeatReply() | VoteReply() | TimeoutNow() | Removed():
             return
         case _:
             assert_never(message)

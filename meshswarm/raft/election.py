@@ -15,7 +15,12 @@ from meshswarm.raft.types import EntryKind, Role
 def tick(state: RaftState) -> None:
     """A tick of a node that does not lead: campaign when the timeout has passed."""
     state.election_elapsed += 1
-    if state.election_elapsed >= state.election_timeout:
+    if state.election_elapsed < state.election_timeout:
+        return
+    if state.id in state.conf.removed and not state.removed:
+        state.reset_election_timer()
+        _ask_voters(state, Term(state.term + 1), pre_vote=True)
+    else:
         campaign(state)
 
 
@@ -35,6 +40,7 @@ def may_campaign(state: RaftState) -> bool:
     change = state.log.unapplied_conf_change
     return (
         state.is_voter
+        and not state.removed
         and state.reign is None
         and not state.recovering
         and not state.log.is_installing
@@ -50,6 +56,15 @@ def _run(state: RaftState, *, pre_vote: bool, transfer: bool) -> None:
     state.leader = None
     state.campaign = Campaign(pre_vote)
     state.reset_election_timer()
+    _ask_voters(state, term, pre_vote=pre_vote, transfer=transfer)
+    own = VoteReply(from_=state.id, to=state.id, term=term, granted=True, pre_vote=pre_vote)
+    if pre_vote:
+        on_vote_reply(state, own)
+    else:
+        state.send(own)  # comes back when the vote is durable, and counts only then
+
+
+def _ask_voters(state: RaftState, term: Term, *, pre_vote: bool, transfer: bool = False) -> None:
     for voter in state.conf.voters:
         if voter != state.id:
             state.send(
@@ -63,11 +78,12 @@ def _run(state: RaftState, *, pre_vote: bool, transfer: bool) -> None:
                     leadership_transfer=transfer,
                 )
             )
-    own = VoteReply(from_=state.id, to=state.id, term=term, granted=True, pre_vote=pre_vote)
-    if pre_vote:
-        on_vote_reply(state, own)
-    else:
-        state.send(own)  # comes back when the vote is durable, and counts only then
+
+
+def on_removed(state: RaftState) -> None:
+    """Others know that this node was removed, so it is needed no more."""
+    state.removed = True
+    state.become_follower(state.term, None)
 
 
 def is_sticky(state: RaftState) -> bool:

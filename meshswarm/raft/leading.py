@@ -24,6 +24,8 @@ from meshswarm.raft.types import Entry, Snapshot
 def tick(state: RaftState, reign: Reign) -> None:
     """A tick of the leader: check its quorum once an election timeout, and send heartbeats."""
     config = state.config
+    for progress in reign.peers.values():
+        progress.silent_ticks += 1
     state.election_elapsed += 1
     if state.election_elapsed >= config.election_ticks:
         state.election_elapsed = 0
@@ -44,7 +46,7 @@ def _check_quorum(state: RaftState, reign: Reign) -> None:
     active = {peer: True for peer, progress in reign.peers.items() if progress.recent_active}
     active[state.id] = True
     for progress in reign.peers.values():
-        progress.end_round(state.config.snapshot_elections)
+        progress.end_round(state.config.snapshot_elections, state.log.committed)
     won = quorum.vote_result(state.conf.voters, active) is quorum.VoteResult.WON
     if won or not state.config.check_quorum:
         state.silent_ticks = 0
@@ -153,7 +155,7 @@ def on_append_reply(state: RaftState, reply: AppendReply) -> None:
     if reign is None or reply.from_ not in reign.peers:
         return
     progress = reign.peers[reply.from_]
-    progress.recent_active = True
+    progress.heard()
     log = state.log
     if reply.rejected:
         hint, _ = log.find_conflict_by_term(reply.hint_index, reply.hint_term)

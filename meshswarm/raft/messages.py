@@ -116,6 +116,15 @@ class TimeoutNow:
     term: Term
 
 
+@frozen(kw_only=True)
+class Removed:
+    """The receiver asked for a vote, but was removed: it stops. `term` is that of the request."""
+
+    from_: NodeId
+    to: NodeId
+    term: Term
+
+
 Message = (
     RequestVote
     | VoteReply
@@ -125,4 +134,5 @@ Message = (
     | HeartbeatReply
     | InstallSnapshot
     | TimeoutNow
+    | Removed
 )

@@ -14,6 +14,7 @@ from meshswarm.raft.messages import (
     HeartbeatReply,
     InstallSnapshot,
     Message,
+    Removed,
     RequestVote,
     TimeoutNow,
     VoteReply,
@@ -27,10 +28,11 @@ def waits_for_disk(message: Message) -> bool:
     ran, it could win the same term twice. An append reply promises entries, truncations and
     snapshots; refusals wait with it, for they show the term. A leader's append promises nothing:
     its term is durable since it was elected, and its entries count only once they are durable
-    (thesis section 10.2.1). Heartbeats and pre-votes change nothing that lasts.
+    (thesis section 10.2.1). Heartbeats and pre-votes change nothing that lasts. Who tells another
+    that it was removed must not forget it: the other stops, and nobody else may know.
     """
     match message:
-        case AppendReply():
+        case AppendReply() | Removed():
             return True
         case RequestVote() | VoteReply():
             return not message.pre_vote

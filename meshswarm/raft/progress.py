@@ -11,6 +11,9 @@ from enum import Enum
 
 from meshswarm.ids import Index
 
+NEVER = 1 << 60
+"""The `silent_ticks` of a peer that has not answered yet."""
+
 
 class ProgressState(Enum):
     """How the leader sends to a peer."""
@@ -60,10 +63,12 @@ class Progress:
 
     `paused`: nothing more goes out until an answer or a heartbeat's answer. `nudged`: an append
     goes out at the next occasion even if it is empty. `recent_active`: heard from since the last
-    check of the quorum. `sent_commit`: the commit index it was last told.
+    check of the quorum; `silent_ticks`: since it last answered. `sent_commit`: the commit index it
+    was last told. `goal`: who matches this has caught up.
     """
 
     __slots__ = (
+        "goal",
         "inflights",
         "match",
         "next",
@@ -72,12 +77,14 @@ class Progress:
         "pending_snapshot",
         "recent_active",
         "sent_commit",
+        "silent_ticks",
         "snapshot_rounds",
         "state",
     )
 
     def __init__(self, next_index: Index, max_inflight: int, max_inflight_bytes: int) -> None:
         self.match = Index(0)
+        self.goal = Index(next_index - 1)
         self.next = next_index
         self.state = ProgressState.PROBE
         self.inflights = Inflights(max_inflight, max_inflight_bytes)
@@ -85,6 +92,7 @@ class Progress:
         self.nudged = True
         self.pending_snapshot = Index(0)
         self.recent_active = False
+        self.silent_ticks = NEVER
         self.sent_commit = Index(0)
         self.snapshot_rounds = 0
 
@@ -92,6 +100,11 @@ class Progress:
     def may_stream(self) -> bool:
         """Whether entries may go out now, as far as the window is concerned."""
         return self.state is not ProgressState.REPLICATE or not self.inflights.is_full
+
+    @property
+    def has_caught_up(self) -> bool:
+        """Whether the peer holds what was committed when it came and one round ago."""
+        return self.state is ProgressState.REPLICATE and self.match >= self.goal
 
     def wants_commit(self, commit: Index) -> bool:
         """Whether an empty append would teach this peer a commit index that it can use."""
@@ -164,9 +177,14 @@ class Progress:
         self.sent_commit = Index(0)
         self._probe_now()
 
+    def heard(self) -> None:
+        """The peer said something."""
+        self.recent_active = True
+        self.silent_ticks = 0
+
     def heartbeat_answered(self, last_index: Index) -> None:
         """The peer answered a heartbeat: resume, and look for lost appends if it lags."""
-        self.recent_active = True
+        self.heard()
         self.paused = False
         if self.match < last_index or self.state is ProgressState.PROBE:
             self.nudged = True
@@ -181,7 +199,7 @@ class Progress:
         self._enter(ProgressState.SNAPSHOT, Index(pending + 1))
         self.pending_snapshot = pending
 
-    def end_round(self, max_snapshot_rounds: int) -> None:
+    def end_round(self, max_snapshot_rounds: int, committed: Index) -> None:
         """An election timeout has passed: judge anew whether the peer is active.
 
         A snapshot to a peer that fell silent, or that takes too many rounds, counts as lost; until
@@ -192,6 +210,7 @@ class Progress:
             if not self.recent_active or self.snapshot_rounds >= max_snapshot_rounds:
                 self.snapshot_failed()
         self.recent_active = False
+        self.goal = max(self.goal, committed)
 
     def snapshot_failed(self) -> None:
         """The snapshot did not arrive: probe again from the match point."""

@@ -27,10 +27,14 @@ from meshswarm.raft.types import Entry, HardState, Role, Snapshot
 
 @frozen
 class SoftState:
-    """Who leads, as this node sees it, and what this node is."""
+    """Who leads, as this node sees it, and what this node is.
+
+    `removed`: it is no member any more, the others know, and the embedder should stop it.
+    """
 
     leader: NodeId | None
     role: Role
+    removed: bool = False
 
 
 @frozen

@@ -48,6 +48,8 @@ class RaftState:
     `campaign` is there exactly for candidates, `reign` exactly for leaders. `silent_ticks` counts
     since a leader was last heard or a quorum reached. While `recovering`, reaching
     `recovered_at` durably ends it, and `repaired_to` is how far the last heartbeat found the log.
+    `removed`: another member knows that this node was removed. Until then a removed leader must
+    stay and answer, for it may be the only one that knows.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class RaftState:
         self.blank = blank
         self.recovered_at: Index | None = None
         self.repaired_to: Index | None = None
+        self.removed = False
 
         self.read_states: list[ReadState] = []
         self.rejected_reads: list[object] = []

@@ -24,7 +24,8 @@ class RaftStatus:
 
     `election_elapsed` is in ticks. `first_index` is the first entry that is still kept;
     `durable_index` the last that is known to be written. `recovering`: data was lost here, so this
-    node neither votes nor campaigns until the leader has repaired it.
+    node neither votes nor campaigns until the leader has repaired it. `removed`: this node is no
+    member any more, and the others know.
     """
 
     id: NodeId
@@ -42,4 +43,5 @@ class RaftStatus:
     election_elapsed: int
     disconnected: bool
     recovering: bool
+    removed: bool
     transferee: NodeId | None

@@ -60,10 +60,15 @@ def _sorted_ids(ids: Iterable[NodeId]) -> tuple[NodeId, ...]:
 
 @frozen
 class ConfState:
-    """The members: voters decide, learners only receive. Ids are unique and sorted."""
+    """The members: voters decide, learners only receive. Ids are unique and sorted.
+
+    `removed` are former members, which never become members again: a disk that was restored or
+    forgotten somewhere must not come back as one.
+    """
 
     voters: tuple[NodeId, ...] = field(converter=_sorted_ids)
     learners: tuple[NodeId, ...] = field(default=(), converter=_sorted_ids)
+    removed: tuple[NodeId, ...] = field(default=(), converter=_sorted_ids)
 
     @property
     def members(self) -> tuple[NodeId, ...]:
@@ -74,14 +79,15 @@ class ConfState:
 class ConfChangeKind(Enum):
     """The single-server changes (thesis section 4)."""
 
-    ADD_VOTER = "add_voter"
     ADD_LEARNER = "add_learner"
+    ADD_VOTER = "add_voter"
+    DEMOTE = "demote"
     REMOVE = "remove"
 
 
 @frozen
 class ConfChange:
-    """One member added, promoted or removed; effective when applied."""
+    """One member added, promoted, demoted to a learner or removed; effective when applied."""
 
     kind: ConfChangeKind
     node: NodeId

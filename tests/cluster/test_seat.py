@@ -16,7 +16,7 @@ from meshswarm.mesh.peers import Lane
 from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import Message, RequestVote
-from meshswarm.raft.types import Role
+from meshswarm.raft.types import ConfChange, ConfChangeKind, Role
 from meshswarm.store.commands import (
     Batch,
     Command,
@@ -167,6 +167,26 @@ async def test_a_wiped_manager_does_not_outvote_what_it_acknowledged(tmp_path: P
             assert member.seat is not None
             view = await member.seat.proposals.read()
             assert view.service_named("acknowledged") is not None
+
+
+async def test_s47_a_removed_manager_is_told_and_stops(tmp_path: Path) -> None:
+    async with _led(tmp_path) as (cluster, leader):
+        removed, other = _others(cluster, leader)
+        await removed.stop()
+        assert leader.seat is not None
+        change = ConfChange(ConfChangeKind.REMOVE, removed.peer.id)
+        leader.seat.driver.change_members(change)
+        await leader.seat.proposals.propose(_put("without-it"))
+        removed.start()
+        await until(lambda: isinstance(removed.failure, ExceptionGroup))
+        assert isinstance(removed.failure, ExceptionGroup)
+        [failure] = removed.failure.exceptions
+        assert isinstance(failure, Denied)
+        assert "Leader" == leader.role
+        again = ConfChange(ConfChangeKind.ADD_LEARNER, removed.peer.id)
+        with pytest.raises(Unavailable, match="was removed, for ever"):
+            leader.seat.driver.change_members(again)
+        await until(lambda: other.follows)
 
 
 async def test_a_broken_invariant_ends_the_node(

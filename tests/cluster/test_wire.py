@@ -17,6 +17,7 @@ from meshswarm.raft.messages import (
     HeartbeatReply,
     InstallSnapshot,
     Message,
+    Removed,
     RequestVote,
     TimeoutNow,
     VoteReply,
@@ -55,9 +56,12 @@ MESSAGES: list[Message] = [
     HeartbeatReply(**HEAD, read_position=17),
     InstallSnapshot(
         **HEAD,
-        snapshot=Snapshot(SnapshotMeta(Index(9), Term(2), ConfState((B, A), (NodeId("c"),))), b"s"),
+        snapshot=Snapshot(
+            SnapshotMeta(Index(9), Term(2), ConfState((B, A), (NodeId("c"),), (NodeId("z"),))), b"s"
+        ),
     ),
     TimeoutNow(**HEAD),
+    Removed(**HEAD),
 ]
 
 

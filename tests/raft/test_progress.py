@@ -93,14 +93,14 @@ def test_a_snapshot_does_not_hold_the_log_for_ever() -> None:
     progress = progress_at(5, ProgressState.SNAPSHOT)
     for _ in range(2):
         progress.recent_active = True
-        progress.end_round(max_snapshot_rounds=3)
+        progress.end_round(max_snapshot_rounds=3, committed=Index(0))
         assert progress.state is ProgressState.SNAPSHOT
     progress.recent_active = True
-    progress.end_round(max_snapshot_rounds=3)
+    progress.end_round(max_snapshot_rounds=3, committed=Index(0))
     assert progress.state is ProgressState.PROBE
     progress = progress_at(5, ProgressState.SNAPSHOT)
     progress.recent_active = False
-    progress.end_round(max_snapshot_rounds=3)
+    progress.end_round(max_snapshot_rounds=3, committed=Index(0))
     assert progress.state is ProgressState.PROBE
 
 

@@ -65,11 +65,16 @@ def test_majorities_before_and_after_a_change_overlap(
         (ConfChangeKind.ADD_LEARNER, "b", "`b` is a learner already"),
         (ConfChangeKind.REMOVE, "z", "`z` is not a member"),
         (ConfChangeKind.REMOVE, "a", "`a` is the last voter"),
-        (ConfChangeKind.ADD_LEARNER, "a", "`a` is the last voter"),
+        (ConfChangeKind.DEMOTE, "a", "`a` is the last voter"),
+        (ConfChangeKind.DEMOTE, "b", "`b` is no voter"),
+        (ConfChangeKind.ADD_LEARNER, "a", "`a` is a voter already"),
+        (ConfChangeKind.ADD_LEARNER, "r", "`r` was removed, for ever"),
+        (ConfChangeKind.ADD_VOTER, "r", "`r` was removed, for ever"),
+        (ConfChangeKind.REMOVE, "r", "`r` was removed, for ever"),
     ],
 )
 def test_refusals_say_why(kind: ConfChangeKind, node: str, reason: str) -> None:
-    conf = ConfState((NodeId("a"),), (NodeId("b"),))
+    conf = ConfState((NodeId("a"),), (NodeId("b"),), (NodeId("r"),))
     with pytest.raises(ConfChangeRefused, match=reason):
         confchange.changed(conf, ConfChange(kind, NodeId(node)))
 

@@ -229,10 +229,11 @@ class Script:
         """`transfer a [b]`."""
         self._ask(name, lambda core: core.transfer_leadership(NodeId(to) if to else None))
 
-    def do_member(self, name: str, kind: str, node: str) -> None:
-        """`member a add_voter|add_learner|remove d`."""
+    def do_member(self, name: str, kind: str, node: str, how: str = "") -> None:
+        """`member a add_learner|add_voter|demote|remove d [force]`."""
         change = ConfChange(ConfChangeKind(kind), NodeId(node))
-        self._ask(name, lambda core: core.propose_conf_change(change))
+        force = how == "force"
+        self._ask(name, lambda core: core.propose_conf_change(change, force=force))
 
     def do_unreachable(self, name: str, peer: str) -> None:
         self._ask(name, lambda core: core.unreachable(NodeId(peer)))
@@ -248,6 +249,7 @@ class Script:
                 f"leader={status.leader or '-'} log={status.first_index}..{status.last_index} "
                 f"durable={status.durable_index} commit={status.commit} applied={status.applied}"
                 + (" recovering" if status.recovering else "")
+                + (" removed" if status.removed else "")
             )
 
     def do_timers(self, names: str = "all") -> None:
@@ -262,7 +264,8 @@ class Script:
 
     def do_members(self, name: str) -> None:
         conf = self._core(NodeId(name)).status().conf
-        self._tell(f"voters={','.join(conf.voters)} learners={','.join(conf.learners)}")
+        removed = f" removed={','.join(conf.removed)}" if conf.removed else ""
+        self._tell(f"voters={','.join(conf.voters)} learners={','.join(conf.learners)}{removed}")
 
     def do_disk(self, name: str) -> None:
         """What is durable."""

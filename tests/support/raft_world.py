@@ -14,7 +14,7 @@ from meshswarm.errors import MeshswarmError
 from meshswarm.ids import Index, NodeId
 from meshswarm.raft.config import RaftConfig, Rng
 from meshswarm.raft.core import RaftCore
-from meshswarm.raft.messages import InstallSnapshot, Message
+from meshswarm.raft.messages import InstallSnapshot, Message, VoteReply
 from meshswarm.raft.ready import Ready
 from meshswarm.raft.types import (
     ConfState,
@@ -254,7 +254,8 @@ class World:
         self.witness.saw_ready(node.id, core.status(), ready)
         if ready.soft_state:
             leader = ready.soft_state.leader or "nobody"
-            self.tell(f"{node.id} is {ready.soft_state.role.value}, leader {leader}")
+            gone = ", removed" if ready.soft_state.removed else ""
+            self.tell(f"{node.id} is {ready.soft_state.role.value}, leader {leader}{gone}")
         self._send(ready.messages)
         if ready.token is not None:
             node.disk.pending.append(ready)
@@ -300,7 +301,7 @@ class World:
             self.wire.append(message)
 
 
-DULL = {("read_position", 0), ("hint_index", 0), ("hint_term", 0)}
+DULL = {("read_position", 0), ("hint_index", 0), ("hint_term", 0), ("commit_term", 0)}
 
 
 def describe(message: Message) -> str:
@@ -308,7 +309,12 @@ def describe(message: Message) -> str:
     words = [f"{message.from_}->{message.to}", type(message).__name__]
     for name in (attribute.name for attribute in fields(type(message))):
         value = getattr(message, name)
-        if name not in ("from_", "to") and value is not False and (name, value) not in DULL:
+        dull = (
+            value is False
+            or (name, value) in DULL
+            or (isinstance(message, VoteReply) and not value)
+        )
+        if name not in ("from_", "to") and not dull:
             words.append(_describe_field(name, value))
     return " ".join(words)
 
