@@ -119,8 +119,9 @@ class RaftCore:
         """Append a membership change; its term and index. It takes effect when applied.
 
         Raises `NotLeader`, or `ConfChangeRefused` while another change is unapplied, before the
-        leader has committed in its term (Ongaro's correction of 2015), if it does not fit, or,
-        unless by `force`, if it would endanger the cluster's life (`guards.py`).
+        leader has committed in its term (Ongaro's correction of 2015), if it does not fit, if it
+        promotes a node that has not caught up, or, unless by `force`, if it leaves no quorum that
+        answers (`guards.py`).
         """
         reign = self._writable_reign()
         state = self._state
@@ -130,8 +131,9 @@ class RaftCore:
         if state.log.term(state.log.committed) != state.term:
             raise ConfChangeRefused(f"nothing is committed yet in term {state.term}")
         conf = confchange.changed(state.conf, change)
+        guards.refuse_newcomer(reign, change)
         if not force:
-            guards.check(state, reign, change, conf)
+            guards.refuse_without_quorum(state, reign, conf)
         return state.term, state.append([confchange.encode(change)], EntryKind.CONF_CHANGE)
 
     def read_index(self, context: object) -> None:

@@ -7,16 +7,32 @@ from meshswarm.raft.state import RaftState, Reign
 from meshswarm.raft.types import ConfChange, ConfChangeKind, ConfState
 
 
-def check(state: RaftState, reign: Reign, change: ConfChange, after: ConfState) -> None:
-    """Raise `ConfChangeRefused` if `change`, which leads to `after`, is rash.
+def refuse_newcomer(reign: Reign, change: ConfChange) -> None:
+    """Raise `ConfChangeRefused` if this makes a voter of a node that is not ready to be one.
 
     A voter begins as a learner and is promoted when it holds all that was committed when it came,
-    and one election timeout ago: until it has caught up it could commit nothing, but would count
-    (thesis section 4.2.1). And after any change a quorum must be there: otherwise nothing commits
-    any more, not even what would undo the change.
+    and one election timeout ago (thesis section 4.2.1). Before, it would count in every quorum and
+    help none: a node that holds nothing does not even vote.
     """
-    if change.kind is ConfChangeKind.ADD_VOTER:
-        _refuse_newcomer(reign, change.node)
+    if change.kind is not ConfChangeKind.ADD_VOTER:
+        return
+    progress = reign.peers.get(change.node)
+    if progress is None:
+        raise ConfChangeRefused(f"`{change.node}` must be a learner first, and catch up")
+    if not progress.has_caught_up:
+        raise ConfChangeRefused(
+            f"`{change.node}` holds the log up to {progress.match}, and must hold it up to "
+            f"{progress.goal}"
+        )
+    if progress.is_recovering:
+        raise ConfChangeRefused(f"`{change.node}` is recovering what it lost, or never had")
+
+
+def refuse_without_quorum(state: RaftState, reign: Reign, after: ConfState) -> None:
+    """Raise `ConfChangeRefused` if too few of the voters in `after` answer.
+
+    Then nothing would commit any more, not even what would undo the change.
+    """
     answering = [voter for voter in after.voters if _answers(state, reign, voter)]
     needed = quorum.majority_of(len(after.voters))
     if len(answering) < needed:
@@ -24,16 +40,6 @@ def check(state: RaftState, reign: Reign, change: ConfChange, after: ConfState) 
             f"only {len(answering)} of the {len(after.voters)} voters that it leaves answer, and "
             f"{needed} are a quorum",
             hint="see which managers answer with `meshswarm cluster status`",
-        )
-
-
-def _refuse_newcomer(reign: Reign, node: NodeId) -> None:
-    progress = reign.peers.get(node)
-    if progress is None:
-        raise ConfChangeRefused(f"`{node}` must be a learner first, and catch up")
-    if not progress.has_caught_up:
-        raise ConfChangeRefused(
-            f"`{node}` holds the log up to {progress.match}, and must have reached {progress.goal}"
         )
 
 

@@ -156,6 +156,7 @@ def on_append_reply(state: RaftState, reply: AppendReply) -> None:
         return
     progress = reign.peers[reply.from_]
     progress.heard()
+    progress.is_recovering = reply.recovering
     log = state.log
     if reply.rejected:
         hint, _ = log.find_conflict_by_term(reply.hint_index, reply.hint_term)

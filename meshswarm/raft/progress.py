@@ -64,12 +64,13 @@ class Progress:
     `paused`: nothing more goes out until an answer or a heartbeat's answer. `nudged`: an append
     goes out at the next occasion even if it is empty. `recent_active`: heard from since the last
     check of the quorum; `silent_ticks`: since it last answered. `sent_commit`: the commit index it
-    was last told. `goal`: who matches this has caught up.
+    was last told. `goal`: who matches this has caught up. `is_recovering`: it said so last.
     """
 
     __slots__ = (
         "goal",
         "inflights",
+        "is_recovering",
         "match",
         "next",
         "nudged",
@@ -93,6 +94,7 @@ class Progress:
         self.pending_snapshot = Index(0)
         self.recent_active = False
         self.silent_ticks = NEVER
+        self.is_recovering = False
         self.sent_commit = Index(0)
         self.snapshot_rounds = 0
 

@@ -16,8 +16,8 @@ from meshswarm.raft.config import RaftConfig
 from meshswarm.raft.types import ConfChange, ConfChangeKind
 from tests.support.raft_world import Node, World
 
-VOTERS, STRANGER = ("a", "b", "c"), "d"
-NODES = [NodeId(name) for name in (*VOTERS, STRANGER)]
+VOTERS, STRANGERS = ("a", "b", "c"), ("d", "e")
+NODES = [NodeId(name) for name in (*VOTERS, *STRANGERS)]
 CALM_ROUNDS = 200
 """Ticks within which a cluster without faults must be whole: ten of its longest timeouts."""
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 class RaftIsSafe(RuleBasedStateMachine):
-    """A cluster of three voters and one node that may join."""
+    """A cluster of three voters and two nodes that may join."""
 
     world: World
 
@@ -46,7 +46,7 @@ class RaftIsSafe(RuleBasedStateMachine):
         )
         self.world = World.of(
             VOTERS,
-            strangers=[STRANGER],
+            strangers=STRANGERS,
             config=config,
             rng_of=lambda node: random.Random(f"{seed}{node}"),
         )
@@ -143,11 +143,25 @@ class RaftIsSafe(RuleBasedStateMachine):
         if self.world.nodes[node].core:
             self.world.ask(node, lambda core: core.transfer_leadership(to))
 
-    @rule(node=nodes, kind=st.sampled_from(ConfChangeKind), who=nodes)
+    @rule(node=nodes, kind=st.sampled_from(ConfChangeKind), who=nodes, force=st.booleans())
     @precondition(lambda self: self.check_quorum)  # else removed nodes disturb (thesis 4.2.3)
-    def change_members(self, node: NodeId, kind: ConfChangeKind, who: NodeId) -> None:
+    def change_members(self, node: NodeId, kind: ConfChangeKind, who: NodeId, force: bool) -> None:
         if self.world.nodes[node].core:
-            self.world.ask(node, lambda core: core.propose_conf_change(ConfChange(kind, who)))
+            change = ConfChange(kind, who)
+            self.world.ask(node, lambda core: core.propose_conf_change(change, force=force))
+
+    @rule(kind=st.sampled_from(ConfChangeKind), who=nodes, names=st.sets(nodes, max_size=3))
+    @precondition(lambda self: self.check_quorum)
+    def change_members_at_the_leader(
+        self, kind: ConfChangeKind, who: NodeId, names: set[NodeId]
+    ) -> None:
+        """A change that is taken, and that at first reaches only some."""
+        leader = self.world.leader()
+        if leader is not None:
+            change = ConfChange(kind, who)
+            self.world.ask(leader.id, lambda core: core.propose_conf_change(change, force=True))
+            for message in [m for m in self.world.wire if m.from_ == leader.id and m.to in names]:
+                self.world.deliver(message)
 
     @rule(node=nodes, peer=nodes)
     def unreachable(self, node: NodeId, peer: NodeId) -> None:

@@ -207,6 +207,10 @@ class Script:
     def do_crash(self, name: str) -> None:
         self._world.crash(NodeId(name))
 
+    def do_wipe(self, name: str) -> None:
+        """`wipe a`: replace the disk of a crashed node by an empty one."""
+        self._world.wipe(NodeId(name))
+
     def do_restart(self, name: str, how: str = "") -> None:
         """`restart a [recovering]`."""
         self._world.restart(NodeId(name), recovering=how == "recovering")

@@ -137,6 +137,10 @@ class Witness:
         """Memory is gone; what is not durable may be committed anew."""
         self.commits.pop(node, None)
 
+    def wiped(self, node: NodeId) -> None:
+        """A disk was replaced; the votes that were on it stay in the books."""
+        self.durable.pop(node, None)
+
     def restarted(
         self,
         node: NodeId,

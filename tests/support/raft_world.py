@@ -104,6 +104,7 @@ class Node:
             entries=self.disk.entries,
             applied=self.machine.index,
             recovering=recovering,
+            blank=snapshot is None and not self.disk.entries,
         )
 
     @property
@@ -205,6 +206,13 @@ class World:
         member.core = None
         member.disk.pending.clear()
         self.witness.crashed(node)
+
+    def wipe(self, node: NodeId) -> None:
+        """A node's disk is replaced by an empty one while it is down."""
+        member = self.nodes[node]
+        assert member.core is None, f"{node} runs"
+        member.disk = Disk(is_slow=member.disk.is_slow)
+        self.witness.wiped(node)
 
     def restart(self, node: NodeId, *, recovering: bool = False) -> None:
         """Boot a node from its disk; what was in flight to it is lost with its connections."""
