@@ -65,6 +65,7 @@ class Progress:
     goes out at the next occasion even if it is empty. `recent_active`: heard from since the last
     check of the quorum; `silent_ticks`: since it last answered. `sent_commit`: the commit index it
     was last told. `goal`: who matches this has caught up. `is_recovering`: it said so last.
+    `probed_to`: how far the probe under way reaches.
     """
 
     __slots__ = (
@@ -76,6 +77,7 @@ class Progress:
         "nudged",
         "paused",
         "pending_snapshot",
+        "probed_to",
         "recent_active",
         "sent_commit",
         "silent_ticks",
@@ -92,6 +94,7 @@ class Progress:
         self.paused = False
         self.nudged = True
         self.pending_snapshot = Index(0)
+        self.probed_to = Index(0)
         self.recent_active = False
         self.silent_ticks = NEVER
         self.is_recovering = False
@@ -122,6 +125,7 @@ class Progress:
         self.sent_commit = commit
         if self.state is ProgressState.PROBE:
             self.paused = True
+            self.probed_to = Index(self.next - 1 + count)
             return
         if count:
             self.next = Index(self.next + count)
@@ -133,18 +137,20 @@ class Progress:
         """The peer holds everything up to `index`; whether that was news.
 
         `first_index` is the first entry that the leader could send: a peer that reaches it needs
-        its snapshot no longer, even if it is not the one that was sent.
+        its snapshot no longer, even if it is not the one that was sent. A probe ends with its own
+        answer: what was sent before it may still be answered, piece by piece and out of order.
         """
         was_probing = self.state is ProgressState.PROBE
         if index < self.match or (index == self.match and not was_probing):
             return False
         self.match = index
         self.next = max(self.next, Index(index + 1))
-        self.paused = False
         match self.state:
             case ProgressState.PROBE:
-                self._become_replicate()
+                if index >= self.probed_to:
+                    self._become_replicate()
             case ProgressState.REPLICATE:
+                self.paused = False
                 self.inflights.free_to(index)
             case ProgressState.SNAPSHOT:
                 if index + 1 >= first_index:

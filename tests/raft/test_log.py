@@ -98,7 +98,7 @@ def test_compaction_keeps_indexes_terms_and_sizes() -> None:
     assert log.first_index == 4
 
 
-def test_an_older_write_does_not_vouch_for_a_rewritten_entry() -> None:
+def test_s70_an_older_write_does_not_vouch_for_a_rewritten_entry() -> None:
     """Written A, overwritten by B, overwritten by A again, all under way at once."""
     log = log_of([])
     for token, term in enumerate([1, 2, 1], 1):

@@ -154,14 +154,18 @@ def test_conflicting_entries_are_replaced_with_all_that_follow() -> None:
     assert core.status().last_index == 2
 
 
-def test_a_committed_entry_is_never_replaced() -> None:
-    """Raft section 5.4.3: a leader that asks for it breaks safety, so this node stops."""
-    core = core_of(terms=[1, 1], term=1, commit=2)
-    with pytest.raises(AssertionError, match="committed"):
-        core.step(append(2, (1, 1), [2]))
-    core = core_of(terms=[1, 1], term=1, commit=2)
-    with pytest.raises(AssertionError, match="committed"):
-        core.step(append(2, (2, 2), []))
+def test_s24_a_committed_entry_is_never_replaced() -> None:
+    """Raft section 5.4.3: a leader that asks for it breaks safety, so this node stops.
+
+    It says both terms, and wants nothing written: whoever looks finds the log as it was.
+    """
+    for wrong in (append(2, (1, 1), [2]), append(2, (2, 2), [])):
+        core = core_of(terms=[1, 1], term=2, vote=B, commit=2)
+        carried_out(core)
+        with pytest.raises(AssertionError, match="term 2 at 2, here it is committed with term 1"):
+            core.step(wrong)
+        assert core.status().last_index == 2
+        assert core.ready().entries == ()
 
 
 def test_a_leader_never_changes_its_own_log() -> None:
@@ -262,7 +266,7 @@ def test_a_leader_counts_itself_only_as_far_as_its_disk() -> None:
     assert core.status().commit == 2
 
 
-def test_acknowledgements_of_old_terms_and_of_strangers_do_not_count() -> None:
+def test_s26_acknowledgements_of_old_terms_and_of_strangers_do_not_count() -> None:
     """Raft section 5.1; a reign begins with nothing known of its followers."""
     core = elected(core_of(term=4))
     sent_by(core)
@@ -273,7 +277,7 @@ def test_acknowledgements_of_old_terms_and_of_strangers_do_not_count() -> None:
     assert core.status().commit == 0
 
 
-def test_followers_are_told_no_more_of_the_commit_index_than_they_hold() -> None:
+def test_s34_followers_are_told_no_more_of_the_commit_index_than_they_hold() -> None:
     """A heartbeat carries min(match, commit): it has no entry to check the log by."""
     core = elected(core_of())
     sent_by(core)
@@ -311,7 +315,7 @@ def test_only_the_leader_takes_requests_and_others_name_it() -> None:
         assert refusal.value.leader == B
 
 
-def test_a_node_with_an_unapplied_membership_change_does_not_campaign() -> None:
+def test_s18_a_node_with_an_unapplied_membership_change_does_not_campaign() -> None:
     """Changes take effect when applied: it would ask the wrong voters (against thesis 4.1)."""
     change = confchange.encode(ConfChange(ConfChangeKind.REMOVE, C))
     entry = Entry(Index(1), Term(1), change, EntryKind.CONF_CHANGE)
@@ -444,7 +448,7 @@ def _install(meta: SnapshotMeta) -> InstallSnapshot:
     return InstallSnapshot(from_=B, to=A, term=Term(2), snapshot=Snapshot(meta, b""))
 
 
-def test_reads_wait_for_a_majority_of_the_newest_heartbeat() -> None:
+def test_s40_a_late_answer_confirms_no_newer_read() -> None:
     """Thesis section 6.4: an answer to an older heartbeat confirms nothing newer."""
     core = elected(core_of())
     sent_by(core)

@@ -62,7 +62,7 @@ def test_stale_refusals_change_nothing() -> None:
     assert not progress.rejected(Index(9), Index(7))  # not the probe under way
 
 
-def test_any_transition_empties_the_window() -> None:
+def test_s30_any_transition_empties_the_window() -> None:
     progress = progress_at(5)
     progress.sent_append(1, 90, Index(5))
     progress.become_probe()
@@ -70,7 +70,7 @@ def test_any_transition_empties_the_window() -> None:
     assert progress.next == 6
 
 
-def test_an_older_snapshot_is_enough_if_the_log_goes_on_from_it() -> None:
+def test_s56_an_older_snapshot_is_enough_if_the_log_goes_on_from_it() -> None:
     progress = progress_at(5, ProgressState.SNAPSHOT)
     assert progress.accepted(Index(8), first_index=Index(12))
     assert progress.state is ProgressState.SNAPSHOT
