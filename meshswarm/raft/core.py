@@ -192,7 +192,8 @@ class RaftCore:
     def has_ready(self) -> bool:
         """Whether `ready` has anything to say."""
         state = self._state
-        leading.flush(state)
+        if state.reign is not None:
+            leading.flush(state)
         return bool(
             state.outbox
             or state.log.has_unwritten
@@ -201,7 +202,8 @@ class RaftCore:
             or state.read_states
             or state.rejected_reads
             or state.snapshot_requests
-            or self._soft_state() != self._told
+            or state.leader != self._told.leader
+            or state.reported_role is not self._told.role
         )
 
     def ready(self) -> Ready:
@@ -237,6 +239,16 @@ class RaftCore:
         state.rejected_reads.clear()
         state.snapshot_requests.clear()
         return ready
+
+    @property
+    def quiet_ticks(self) -> int:
+        """How many of the next ticks only count, if nothing else comes in meanwhile.
+
+        An embedder may keep them back until the next input, as the simulator does.
+        """
+        state = self._state
+        due = election.due_in(state) if state.reign is None else leading.due_in(state, state.reign)
+        return max(due - 1, 0)
 
     def persisted(self, token: int) -> tuple[Message, ...]:
         """The writes up to `token` are durable; the messages to send now."""

@@ -24,6 +24,13 @@ def tick(state: RaftState) -> None:
         campaign(state)
 
 
+def due_in(state: RaftState) -> int:
+    """In how many ticks the election timeout passes, or it shows that nobody is heard."""
+    due = state.election_timeout - state.election_elapsed
+    unheard = state.config.election_ticks_max - state.silent_ticks
+    return min(due, unheard) if unheard > 0 else due
+
+
 def campaign(state: RaftState, *, transfer: bool = False) -> None:
     """Run for leader, unless this node must not; at a leader's wish (`transfer`) without
     asking first."""

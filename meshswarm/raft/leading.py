@@ -41,6 +41,18 @@ def tick(state: RaftState, reign: Reign) -> None:
         _broadcast_heartbeat(state, reign)
 
 
+def due_in(state: RaftState, reign: Reign) -> int:
+    """In how many ticks one of the leader's timers is due."""
+    config = state.config
+    due = min(
+        config.heartbeat_ticks - reign.heartbeat_elapsed,
+        config.election_ticks - state.election_elapsed,
+    )
+    if reign.transferee is None:
+        return due
+    return min(due, config.election_ticks - reign.transfer_elapsed)
+
+
 def _check_quorum(state: RaftState, reign: Reign) -> None:
     """Step down unless a majority was heard within the last election timeout (thesis 6.2)."""
     active = {peer: True for peer, progress in reign.peers.items() if progress.recent_active}
@@ -85,10 +97,12 @@ def flush(state: RaftState) -> None:
 
 def _send_append(state: RaftState, peer: NodeId, progress: Progress) -> bool:
     """Send one append, if there is anything to say; whether more entries may follow."""
-    if progress.state is ProgressState.SNAPSHOT:
-        return False
     log, config = state.log, state.config
     prev = Index(progress.next - 1)
+    if prev == log.last_index and not progress.nudged and not progress.wants_commit(log.committed):
+        return False
+    if progress.state is ProgressState.SNAPSHOT:
+        return False
     if prev < log.offset:
         _request_snapshot(state, peer, progress)
         return False

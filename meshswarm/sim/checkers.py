@@ -16,11 +16,12 @@ from meshswarm.model.task import Task, TaskState
 from meshswarm.raft.messages import Message
 from meshswarm.raft.ready import Ready
 from meshswarm.raft.status import RaftStatus
-from meshswarm.raft.types import Entry, EntryKind, HardState
+from meshswarm.raft.types import Entry, EntryKind
 from meshswarm.sim.consensus import Consensus
 from meshswarm.sim.disk import Disk
 from meshswarm.sim.history import History
 from meshswarm.sim.hosts import Host
+from meshswarm.sim.ledger import Ledger
 from meshswarm.sim.trace import Violation
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import Key, Table, View, encode_view
@@ -182,6 +183,7 @@ class Checkers:
     states: States
     tasks: Tasks
     history: History
+    ledger: Ledger
 
     def sent(self, message: Message, disk: Disk) -> None:
         """A message leaves a manager."""
@@ -191,9 +193,9 @@ class Checkers:
         """A core handed out work."""
         self.consensus.ready(status, ready)
 
-    def wrote(self, node: NodeId, hard: HardState) -> None:
+    def wrote(self, node: NodeId, disk: Disk) -> None:
         """A write became durable."""
-        self.consensus.wrote(node, hard)
+        self.consensus.wrote(node, disk.hard_state)
 
     def started(self, node: NodeId, disk: Disk, view: View) -> None:
         """A manager begins with this."""

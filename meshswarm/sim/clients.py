@@ -1,14 +1,15 @@
-"""The users: they deploy, scale and remove, and repeat a named request until it is answered."""
+"""Who asks the managers for something, and the users: they deploy, scale and remove."""
 
 import random
+from collections.abc import Callable
+from typing import TypeVar
 
 from meshswarm.errors import Unavailable
 from meshswarm.ids import ClientId, NodeId
 from meshswarm.model.node import Availability
 from meshswarm.model.service import Mode, RestartPolicy, RuntimeKind, Service, ServiceSpec, TaskSpec
 from meshswarm.model.stack import StackSpec
-from meshswarm.sim.clock import Life
-from meshswarm.sim.network import Door
+from meshswarm.sim.clock import Life, Promise, Script
 from meshswarm.sim.seat import Premises, Seat
 from meshswarm.store.commands import (
     Command,
@@ -23,6 +24,8 @@ from meshswarm.store.commands import (
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import View
 
+T = TypeVar("T")
+
 CALL_MS = 7_000
 """How long a user waits for one manager's answer."""
 
@@ -30,17 +33,75 @@ STACKS = ("shop", "blog", "jobs")
 MAX_REPLICAS = 4
 
 
-class User:
-    """One user, one request at a time."""
+class Caller:
+    """How a client asks: any manager, again and again until there is an answer."""
 
     def __init__(self, name: str, life: Life, premises: Premises, rng: random.Random) -> None:
         self.id = ClientId(name)
+        self.life = life
+        self._premises, self._rng = premises, rng
+        self._sequence = 0
+
+    async def propose(self, command: Command) -> Outcome:
+        """Have it carried out exactly once, however often that takes asking."""
+        self._sequence += 1
+        request = Request(client=self.id, sequence=self._sequence, acknowledged=self._sequence - 1)
+        history = self._premises.checkers.history
+        history.sends(request)
+        while True:
+            try:
+                outcome = await self._submit(command, request)
+            except Unavailable:
+                await self.life.sleep(self._rng.randrange(50, 500))
+                continue
+            history.acknowledges(request, outcome)
+            self._tell(command, outcome)
+            return outcome
+
+    async def propose_once(self, command: Command) -> Outcome:
+        """One attempt without a name; raises `OutcomeUnknown` if nobody knows what came of it,
+        any other `Unavailable` if surely nothing did."""
+        outcome = await self._submit(command, None)
+        self._tell(command, outcome)
+        return outcome
+
+    def _submit(self, command: Command, request: Request | None) -> Promise[Outcome]:
+        data = encode_command(command)
+        return self._ask("propose", lambda seat: seat.submit(data, request, self.id))
+
+    def _tell(self, command: Command, outcome: Outcome) -> None:
+        text = f"{self.id} {type(command).__name__} at {outcome.index}"
+        self._premises.network.trace.tell("ack", text)
+
+    async def read(self) -> View:
+        """A view that holds all that was acknowledged before."""
+        history = self._premises.checkers.history
+        while True:
+            asked_after = history.newest_ack
+            try:
+                view = await self._ask("read", Seat.read)
+            except Unavailable:
+                await self.life.sleep(self._rng.randrange(50, 500))
+                continue
+            history.reads(asked_after, view)
+            return view
+
+    def _ask(self, what: str, question: Callable[[Seat], Script[T]]) -> Promise[T]:
+        manager = NodeId(self._rng.choice(self._premises.shape.manager_ids))
+        door = self._premises.managers[manager]
+        return self._premises.network.ask(self.life, self.id, door, what, question, CALL_MS)
+
+
+class User:
+    """One user who deploys, one request at a time."""
+
+    def __init__(self, caller: Caller, premises: Premises, rng: random.Random) -> None:
+        self.id, self.life = caller.id, caller.life
         self.is_busy = False
         """Whether a request waits for its answer."""
-        self.life, self._premises, self._rng = life, premises, rng
-        self._sequence = 0
+        self._caller, self._premises, self._rng = caller, premises, rng
         self._wants = True
-        life.spawn(self._use())
+        self.life.spawn(self._use())
 
     def rest(self) -> None:
         """Ask for nothing new."""
@@ -48,11 +109,11 @@ class User:
 
     async def _use(self) -> None:
         while True:
-            await self.life.sleep(self._rng.randrange(200, 4_000))
+            await self.life.sleep(self._rng.randrange(200, self._premises.shape.think_ms))
             if self._wants:
                 self.is_busy = True
-                view = await self._read()
-                await self._propose(self._wish(view))
+                view = await self._caller.read()
+                await self._caller.propose(self._wish(view))
                 self.is_busy = False
 
     # --- what to ask for ----------------------------------------------------------------------
@@ -99,47 +160,3 @@ class User:
                 restart=RestartPolicy(max_delay_s=2.0, reset_after_s=10.0),
             ),
         )
-
-    # --- asking -------------------------------------------------------------------------------
-
-    async def _propose(self, command: Command) -> Outcome:
-        """Have it carried out exactly once, however often that takes asking."""
-        self._sequence += 1
-        request = Request(client=self.id, sequence=self._sequence, acknowledged=self._sequence - 1)
-        history, data = self._premises.checkers.history, encode_command(command)
-        history.sends(request)
-        while True:
-            try:
-                outcome = await self._premises.network.ask(
-                    self.life,
-                    self.id,
-                    self._any_manager(),
-                    "propose",
-                    lambda seat: seat.submit(data, request, self.id),
-                    CALL_MS,
-                )
-            except Unavailable:
-                await self.life.sleep(self._rng.randrange(50, 500))
-                continue
-            history.acknowledges(request, outcome)
-            text = f"{self.id} {type(command).__name__} at {outcome.index}"
-            self._premises.network.trace.tell("ack", text)
-            return outcome
-
-    async def _read(self) -> View:
-        """A view that holds all that was acknowledged before."""
-        while True:
-            history = self._premises.checkers.history
-            asked_after = history.newest_ack
-            try:
-                view = await self._premises.network.ask(
-                    self.life, self.id, self._any_manager(), "read", Seat.read, CALL_MS
-                )
-            except Unavailable:
-                await self.life.sleep(self._rng.randrange(50, 500))
-                continue
-            history.reads(asked_after, view)
-            return view
-
-    def _any_manager(self) -> Door[Seat]:
-        return self._premises.managers[NodeId(self._rng.choice(self._premises.shape.manager_ids))]

@@ -5,6 +5,7 @@ A process's code is coroutines that await a `Promise`; whatever a process began 
 they were asked for.
 """
 
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 from heapq import heappop, heappush
@@ -17,25 +18,44 @@ Script = Coroutine[Any, Any, T]
 """What an `async def` of this room returns; it awaits nothing but promises."""
 
 
+class Died(BaseException):
+    """Raised where a process is made to die in the middle of what it does (`Life.fuse`)."""
+
+
 class Clock:
     """Simulated milliseconds since the world began, and what is due when."""
 
     def __init__(self) -> None:
         self.now_ms = 0
-        self._due: list[tuple[int, int, Work]] = []
+        self._due: list[tuple[int, int, Life | None, Work]] = []
+        self._at_once: deque[tuple[Life | None, Work]] = deque()
         self._count = 0
 
-    def after(self, delay_ms: int, work: Work) -> None:
-        """Do `work` in so many milliseconds; 0 is after all that is due now."""
-        self._count += 1
-        heappush(self._due, (self.now_ms + delay_ms, self._count, work))
+    def after(self, delay_ms: int, work: Work, life: "Life | None" = None) -> None:
+        """Do `work` in so many milliseconds, as part of a life; 0 is after all that is due now."""
+        if delay_ms:
+            self._count += 1
+            heappush(self._due, (self.now_ms + delay_ms, self._count, life, work))
+        else:
+            self._at_once.append((life, work))
 
     def run_until(self, until_ms: int) -> None:
         """Let everything happen that is due up to and including this instant."""
-        due = self._due
-        while due and due[0][0] <= until_ms:
-            self.now_ms, _, work = heappop(due)
-            work()
+        due, at_once = self._due, self._at_once
+        while True:
+            # What was asked for before this instant comes before what is asked for in it.
+            if due and due[0][0] == self.now_ms:
+                _, _, life, work = heappop(due)
+            elif at_once:
+                life, work = at_once.popleft()
+            elif due and due[0][0] <= until_ms:
+                self.now_ms, _, life, work = heappop(due)
+            else:
+                break
+            if life is None:
+                work()
+            else:
+                life.run(work)
         self.now_ms = until_ms
 
 
@@ -47,13 +67,22 @@ class Life:
         self.is_over = False
         self.mourners: dict[Work, None] = {}
         """Who is to be told when the process dies; its peers, as their connections break."""
+        self.fuse: tuple[int, Work] | None = None
+        """After so many I/O calls the process dies in the midst of what it does: whom to tell."""
         self._held: list[Work] | None = None
         self._scripts: dict[Script[None], None] = {}
+        self._since_ms = clock.now_ms
+        self._paused_ms = 0
 
     @property
     def is_paused(self) -> bool:
         """Whether it is stopped, as by SIGSTOP."""
         return self._held is not None
+
+    @property
+    def lived_ms(self) -> int:
+        """For how long it has run, without its pauses."""
+        return self.clock.now_ms - self._since_ms - self._paused_ms
 
     def run(self, work: Work) -> None:
         """Let the process do this now, or when it goes on, or never."""
@@ -61,12 +90,24 @@ class Life:
             return
         if self._held is not None:
             self._held.append(work)
-        else:
+            return
+        try:
             work()
+        except Died:
+            assert self.fuse is not None, "another process died in the midst of this one's work"
+            self.fuse[1]()
+
+    def begin_io(self) -> None:
+        """The process asks its host for something that others will see: here it may die."""
+        if self.fuse is not None:
+            left, whom = self.fuse
+            self.fuse = left - 1, whom
+            if left <= 0:
+                raise Died
 
     def after(self, delay_ms: int, work: Work) -> None:
         """Let the process do this in so many milliseconds, if it still lives."""
-        self.clock.after(delay_ms, partial(self.run, work))
+        self.clock.after(delay_ms, work, self)
 
     def spawn(self, script: Script[None]) -> None:
         """Let the process carry out a coroutine; an error that escapes it ends the world."""
@@ -94,9 +135,12 @@ class Life:
         """Stop the process where it is."""
         if self._held is None:
             self._held = []
+            self._paused_ms -= self.clock.now_ms
 
     def resume(self) -> None:
         """Let it go on: all that it missed happens at once, in order."""
+        if self._held is not None:
+            self._paused_ms += self.clock.now_ms
         held, self._held = self._held, None
         for work in held or ():
             self.after(0, work)

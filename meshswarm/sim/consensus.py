@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from attrs import define, field
 
 from meshswarm.ids import Index, NodeId, Term
+from meshswarm.raft import confchange
 from meshswarm.raft.messages import (
     AppendEntries,
     AppendReply,
@@ -19,8 +20,9 @@ from meshswarm.raft.messages import (
     VoteReply,
 )
 from meshswarm.raft.ready import Ready
+from meshswarm.raft.refusals import ConfChangeRefused
 from meshswarm.raft.status import RaftStatus
-from meshswarm.raft.types import Entry, HardState, Role
+from meshswarm.raft.types import ConfChange, ConfState, Entry, EntryKind, HardState, Role
 from meshswarm.sim.disk import Disk
 from meshswarm.sim.trace import Violation
 
@@ -29,6 +31,8 @@ from meshswarm.sim.trace import Violation
 class Consensus:
     """Election safety, log matching, leader completeness, durability before promises."""
 
+    conf: ConfState
+    """The members, as of what was committed anywhere."""
     leader_of: dict[Term, NodeId] = field(factory=dict)
     committed: dict[Index, tuple[Term, bytes]] = field(factory=dict)
     _voted: dict[tuple[NodeId, Term], NodeId] = field(factory=dict)
@@ -38,7 +42,14 @@ class Consensus:
     _starts: dict[NodeId, tuple[Index, Term]] = field(factory=dict)
     """The snapshot that each log follows."""
     _commits: dict[NodeId, Index] = field(factory=dict)
+    _changes: dict[tuple[Index, Term], ConfChange] = field(factory=dict)
+    """Membership changes that were in some log."""
     _hard: dict[NodeId, HardState] = field(factory=dict)
+
+    def possible_confs(self) -> list[ConfState]:
+        """The memberships that may be in force: the committed one, and after one more change."""
+        pending = [c for (index, _), c in self._changes.items() if index > len(self.committed)]
+        return [self.conf, *(_changed(self.conf, change) for change in pending)]
 
     # --- messages -----------------------------------------------------------------------------
 
@@ -125,6 +136,8 @@ class Consensus:
             if told != seen:
                 raise Violation(f"{node} holds another {entry.index}/{entry.term} than others")
             log[entry.index] = entry.term
+            if entry.kind is EntryKind.CONF_CHANGE:
+                self._changes[entry.index, entry.term] = confchange.decode(entry.data)
 
     def _commit(self, node: NodeId, entry: Entry) -> None:
         """State Machine Safety: one command at an index, everywhere, for ever."""
@@ -133,6 +146,8 @@ class Consensus:
             if entry.index != len(self.committed) + 1:
                 raise Violation(f"{node} commits {entry.index} after {len(self.committed)}")
             self.committed[entry.index] = (entry.term, entry.data)
+            if entry.kind is EntryKind.CONF_CHANGE:
+                self.conf = _changed(self.conf, confchange.decode(entry.data))
         elif told != (entry.term, entry.data):
             raise Violation(
                 f"{node} commits {entry.index} of term {entry.term}, another did of {told[0]}"
@@ -172,3 +187,11 @@ class Consensus:
             before = Index(first.index - 1)
             self._starts[node] = (before, self._entry_at[first.index, first.term][1])
             self._enter(node, disk.entries)
+
+
+def _changed(conf: ConfState, change: ConfChange) -> ConfState:
+    """A change that does not fit changes nothing."""
+    try:
+        return confchange.changed(conf, change)
+    except ConfChangeRefused:
+        return conf

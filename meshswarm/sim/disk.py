@@ -1,6 +1,16 @@
 """What a manager has on its disk, and what a crash makes of what is still on the way there.
 
-Like the journal, it writes in groups: what comes while one sync is under way is the next group.
+It stands for `cluster.journal`: writes become durable in order, in groups with one sync each. What
+comes while a sync is under way is the next group. Where it differs, it allows more, never less:
+
+- A crash keeps any beginning of what waits, write by write; the journal's groups are all or
+  nothing, since each is one transaction.
+- An own snapshot is adopted and the log behind it dropped in two writes, as in the journal; the
+  file is not a third one, for one that was never adopted is removed at the start.
+- Damage that the journal would find (a mark ahead of the log, a record or page whose checksum does
+  not fit) is here a fact, not bytes: the node starts as the journal would let it. Not simulated is
+  what it cannot find: that the mark, which has no sync of its own, was lost in a power cut *and*
+  the log's end is damaged; nor a whole directory put back from an older copy.
 """
 
 import random
@@ -11,16 +21,45 @@ from attrs import Factory, define, frozen
 
 from meshswarm.ids import Index
 from meshswarm.raft.ready import Ready
-from meshswarm.raft.types import Entry, HardState, Snapshot
+from meshswarm.raft.types import Entry, HardState, Snapshot, SnapshotMeta
 from meshswarm.sim.clock import Life, Work
+from meshswarm.sim.shape import TICK_MS
+
+SYNC_MS = (1, 3)
+"""How long a sync takes on a disk that is well."""
 
 
 @frozen(kw_only=True)
-class Saving:
-    """A manager's own snapshot; the log keeps `keep` entries behind it."""
+class Append:
+    """What one `Ready` wants durable; `is_incomplete`: entries are missing here, as noted with
+    it (`JournalWrite.damage`)."""
+
+    ready: Ready
+    is_incomplete: bool
+
+
+@frozen
+class Adopt:
+    """The log stands on the manager's own snapshot from now on."""
 
     snapshot: Snapshot
-    keep: int
+
+
+@frozen
+class Drop:
+    """The entries up to this one are not needed any more."""
+
+    through: Index
+
+
+@frozen
+class Note:
+    """Entries are missing here, or they are not any more."""
+
+    is_damaged: bool
+
+
+Write = Append | Adopt | Drop | Note
 
 
 @define(eq=False)
@@ -31,10 +70,22 @@ class Disk:
     hard_state: HardState = HardState()
     entries: list[Entry] = Factory(list)
     snapshot: Snapshot | None = None
+    older: Snapshot | None = None
+    """The snapshot before that, as long as the log reaches back to it."""
     is_damaged: bool = False
-    """Whether entries were lost that may have been acknowledged, and are not repaired yet."""
-    sync_ms: tuple[int, int] = (1, 3)
-    _queue: list[tuple[Ready | Saving, Work]] = Factory(list)
+    """Whether it is noted that entries were lost that may have been acknowledged."""
+    is_low: bool = False
+    """Whether so little room is left that proposals are refused."""
+    is_full: bool = False
+    """Whether there is no room at all: nothing is written, and the manager ends."""
+    sync_fails: bool = False
+    """Whether the next sync fails, which ends the manager; what it wrote may be there or not."""
+    on_failure: Work | None = None
+    """Ends the manager that runs on this disk."""
+    sync_ms: tuple[int, int] = SYNC_MS
+    stalled_until_ms: int = 0
+    """No sync ends before this instant."""
+    _queue: list[tuple[Write, Work]] = Factory(list)
     _syncing: int = 0
     """How many of the queue are part of the sync under way."""
 
@@ -45,37 +96,45 @@ class Disk:
         return Index(max(floor, self.entries[-1].index if self.entries else 0))
 
     @property
+    def meta(self) -> SnapshotMeta | None:
+        """What the snapshot stands for."""
+        return self.snapshot.meta if self.snapshot else None
+
+    @property
     def is_whole(self) -> bool:
         """Whether it holds a log that nothing is missing from; an empty one may have been wiped."""
         return not self.is_damaged and self.last_index > 0
 
-    def submit(self, life: Life, write: Ready | Saving, done: Work) -> None:
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is nothing of a log: none was ever written, or it was wiped."""
+        return self.snapshot is None and not self.entries
+
+    # --- writing ------------------------------------------------------------------------------
+
+    def submit(self, life: Life, write: Write, done: Work) -> None:
         """Make this durable some time, then call `done`."""
+        life.begin_io()
         self._queue.append((write, done))
         if not self._syncing:
             self._sync(life)
 
-    def crash(self) -> None:
-        """The process died: any part of what was on its way, from its beginning, got there."""
-        landed = self.rng.randrange(len(self._queue) + 1)
-        for write, _ in self._queue[:landed]:
-            self._write(write)
-        self._queue.clear()
-        self._syncing = 0
-
-    def damage(self) -> None:
-        """The log cannot be read any more: what is left is the snapshot, term and vote."""
-        self.entries.clear()
-        base = self.snapshot.meta.index if self.snapshot else Index(0)
-        self.hard_state = HardState(self.hard_state.term, self.hard_state.vote, base)
-        self.is_damaged = True
-
     def _sync(self, life: Life) -> None:
         self._syncing = len(self._queue)
         low, high = self.sync_ms
-        life.after(low + self.rng.randrange(high - low + 1), partial(self._synced, life))
+        took_ms = low + int(self.rng.random() * (high - low + 1))
+        stalled_ms = max(0, self.stalled_until_ms - life.clock.now_ms)
+        life.after(stalled_ms + took_ms, partial(self._synced, life))
 
     def _synced(self, life: Life) -> None:
+        stalled_ms = self.stalled_until_ms - life.clock.now_ms
+        if stalled_ms > 0:
+            life.after(stalled_ms, partial(self._synced, life))
+            return
+        if self.is_full or self.sync_fails:
+            assert self.on_failure is not None, "a disk at work whose manager nobody can end"
+            life.after(self.rng.randrange(TICK_MS), self.on_failure)  # noticed at the next tick
+            return
         group, self._queue = self._queue[: self._syncing], self._queue[self._syncing :]
         self._syncing = 0
         for write, _ in group:
@@ -85,24 +144,66 @@ class Disk:
         for _, done in group:
             done()
 
-    def _write(self, write: Ready | Saving) -> None:
-        if isinstance(write, Saving):
-            self._adopt(write)
-            return
-        assert write.hard_state is not None, f"nothing to write in {write}"
-        if write.snapshot is not None:
-            self.snapshot = write.snapshot
-            self.entries = []
-        if write.entries:
-            self.entries = _joined(self.entries, write.entries)
-        self.hard_state = write.hard_state
+    def _write(self, write: Write) -> None:
+        match write:
+            case Append(ready=ready, is_incomplete=is_incomplete):
+                self._append(ready)
+                self.is_damaged = self.is_damaged or is_incomplete
+            case Adopt(snapshot=snapshot):
+                if self.meta is None or snapshot.meta.index > self.meta.index:
+                    self.older, self.snapshot = self.snapshot, snapshot
+            case Drop(through=through):
+                self.entries = [entry for entry in self.entries if entry.index > through]
+                first = self.entries[0].index if self.entries else self.last_index + 1
+                if self.older is not None and first > self.older.meta.index + 1:
+                    self.older = None
+            case Note(is_damaged=is_damaged):
+                self.is_damaged = is_damaged
 
-    def _adopt(self, saving: Saving) -> None:
-        """Stand on an own snapshot, unless the leader's newer one came first."""
-        meta = saving.snapshot.meta
-        if self.snapshot is None or meta.index > self.snapshot.meta.index:
-            self.snapshot = saving.snapshot
-            self.entries = [e for e in self.entries if e.index > meta.index - saving.keep]
+    def _append(self, ready: Ready) -> None:
+        assert ready.hard_state is not None, f"nothing to write in {ready}"
+        if ready.snapshot is not None:
+            self.snapshot, self.older = ready.snapshot, None
+            self.entries = []
+        if ready.entries:
+            self.entries = _joined(self.entries, ready.entries)
+        self.hard_state = ready.hard_state
+
+    # --- what happens to it -------------------------------------------------------------------
+
+    def crash(self) -> None:
+        """The process died: any part of what was on its way, from its beginning, got there."""
+        landed = 0 if self.is_full else self.rng.randrange(len(self._queue) + 1)
+        for write, _ in self._queue[:landed]:
+            self._write(write)
+        self._queue.clear()
+        self._syncing = 0
+        self.sync_fails = False
+
+    def lose_log(self) -> None:
+        """A record of the log, or the mark, is unreadable: the whole log counts as lost.
+
+        What is left is the newest snapshot, term and vote, and the note not to vote.
+        """
+        self._start_again(self.snapshot)
+
+    def lose_snapshot(self) -> None:
+        """The newest snapshot is unreadable: the one before it serves if the log reaches it."""
+        if self.older is not None or (self.entries and self.entries[0].index == 1):
+            self.snapshot, self.older = self.older, None
+        else:
+            self._start_again(None)
+
+    def _start_again(self, base: Snapshot | None) -> None:
+        self.entries, self.snapshot, self.older = [], base, None
+        term, vote = self.hard_state.term, self.hard_state.vote
+        self.hard_state = HardState(term, vote, base.meta.index if base else Index(0))
+        self.is_damaged = True
+
+    def wipe(self) -> None:
+        """All is gone, term and vote too, and nothing says that there was anything."""
+        self.entries, self.snapshot, self.older = [], None, None
+        self.hard_state, self.is_damaged = HardState(), False
 
 
 def _joined(entries: list[Entry], newer: Sequence[Entry]) -> list[Entry]:

@@ -12,15 +12,18 @@ from meshswarm.raft.config import RaftConfig
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import InstallSnapshot, Message
 from meshswarm.raft.ready import Ready
-from meshswarm.raft.types import ConfState, Entry, EntryKind, Role, Snapshot
+from meshswarm.raft.types import ConfChange, ConfState, Entry, EntryKind, Role, Snapshot
 from meshswarm.sim.checkers import Checkers
 from meshswarm.sim.clock import Bell, Life, Promise, Work
-from meshswarm.sim.disk import Disk, Saving
+from meshswarm.sim.disk import Adopt, Append, Disk, Drop, Note
 from meshswarm.sim.shape import ELECTION_TICKS, HEARTBEAT_TICKS, TICK_MS, Shape
 from meshswarm.sim.trace import Trace
 from meshswarm.store.apply import advance, apply
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import Key, View, decode_view, encode_view
+
+NEVER = 1 << 62
+"""A tick that does not come."""
 
 Waiter = Callable[[Outcome | Unavailable], None]
 """Told the outcome of an entry, or why there is none."""
@@ -59,6 +62,8 @@ class Surroundings:
     shape: Shape
     checkers: Checkers
     trace: Trace
+    tick_ms: int
+    """This node's idea of a tick's length."""
     send: Callable[[Message], bool]
     send_whole: Callable[[InstallSnapshot], Promise[None]]
 
@@ -82,19 +87,37 @@ class Driver:
         self._pump_is_due = False
         self._snapshot_at = stored.meta.index if stored else Index(0)
         self._is_saving = False
+        self._is_incomplete = self._disk.is_damaged
+        self._ticks, self._woken_at = 0, NEVER
         around.checkers.started(node_id, self._disk, self.view)
         self._pump_soon()
-        self._tick_soon()
 
     # --- running ------------------------------------------------------------------------------
 
-    def _tick_soon(self) -> None:
-        self._life.after(TICK_MS, self._tick)
+    def _count_ticks(self) -> None:
+        """Give the core the ticks that have passed since it was last given some.
 
-    def _tick(self) -> None:
-        self._tick_soon()
-        self.core.tick()
-        self._pump()
+        Those that only count are kept back until something else happens (`quiet_ticks`). Like the
+        real driver's, they stand still while the process does.
+        """
+        passed = self._life.lived_ms // self._around.tick_ms
+        while self._ticks < passed:
+            self._ticks += 1
+            self.core.tick()
+
+    def _wake_in_time(self) -> None:
+        """See to it that the next tick that does more than count is not missed."""
+        due = self._ticks + 1 + self.core.quiet_ticks
+        if due < self._woken_at:
+            self._woken_at = due
+            delay_ms = due * self._around.tick_ms - self._life.lived_ms
+            self._life.after(max(delay_ms, 1), partial(self._wake, due))
+
+    def _wake(self, tick: int) -> None:
+        if tick == self._woken_at:
+            self._woken_at = NEVER
+            self._count_ticks()
+            self._pump()
 
     def _pump_soon(self) -> None:
         """Carry out what is ready once all input of this instant has been stepped."""
@@ -106,12 +129,16 @@ class Driver:
         self._pump_is_due = False
         while self.core.has_ready():
             self._carry_out(self.core.ready())
-        if self._disk.is_damaged is not self.core.is_recovering:
-            self._disk.is_damaged = self.core.is_recovering
-            what = (
-                "misses what it held" if self._disk.is_damaged else "holds again what it had lost"
-            )
-            self._around.trace.tell("damage", f"{self.id} {what}")
+        if self._is_incomplete is not self.core.is_recovering:
+            self._note_loss()
+        self._wake_in_time()
+
+    def _note_loss(self) -> None:
+        """Keep the disk's word on whether entries are missing, for a restart must know it too."""
+        self._is_incomplete = self.core.is_recovering
+        what = "misses what it held" if self._is_incomplete else "holds again what it had lost"
+        self._around.trace.tell("damage", f"{self.id} {what}")
+        self._disk.submit(self._life, Note(self._is_incomplete), _nothing)
 
     def _carry_out(self, ready: Ready) -> None:
         if ready.entries or ready.committed or ready.snapshot:
@@ -120,7 +147,8 @@ class Driver:
         if ready.snapshot is not None:
             self._install(ready.snapshot)
         if ready.token is not None:
-            self._disk.submit(self._life, ready, partial(self._persisted, ready.token))
+            write = Append(ready=ready, is_incomplete=self.core.is_recovering)
+            self._disk.submit(self._life, write, partial(self._persisted, ready.token))
         if ready.committed:
             self._apply_all(ready.committed)
         for state in ready.read_states:
@@ -135,12 +163,14 @@ class Driver:
             self._note_role()
 
     def _persisted(self, token: int) -> None:
-        self._around.checkers.wrote(self.id, self._disk.hard_state)
+        self._around.checkers.wrote(self.id, self._disk)
+        self._count_ticks()
         self._send_all(self.core.persisted(token))
         self._pump_soon()
 
     def _send_all(self, messages: Sequence[Message]) -> None:
         for message in messages:
+            self._life.begin_io()
             self._around.checkers.sent(message, self._disk)
             if isinstance(message, InstallSnapshot):
                 self._life.spawn(self._transfer(message))
@@ -152,9 +182,11 @@ class Driver:
         try:
             await self._around.send_whole(message)
         except MeshswarmError:
-            self.core.snapshot_sent(message.to, ok=False)
+            arrived = False
         else:
-            self.core.snapshot_sent(message.to, ok=True)
+            arrived = True
+        self._count_ticks()
+        self.core.snapshot_sent(message.to, ok=arrived)
         self._pump_soon()
 
     def _note_role(self) -> None:
@@ -171,17 +203,22 @@ class Driver:
 
     def step(self, message: Message) -> None:
         """Take in one message of a peer."""
+        self._count_ticks()
         self.core.step(message)
         self._pump_soon()
 
     def propose(self, data: bytes, waiter: Waiter) -> None:
         """Append `data` on the leader; `waiter` is told what became of it."""
+        if self._disk.is_low:
+            raise Unavailable("the leader's disk is nearly full: it takes no writes")
+        self._count_ticks()
         term, index = self.core.propose([data])
         self._waiting[index] = (term, waiter)
         self._pump_soon()
 
     def confirmed_index(self) -> Promise[Index]:
         """On the leader: an index that covers everything acknowledged before now."""
+        self._count_ticks()
         self._read_number += 1
         self.core.read_index(self._read_number)
         promise: Promise[Index] = Promise(self._life)
@@ -191,7 +228,14 @@ class Driver:
 
     def transfer_leadership(self, to: NodeId) -> None:
         """Begin handing leadership over."""
+        self._count_ticks()
         self.core.transfer_leadership(to)
+        self._pump_soon()
+
+    def change_members(self, change: ConfChange) -> None:
+        """On the leader: append a change of the membership; raises why not, as the core does."""
+        self._count_ticks()
+        self.core.propose_conf_change(change)
         self._pump_soon()
 
     # --- the change feed ----------------------------------------------------------------------
@@ -265,23 +309,32 @@ class Driver:
         if self._is_saving:
             return
         self._is_saving = True
-        meta, keep = self.core.snapshot_meta(), self._around.shape.trailing_entries
-        saving = Saving(snapshot=Snapshot(meta, encode_view(self.view)), keep=keep)
-        self._disk.submit(self._life, saving, partial(self._saved, saving))
+        snapshot = Snapshot(self.core.snapshot_meta(), encode_view(self.view))
+        self._disk.submit(self._life, Adopt(snapshot), partial(self._adopted, snapshot))
 
-    def _saved(self, saving: Saving) -> None:
+    def _adopted(self, snapshot: Snapshot) -> None:
+        """The snapshot is durable: what it stands for may go."""
+        keep = self._around.shape.trailing_entries
+        drop = Drop(Index(max(0, snapshot.meta.index - keep)))
+        self._disk.submit(self._life, drop, partial(self._saved, snapshot))
+
+    def _saved(self, snapshot: Snapshot) -> None:
         self._is_saving = False
-        meta = saving.snapshot.meta
+        meta = snapshot.meta
         if meta.index > self._snapshot_at:
             self._snapshot_at = meta.index
-            self.core.compact(meta, keep=saving.keep)
+            self.core.compact(meta, keep=self._around.shape.trailing_entries)
             self._pump_soon()
+
+
+def _nothing() -> None:
+    """Nobody waits for it."""
 
 
 def _core(node_id: NodeId, around: Surroundings) -> RaftCore:
     disk, shape = around.disk, around.shape
-    founders = ConfState(tuple(NodeId(manager) for manager in shape.manager_ids))
-    meta = disk.snapshot.meta if disk.snapshot else None
+    founders = ConfState(tuple(NodeId(founder) for founder in shape.founder_ids))
+    meta = disk.meta
     return RaftCore(
         RaftConfig(
             node_id=node_id,
@@ -297,5 +350,5 @@ def _core(node_id: NodeId, around: Surroundings) -> RaftCore:
         entries=tuple(disk.entries),
         applied=meta.index if meta else Index(0),
         recovering=disk.is_damaged,
-        blank=meta is None and not disk.entries,
+        blank=disk.is_blank,
     )

@@ -14,6 +14,7 @@ from meshswarm.errors import Unavailable
 from meshswarm.ids import NodeId, TaskId
 from meshswarm.model.task import Reason
 from meshswarm.sim.clock import Life
+from meshswarm.sim.disk import SYNC_MS
 from meshswarm.sim.hosts import Host
 from meshswarm.sim.network import Weather
 from meshswarm.sim.world import World
@@ -71,7 +72,7 @@ class Faults:
         world.network.cuts.clear()
         world.network.weather = Weather()
         for node_id, host in world.hosts.items():
-            host.disk.sync_ms = (1, 3)
+            host.disk.sync_ms = SYNC_MS
             host.runtime.stubborn.clear()
             if host.life is None:
                 world.start(node_id)
@@ -197,7 +198,7 @@ class Faults:
     def _slow_disk(self) -> str:
         host = self._a_manager()
         host.disk.sync_ms = self._rng.choice(((20, 100), (200, 900), (1_500, 3_000)))
-        self._life.after(self._duration_ms(), partial(setattr, host.disk, "sync_ms", (1, 3)))
+        self._life.after(self._duration_ms(), partial(setattr, host.disk, "sync_ms", SYNC_MS))
         return f"{host.id} {host.disk.sync_ms} ms"
 
     def _damage(self) -> str:
@@ -208,7 +209,7 @@ class Faults:
         host = self._a_manager()
         if host.is_up:
             self._kill([host.id], power=False)
-        host.disk.damage()
+        host.disk.lose_log()
         return host.id
 
     def _hand_over(self) -> str:

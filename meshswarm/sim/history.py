@@ -12,6 +12,7 @@ from meshswarm.store.commands import (
     Command,
     LogEntry,
     PutStack,
+    RegisterNode,
     RemoveService,
     RemoveStack,
     Request,
@@ -115,6 +116,8 @@ class History:
                 return True
             case RemoveService(service_id=service_id):
                 return self._remove(self._named(service_id))
+            case RegisterNode():
+                return True
             case UpdateNode(node_id=node_id):
                 return node_id in before.nodes
             case _:

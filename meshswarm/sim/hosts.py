@@ -11,7 +11,7 @@ from meshswarm.model.node import NodeRole
 from meshswarm.model.task import TaskStatus
 from meshswarm.sim.clock import Clock, Life
 from meshswarm.sim.disk import Disk
-from meshswarm.sim.shape import EPOCH_MS
+from meshswarm.sim.shape import EPOCH_MS, TICK_MS
 from meshswarm.store.assignments import Assignment
 
 Memory = tuple[tuple[Assignment, TaskStatus], ...]
@@ -28,12 +28,18 @@ class Host:
     rng: random.Random
     disk: Disk
     skew_ms: int = 0
+    """By how much its clock is wrong, besides its drift."""
+    pace: float = 1.0
+    """How fast its clock goes, of late."""
+    tick_ms: int = TICK_MS
+    """What it takes for the length of a tick."""
     incarnation: int = 0
     memory: Memory = ()
     life: Life | None = None
     verb_ms: tuple[int, int] = (5, 300)
     """How long the runtime takes for what it is told."""
     runtime: FakeRuntime = field(init=False)
+    _paced_since_ms: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.runtime = FakeRuntime(self.wall_ms)
@@ -45,7 +51,14 @@ class Host:
 
     def wall_ms(self) -> int:
         """What this host's clock shows."""
-        return EPOCH_MS + self.clock.now_ms + self.skew_ms
+        now_ms = self.clock.now_ms
+        gained_ms = int((now_ms - self._paced_since_ms) * (self.pace - 1.0))
+        return EPOCH_MS + now_ms + self.skew_ms + gained_ms
+
+    def set_pace(self, pace: float) -> None:
+        """Let its clock go so fast from now on."""
+        self.skew_ms = self.wall_ms() - EPOCH_MS - self.clock.now_ms
+        self.pace, self._paced_since_ms = pace, self.clock.now_ms
 
     def running(self) -> list[TaskId]:
         """The tasks that really run here."""

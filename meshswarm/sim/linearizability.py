@@ -162,13 +162,19 @@ class _Search:
                 if not self._is_hopeless(step[0]):
                     self._enter(*step)
                 continue
+            self._remember()
             self._way.pop()
             if not self._way:
                 return self._finding(is_undecided=False)
+        self._remember()
         return self._finding(is_undecided=True)
 
     def _enter(self, place: _Place, taken: tuple[Operation, ...]) -> None:
         self._way.append(_Node(place, taken, self._choices(place)))
+
+    def _remember(self) -> None:
+        """Keep the way that was come, if it is the longest so far, before it is given up."""
+        place = self._way[-1].place
         explained = place.first + place.ahead.bit_count()
         if self._longest is None or explained > self._longest[0]:
             order = tuple(operation for node in self._way for operation in node.taken)

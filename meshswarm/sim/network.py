@@ -65,6 +65,8 @@ class Network:
     weather: Weather = Weather()
     cuts: set[tuple[str, str]] = field(factory=set)
     """(from, to): what goes this way is lost."""
+    clogs: dict[tuple[str, str], int] = field(factory=dict)
+    """(from, to): what goes this way is held up until this instant, and then comes all at once."""
 
     def is_cut(self, from_: str, to: str) -> bool:
         """Whether nothing gets from the one to the other."""
@@ -81,7 +83,7 @@ class Network:
         copies = 1 + (weather.duplication > 0 and rng.random() < weather.duplication)
         arrive = partial(self._arrive, from_, door.id, what, life, partial(work, process))
         for _ in range(copies):
-            self.clock.after(self.delay_ms(), arrive)
+            self.clock.after(self.path_delay_ms(from_, door.id), arrive)
         return True
 
     def _arrive(self, from_: str, to: str, what: str, life: Life, work: Work) -> None:
@@ -129,7 +131,8 @@ class Network:
     def carry(self, from_: str, to: str, what: str, life: Life, work: Work) -> None:
         """Bring one message over a connection: late rather than lost, until it is given up."""
         late = RESEND_MS if self.rng.random() < self.weather.loss else 0
-        self.clock.after(self.delay_ms() + late, partial(self._try, from_, to, what, life, work, 0))
+        attempt = partial(self._try, from_, to, what, life, work, 0)
+        self.clock.after(self.path_delay_ms(from_, to) + late, attempt)
 
     def _try(self, from_: str, to: str, what: str, life: Life, work: Work, waited: int) -> None:
         if not self.is_cut(from_, to):
@@ -138,6 +141,13 @@ class Network:
         elif waited < GIVE_UP_MS:
             again = partial(self._try, from_, to, what, life, work, waited + RESEND_MS)
             self.clock.after(RESEND_MS, again)
+
+    def path_delay_ms(self, from_: str, to: str) -> int:
+        """How long the next message takes on this path, which may be clogged."""
+        delay_ms = self.delay_ms()
+        if not self.clogs:
+            return delay_ms
+        return delay_ms + max(0, self.clogs.get((from_, to), 0) - self.clock.now_ms)
 
     def _break(self, from_: str, to: str, life: Life, work: Work) -> None:
         """A process died: its peer learns that, soon or when its own timeout passes."""
@@ -148,7 +158,7 @@ class Network:
         """How long the next message takes."""
         rng, weather = self.rng, self.weather
         low, high = weather.delay_ms
-        delay = low + int(rng.random() * (high - low + 1))
+        delay = low + int(rng.random() * (high - low + 1))  # randrange takes four times as long
         if weather.gusts and rng.random() < weather.gusts:
             delay += int(rng.random() * weather.gust_ms)
         return delay
@@ -186,7 +196,7 @@ class Stream(Generic[T]):
         """Send a chunk."""
         self._flying.append(chunk)
         if len(self._flying) == 1:
-            self._network.clock.after(self._network.delay_ms(), self._deliver)
+            self._fly()
 
     def fail(self, error: MeshswarmError) -> None:
         """End it from the writer's side; the reader learns why, if it can be reached."""
@@ -212,6 +222,10 @@ class Stream(Generic[T]):
             raise self._error
         return None
 
+    def _fly(self) -> None:
+        delay_ms = self._network.path_delay_ms(self._writer_id, self._reader_id)
+        self._network.clock.after(delay_ms, self._deliver)
+
     def _deliver(self) -> None:
         """Bring the oldest chunk over; a lost one holds up those behind it."""
         if self._error is not None:
@@ -222,7 +236,7 @@ class Stream(Generic[T]):
             network.trace.passes(self._writer_id, self._reader_id, self._what)
             self._reader.run(partial(self._take, self._flying.popleft()))
             if self._flying:
-                network.clock.after(network.delay_ms(), self._deliver)
+                self._fly()
         elif self._waited_ms >= GIVE_UP_MS:
             self._lost()
         else:

@@ -24,6 +24,9 @@ REST_MS = 10_000
 ELECT_MS = 10 * ELECTION_MS
 """Within this there must be a leader."""
 
+BARE_SHARE = 0.9
+"""Of all worlds: bare ones cost a tenth, and most of what can break shows in them."""
+
 STEP_MS = 500
 """How often it is looked whether the cluster is whole."""
 
@@ -50,12 +53,14 @@ def run(
     safety_ms: int = SAFETY_MS,
     managers: int = 3,
     kinds: tuple[faults.Fault, ...] | None = None,
+    is_bare: bool | None = None,
     listener: Listener | None = None,
 ) -> Result:
-    """The run that these arguments determine; `kinds` are the faults that may happen, None: by
-    chance."""
+    """The run that these arguments determine; `kinds` are the faults that may happen, `is_bare`
+    is the kind of world, None: by chance."""
     rng = random.Random(f"{seed} {managers}")
-    drawn = shape.drawn(rng, managers)
+    bare_by_chance = rng.random() < BARE_SHARE
+    drawn = shape.drawn(rng, managers, is_bare=bare_by_chance if is_bare is None else is_bare)
     chosen = faults.drawn(rng)
     if kinds is not None:
         chosen = list(kinds)
@@ -71,9 +76,9 @@ def run(
     return _result(seed, world, violation, whole_after_ms)
 
 
-def idle(seed: int, *, managers: int = 3, simulated_ms: int) -> Result:
+def idle(seed: int, *, managers: int = 3, simulated_ms: int, is_bare: bool = False) -> Result:
     """A cluster of managers alone that nobody uses and nothing happens to: what the world costs."""
-    calm = Shape(managers=managers, workers=0, clients=0)
+    calm = Shape(managers=managers, workers=0, clients=0, is_bare=is_bare)
     world = World(random.Random(seed), calm)
     world.clock.run_until(simulated_ms)
     world.end()
@@ -97,15 +102,11 @@ def _both_phases(world: World, kinds: list[faults.Fault], safety_ms: int) -> int
 
 
 def _buried(world: World) -> list[NodeId]:
-    """Nodes that stay dark, by chance: a minority of the managers and of all nodes."""
-    managers = [NodeId(name) for name in world.shape.manager_ids]
-    others = [node for node in world.hosts if node not in managers]
-    count = world.rng.randrange((len(managers) - 1) // 2 + 1)
-    dead = world.rng.sample(managers, count)
-    if others and 2 * (len(dead) + 1) < len(world.hosts):
-        dead += world.rng.sample(others, world.rng.randrange(2))
-    if not all(world.hosts[node].disk.is_whole for node in managers):
-        dead = [node for node in dead if node not in managers]  # a quorum must be sound
+    """Nodes that stay dark, by chance; enough sound voters stay, and most of the nodes."""
+    nodes = list(world.hosts)
+    dead = world.rng.sample(nodes, world.rng.randrange((len(nodes) - 1) // 2 + 1))
+    while dead and not world.has_sound_quorum(without=dead):
+        dead.pop()
     for node in dead:
         world.kill(node, power=True)
     return dead
@@ -128,6 +129,7 @@ def _await_rest(world: World, dead: list[NodeId]) -> int:
             what = "; ".join(reasons[:8]) or "it goes on changing"
             raise Violation(f"not whole after {waited_ms} ms of calm: {what}")
         changes, rested_ms, took_ms = states.changes, 0, waited_ms
+    world.checkers.ledger.check()
     world.trace.tell("whole", f"after {took_ms} ms")
     return took_ms
 

@@ -72,13 +72,15 @@ class Seat:
                 shape=premises.shape,
                 checkers=premises.checkers,
                 trace=premises.network.trace,
+                tick_ms=host.tick_ms,
                 send=self._send,
                 send_whole=self._send_whole,
             ),
         )
         self.driver.on_role.append(self._give_up_asking)
-        life.spawn(self._tell_others())
-        life.spawn(self._lead())
+        if not premises.shape.is_bare:
+            life.spawn(self._tell_others())
+            life.spawn(self._lead())
 
     # --- Raft's messages ----------------------------------------------------------------------
 

@@ -26,7 +26,12 @@ EPOCH_MS = 1_700_000_000_000
 class Shape:
     """One world's constants."""
 
+    is_bare: bool = False
+    """Whether managers only keep a ledger: no agents, no control loop, nothing runs anywhere."""
     managers: int = 3
+    """The founders, who vote from the beginning."""
+    spares: int = 0
+    """Managers that may join and leave later."""
     workers: int = 2
     clients: int = 2
     snapshot_entries: int = 10_000
@@ -36,12 +41,21 @@ class Shape:
     max_inflight: int = 16
     skew_ms: int = 0
     """Wall clocks are wrong by at most so much."""
+    drift_ms: int = 0
+    """A node's ticks are longer or shorter by at most so much."""
+    think_ms: int = 4_000
+    """The longest that a user pauses between two requests."""
     policy: LivenessPolicy = LivenessPolicy()
 
     @property
+    def founder_ids(self) -> tuple[str, ...]:
+        """The first managers' ids."""
+        return self.manager_ids[: self.managers]
+
+    @property
     def manager_ids(self) -> tuple[str, ...]:
-        """The managers' ids."""
-        return tuple(f"m{number}" for number in range(1, self.managers + 1))
+        """All managers' ids, founders first."""
+        return tuple(f"m{number}" for number in range(1, self.managers + self.spares + 1))
 
     @property
     def node_ids(self) -> tuple[str, ...]:
@@ -55,15 +69,19 @@ class Shape:
         return tuple(f"c{number}" for number in range(1, self.clients + 1))
 
 
-def drawn(rng: random.Random, managers: int) -> Shape:
+def drawn(rng: random.Random, managers: int, *, is_bare: bool) -> Shape:
     """A shape by chance: short logs and small windows are where the bugs are."""
     return Shape(
+        is_bare=is_bare,
         managers=managers,
-        workers=rng.randrange(3),
-        clients=rng.randrange(1, 4),
+        spares=rng.choice((0, 0, 1, 2)),
+        workers=0 if is_bare else rng.randrange(3),
+        clients=rng.randrange(2, 5) if is_bare else rng.randrange(1, 4),
         snapshot_entries=rng.choice((15, 40, 200)),
         trailing_entries=rng.choice((1, 10, 50)),
         max_append_entries=rng.choice((1, 2, 8, 4_096)),
         max_inflight=rng.choice((1, 3, 16)),
         skew_ms=rng.choice((0, 50, 1_000, 3_600_000)),
+        drift_ms=rng.choice((0, 1, 5)),
+        think_ms=rng.choice((100, 1_000, 4_000)) if is_bare else 4_000,
     )

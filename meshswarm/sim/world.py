@@ -2,22 +2,26 @@
 
 import random
 from collections.abc import Iterable
+from functools import partial
 
 from meshswarm.ids import NodeId
 from meshswarm.model.node import Availability, NodeRole, NodeState
 from meshswarm.model.service import Mode
-from meshswarm.raft.types import Role
+from meshswarm.raft.quorum import majority_of
+from meshswarm.raft.types import ConfState, Role
 from meshswarm.sim.agent import AgentRun
 from meshswarm.sim.checkers import Checkers, States, Tasks
-from meshswarm.sim.clients import User
+from meshswarm.sim.clerks import Clerk
+from meshswarm.sim.clients import Caller, User
 from meshswarm.sim.clock import Clock, Life
 from meshswarm.sim.consensus import Consensus
 from meshswarm.sim.disk import Disk
 from meshswarm.sim.history import History
 from meshswarm.sim.hosts import Host
+from meshswarm.sim.ledger import Ledger
 from meshswarm.sim.network import Door, Network
 from meshswarm.sim.seat import Premises, Seat
-from meshswarm.sim.shape import Shape
+from meshswarm.sim.shape import TICK_MS, Shape
 from meshswarm.sim.trace import Listener, Trace
 
 
@@ -31,17 +35,22 @@ class World:
         self.network = Network(self.clock, rng, self.trace)
         self.hosts = {NodeId(name): self._host(name) for name in shape.node_ids}
         states = States()
-        self.checkers = Checkers(Consensus(), states, Tasks(self.hosts, states), History())
+        founders = tuple(NodeId(name) for name in shape.founder_ids)
+        self.checkers = Checkers(
+            Consensus(ConfState(founders)), states, Tasks(self.hosts, states), History(), Ledger()
+        )
         doors: dict[NodeId, Door[Seat]] = {NodeId(name): Door(name) for name in shape.manager_ids}
         self._premises = Premises(
             network=self.network, managers=doors, shape=shape, checkers=self.checkers
         )
         for node_id in self.hosts:
             self.start(node_id)
-        self.users = [
-            User(name, Life(self.clock), self._premises, random.Random(rng.getrandbits(64)))
-            for name in shape.client_ids
-        ]
+        self.users = [self._user(name) for name in shape.client_ids]
+
+    def _user(self, name: str) -> User | Clerk:
+        rng = random.Random(self.rng.getrandbits(64))
+        caller = Caller(name, Life(self.clock), self._premises, rng)
+        return (Clerk if self.shape.is_bare else User)(caller, self._premises, rng)
 
     def _host(self, name: str) -> Host:
         is_manager = name in self.shape.manager_ids
@@ -50,8 +59,9 @@ class World:
             role=NodeRole.MANAGER if is_manager else NodeRole.WORKER,
             clock=self.clock,
             rng=self.rng,
-            disk=Disk(self.rng),
+            disk=Disk(self.rng, on_failure=partial(self._stop_failed, NodeId(name))),
             skew_ms=self.rng.randrange(-self.shape.skew_ms, self.shape.skew_ms + 1),
+            tick_ms=TICK_MS + self.rng.randrange(-self.shape.drift_ms, self.shape.drift_ms + 1),
         )
 
     # --- what can be done ---------------------------------------------------------------------
@@ -65,7 +75,13 @@ class World:
         door = self._premises.managers.get(node_id)
         if door is not None:
             door.open(host.life, Seat(host, host.life, self._premises))
-        AgentRun(host, host.life, self._premises)
+        if not self.shape.is_bare:
+            AgentRun(host, host.life, self._premises)
+
+    def _stop_failed(self, node_id: NodeId) -> None:
+        """The journal failed, so the manager ends; whoever mends the disk starts it again."""
+        self.trace.tell("failure", f"the disk of {node_id} refuses")
+        self.kill(node_id)
 
     def kill(self, node_id: NodeId, *, power: bool = False) -> None:
         """End the node's process, as kill -9 does; with the host's `power` goes all it ran."""
@@ -95,6 +111,18 @@ class World:
         doors = self._premises.managers.values()
         return [door.process for door in doors if door.process is not None]
 
+    def has_sound_quorum(self, without: Iterable[NodeId] = ()) -> bool:
+        """Whether enough voters have a whole log, these left out, whatever the members are now.
+
+        The limit of all that may be broken: what a quorum has lost nothing can bring back.
+        """
+        lost = set(without)
+        sound = {node for node, host in self.hosts.items() if host.disk.is_whole} - lost
+        return all(
+            len(sound & set(conf.voters)) >= majority_of(len(conf.voters))
+            for conf in self.checkers.consensus.possible_confs()
+        )
+
     def unsettled(self, dead: Iterable[NodeId] = ()) -> list[str]:
         """Why the cluster is not whole; empty if it is. Of the `dead` nothing is expected."""
         alive = [node for node in self.hosts if node not in set(dead)]
@@ -102,6 +130,8 @@ class World:
         found += [f"{user.id} waits for an answer" for user in self.users if user.is_busy]
         if found:
             return found
+        if self.shape.is_bare:
+            return []
         view = self.checkers.states.newest
         for node in self.hosts:
             row = view.nodes.get(node)
@@ -113,7 +143,8 @@ class World:
         return found + self.checkers.tasks.leftovers(alive)
 
     def _consensus_faults(self) -> list[str]:
-        statuses = [seat.driver.core.status() for seat in self.seats()]
+        members = self.checkers.consensus.conf.members
+        statuses = [seat.driver.core.status() for seat in self.seats() if seat.id in members]
         leaders = [status for status in statuses if status.role is Role.LEADER]
         if len(leaders) != 1:
             return [f"{len(leaders)} leaders"]

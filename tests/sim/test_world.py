@@ -10,7 +10,7 @@ from meshswarm.ids import Index, Term
 from meshswarm.raft.ready import Ready
 from meshswarm.raft.types import Entry, HardState
 from meshswarm.sim.clock import Bell, Clock, Life, Promise
-from meshswarm.sim.disk import Disk
+from meshswarm.sim.disk import Append, Disk
 from meshswarm.sim.network import GIVE_UP_MS, Door, Network, Stream
 from meshswarm.sim.trace import Trace
 
@@ -161,9 +161,10 @@ def test_a_stream_keeps_its_order_over_a_short_cut_and_breaks_in_a_long_one() ->
 # --- disks ------------------------------------------------------------------------------------
 
 
-def write(token: int, *indexes: int) -> Ready:
+def write(token: int, *indexes: int) -> Append:
     entries = tuple(Entry(Index(index), Term(token), b"") for index in indexes)
-    return Ready(token=token, hard_state=HardState(Term(token)), entries=entries)
+    ready = Ready(token=token, hard_state=HardState(Term(token)), entries=entries)
+    return Append(ready=ready, is_incomplete=False)
 
 
 def test_a_crash_keeps_a_beginning_of_what_was_on_its_way() -> None:
