@@ -13,7 +13,7 @@ from collections.abc import Callable
 from meshswarm import codec
 from meshswarm.cluster.driver import Driver
 from meshswarm.cluster.settings import ClusterSettings
-from meshswarm.errors import Invalid, OutcomeUnknown, Unavailable
+from meshswarm.errors import Invalid, MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import Index, NodeId
 from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.peers import Lane, Peer
@@ -66,11 +66,18 @@ class Proposals:
         """Carry out an encoded command for `by`, wherever the leader is.
 
         What was surely not carried out is tried again until the deadline; a named request also
-        when nobody knows, because the state applies it once however often it is sent.
+        when nobody knows, because the state applies it once however often it is sent. Once one
+        attempt's outcome is unknown, the last word is never "nothing was done".
         """
         deadline = self._deadline()
+        unsure: OutcomeUnknown | None = None
         while True:
-            leader = await self._leader(deadline)
+            try:
+                leader = await self._leader(deadline)
+            except Unavailable:
+                if unsure is not None:
+                    raise unsure from None
+                raise
             try:
                 if leader is None:
                     return await self.append(command, request, by, deadline)
@@ -78,9 +85,10 @@ class Proposals:
             except OutcomeUnknown as error:
                 if request is None:
                     raise
+                unsure = error
                 await self._pause(deadline, error)
             except Unavailable as error:
-                await self._pause(deadline, error)
+                await self._pause(deadline, unsure or error)
 
     async def append(
         self, command: bytes, request: Request | None, by: str, deadline: float
@@ -259,9 +267,14 @@ class Proposals:
         self, leader: Peer, command: bytes, request: Request | None, by: str, deadline: float
     ) -> Outcome:
         name = [request.client, request.sequence, request.acknowledged] if request else None
-        reply = await self._ask(
-            leader, Lane.DATA, FORWARD, [name, by], (command,), deadline=deadline
-        )
+        try:
+            reply = await self._ask(
+                leader, Lane.DATA, FORWARD, [name, by], (command,), deadline=deadline
+            )
+        except MeshswarmError as error:
+            if type(error) is MeshswarmError:  # the leader broke down over it, before or after
+                raise _unknown(error.message) from error
+            raise
         outcome: Outcome = codec.structure(reply.body, Outcome, lenient=True)
         return outcome
 

@@ -1,0 +1,104 @@
+"""What a proposer is told when leaders change: "nothing was done" only where that is certain."""
+
+import asyncio
+from pathlib import Path
+
+from attrs import evolve
+
+from meshswarm.errors import OutcomeUnknown, Unavailable
+from meshswarm.ids import ClientId
+from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec
+from meshswarm.store.commands import Command, PutService, Request, encode_command
+from meshswarm.store.outcome import Outcome
+from tests.support.managers import FAST, Manager, managers, until
+
+SHORT = evolve(FAST, proposal_timeout_s=1.0)
+
+
+def _put(name: str) -> PutService:
+    task = TaskSpec(runtime=RuntimeKind.PROCESS, command=("sleep", "9"))
+    return PutService(spec=ServiceSpec(name=name, replicas=0, task=task))
+
+
+async def _submit(
+    manager: Manager, command: Command, request: Request | None = None
+) -> Outcome | Unavailable:
+    assert manager.seat is not None
+    try:
+        return await manager.seat.proposals.submit(encode_command(command), request, "test")
+    except Unavailable as error:
+        return error
+
+
+async def test_s17_what_a_leader_without_a_quorum_appended_ends_unknown(tmp_path: Path) -> None:
+    async with managers(tmp_path, settings=SHORT) as cluster:
+        leader = await cluster.leads()
+        for other in cluster.members:
+            if other is not leader:
+                await other.stop()
+        assert "Leader" == leader.role, "it does not know yet"
+        assert leader.seat is not None
+        term = leader.seat.driver.core.status().term
+        told = await _submit(leader, _put("pending"))
+        assert isinstance(told, OutcomeUnknown)
+        assert term == leader.seat.driver.core.status().term
+        assert "Leader" != leader.role
+
+
+async def test_s17_a_later_refusal_does_not_make_an_unknown_outcome_a_failure(
+    tmp_path: Path,
+) -> None:
+    """The first leader took the command and died; then nobody led: it may still be committed."""
+    async with managers(tmp_path, settings=SHORT) as cluster:
+        leader = await cluster.leads()
+        asked, third = (member for member in cluster.members if member is not leader)
+        taken = asyncio.Event()
+
+        async def never(*_: object) -> Outcome:
+            taken.set()
+            await asyncio.Event().wait()
+            raise AssertionError("an event that nobody sets")
+
+        assert leader.seat is not None
+        leader.seat.proposals.append_here = never  # type: ignore[assignment, method-assign]
+        async with asyncio.TaskGroup() as tasks:
+            request = Request(client=ClientId("c"), sequence=1)
+            told = tasks.create_task(_submit(asked, _put("named"), request), name="ask")
+            await taken.wait()
+            await third.stop()
+            await leader.stop()
+        assert isinstance(told.result(), OutcomeUnknown)
+
+
+async def test_s17_what_was_never_sent_is_told_as_not_done(tmp_path: Path) -> None:
+    async with managers(tmp_path, settings=SHORT) as cluster:
+        leader = await cluster.leads()
+        alone = next(member for member in cluster.members if member is not leader)
+        for other in cluster.members:
+            if other is not alone:
+                await other.stop()
+        await until(lambda: "Disconnected" == alone.role)
+        told = await _submit(alone, _put("never"))
+        assert isinstance(told, Unavailable)
+        assert not isinstance(told, OutcomeUnknown)
+
+
+async def test_s17_an_entry_that_another_leader_replaced_was_surely_not_done(
+    tmp_path: Path,
+) -> None:
+    """The one certain "no": another term's entry stands at that index. So it is proposed anew."""
+    async with managers(tmp_path, settings=evolve(FAST, proposal_timeout_s=10.0)) as cluster:
+        leader = await cluster.leads()
+        seat = leader.seat
+        assert seat is not None
+        others = [member for member in cluster.members if member is not leader]
+        sent = seat.driver._send
+        seat.driver._send = lambda message: True  # its appends go nowhere
+        async with asyncio.TaskGroup() as tasks:
+            told = tasks.create_task(_submit(leader, _put("replaced")), name="ask")
+            await until(lambda: any("Leader" == other.role for other in others))
+            seat.driver._send = sent
+        outcome = told.result()
+        assert isinstance(outcome, Outcome)
+        view = await seat.proposals.read()
+        assert view.service_named("replaced") is not None
