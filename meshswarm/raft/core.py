@@ -168,6 +168,25 @@ class RaftCore:
         if target not in (state.id, reign.transferee):
             leading.transfer_to(state, reign, target)
 
+    def abdicate(self) -> None:
+        """Give leadership away at once, to the best voter if one answers; nothing if not leading.
+
+        For a leader that cannot do its work, or that cannot know whether it still leads. What it
+        has not committed may or may not be committed by its successor.
+        """
+        if self._state.reign is not None:
+            leading.abdicate(self._state, self._state.reign)
+
+    def set_fit(self, fit: bool) -> None:
+        """Whether this node could lead now. One that cannot abdicates and does not campaign; it
+        follows, acknowledges and votes as ever, as far as its disk lets it.
+        """
+        self._state.is_fit = fit
+        if not fit:
+            self.abdicate()
+            if self._state.campaign is not None:
+                self._state.become_follower(self._state.term, None)
+
     def unreachable(self, peer: NodeId) -> None:
         """A message to `peer` was lost for certain: find out anew how far it is."""
         progress = self._progress(peer)
@@ -328,6 +347,8 @@ class RaftCore:
             recovering=state.recovering,
             removed=state.removed,
             transferee=state.reign.transferee if state.reign else None,
+            is_fit=state.is_fit,
+            elections=state.elections,
         )
 
     # Helpers

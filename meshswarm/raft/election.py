@@ -49,6 +49,7 @@ def may_campaign(state: RaftState) -> bool:
         state.is_voter
         and not state.removed
         and state.reign is None
+        and state.is_fit
         and not state.recovering
         and not state.log.is_installing
         and (change is None or change > state.log.committed)
@@ -59,6 +60,7 @@ def _run(state: RaftState, *, pre_vote: bool, transfer: bool) -> None:
     term = Term(state.term + 1)
     if not pre_vote:
         state.term, state.vote = term, state.id
+        state.elections += 1
     state.role = Role.CANDIDATE
     state.leader = None
     state.campaign = Campaign(pre_vote)

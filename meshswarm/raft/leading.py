@@ -245,6 +245,17 @@ def best_transferee(state: RaftState, reign: Reign) -> NodeId | None:
     return max(active, key=lambda peer: reign.peers[peer].match, default=None)
 
 
+def abdicate(state: RaftState, reign: Reign) -> None:
+    """Lead no longer, now; the best voter is told to campaign, so that no timeout need pass.
+
+    It is told even if it lacks the end of the log: what is committed, it cannot be elected without.
+    """
+    target = best_transferee(state, reign)
+    if target is not None:
+        state.send(TimeoutNow(from_=state.id, to=target, term=state.term))
+    state.become_follower(state.term, None)
+
+
 def _hand_over(state: RaftState, reign: Reign) -> None:
     """Tell the transferee to campaign once it holds everything."""
     target = reign.transferee

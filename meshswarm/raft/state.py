@@ -50,6 +50,7 @@ class RaftState:
     `recovered_at` durably ends it, and `repaired_to` is how far the last heartbeat found the log.
     `removed`: another member knows that this node was removed. Until then a removed leader must
     stay and answer, for it may be the only one that knows.
+    A node that is not `is_fit` does not campaign. `elections` counts the terms that it ran in.
     """
 
     def __init__(
@@ -80,6 +81,8 @@ class RaftState:
         self.silent_ticks = 0
         self.recovering = recovering
         self.blank = blank
+        self.is_fit = True
+        self.elections = 0
         self.recovered_at: Index | None = None
         self.repaired_to: Index | None = None
         self.removed = False

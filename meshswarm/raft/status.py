@@ -25,7 +25,8 @@ class RaftStatus:
     `election_elapsed` is in ticks. `first_index` is the first entry that is still kept;
     `durable_index` the last that is known to be written. `recovering`: data was lost here, so this
     node neither votes nor campaigns until the leader has repaired it. `removed`: this node is no
-    member any more, and the others know.
+    member any more, and the others know. `is_fit`: it would lead if elected. `elections`: the terms
+    that it ran in since it started.
     """
 
     id: NodeId
@@ -45,3 +46,5 @@ class RaftStatus:
     recovering: bool
     removed: bool
     transferee: NodeId | None
+    is_fit: bool
+    elections: int

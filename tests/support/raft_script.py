@@ -233,6 +233,13 @@ class Script:
         """`transfer a [b]`."""
         self._ask(name, lambda core: core.transfer_leadership(NodeId(to) if to else None))
 
+    def do_abdicate(self, name: str) -> None:
+        self._ask(name, lambda core: core.abdicate())
+
+    def do_fit(self, name: str, answer: str) -> None:
+        """`fit a no`: whether the node could lead."""
+        self._ask(name, lambda core: core.set_fit(answer == "yes"))
+
     def do_member(self, name: str, kind: str, node: str, how: str = "") -> None:
         """`member a add_learner|add_voter|demote|remove d [force]`."""
         change = ConfChange(ConfChangeKind(kind), NodeId(node))
