@@ -31,6 +31,9 @@ Waiter = Callable[[Outcome | Unavailable], None]
 INCOMPLETE = "entries that the others hold are missing here"
 """What the journal notes while the node catches up with what it lost, or never had."""
 
+SNAPSHOT_RETRY_S = 10.0
+"""Until a snapshot is tried again that the disk had no room for."""
+
 
 class Driver:
     """One manager's Raft, running."""
@@ -213,7 +216,7 @@ class Driver:
 
         Raises `raft.NotLeader` or `raft.ProposalRefused` (both `Unavailable`): nothing was done.
         """
-        if self._journal.low_space:
+        if self._journal.disk.low_space:
             raise Unavailable(
                 "the leader's disk is nearly full: it takes no writes",
                 hint="free space in the manager's data directory",
@@ -351,7 +354,13 @@ class Driver:
             await self._snapshot_due.wait()
             snapshot = await self._take_snapshot()
             self._snapshot_due.clear()
-            await self._journal.save_snapshot(snapshot, keep=self._settings.trailing_entries)
+            try:
+                await self._journal.save_snapshot(snapshot, keep=self._settings.trailing_entries)
+            except Unavailable as error:
+                log.warning("no snapshot was saved: %s", error)
+                await asyncio.sleep(SNAPSHOT_RETRY_S)
+                self._snapshot_due.set()
+                continue
             if snapshot.meta.index > self._snapshot_at:
                 self._snapshot, self._snapshot_at = snapshot, snapshot.meta.index
                 self.core.compact(snapshot.meta, keep=self._settings.trailing_entries)

@@ -3,17 +3,16 @@
 *Invariants:* writes become durable in the order of `submit`, and are acknowledged in that order,
 after their sync; term, vote, commit index and log change together; after an error nothing is
 written any more, since a sync that failed once proves nothing when it succeeds later, and the
-manager must stop. Two threads, each in an executor of its own: the writer owns the database, the
-other writes snapshots aside. Everything public is called on the event loop.
+manager must stop; only a disk without room is waited for (`journal_disk`). Two threads, each in an
+executor of its own: the writer owns the database, the other writes snapshots aside. Everything
+public is called on the event loop.
 """
 
 import asyncio
-import errno
+import logging
 import os
 import sqlite3
 import threading
-import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -22,6 +21,7 @@ from typing import TypeVar
 
 from attrs import evolve, frozen
 
+from meshswarm.cluster.journal_disk import DiskWatch, free_bytes, is_full
 from meshswarm.cluster.journal_mark import Head, Mark
 from meshswarm.cluster.journal_recovery import (
     DATABASE,
@@ -36,6 +36,8 @@ from meshswarm.ids import ClusterId, Index, NodeId
 from meshswarm.raft.types import ConfState, Entry, HardState, Snapshot, SnapshotMeta
 
 __all__ = ["Damage", "Journal", "JournalWrite", "Recovered"]
+
+log = logging.getLogger("meshswarm.journal")
 
 T = TypeVar("T")
 
@@ -99,10 +101,7 @@ class Journal:
         self._directory = directory
         self._lock_descriptor = opened.lock
         self._owner = owner
-        self._free_bytes = free_bytes
-        self._min_free_bytes = min_free_bytes
-        self._space_checked_at = -1.0
-        self._low_space = False
+        self.disk = DiskWatch(directory, min_free_bytes, free_bytes)
         self._failure: BaseException | None = None
         self._saving = False
         self._closed = False
@@ -117,7 +116,6 @@ class Journal:
         self._queue: list[_Queued] = []
         self._queued_bytes = 0
         self._is_draining = False
-        self._commit_ms: deque[float] = deque(maxlen=1_000)
         self._commits = 0
 
     @staticmethod
@@ -128,7 +126,7 @@ class Journal:
         node_id: NodeId,
         initial_conf: ConfState,
         min_free_bytes: int = MIN_FREE_BYTES,
-        free_bytes: Callable[[Path], int] | None = None,
+        free_bytes: Callable[[Path], int] = free_bytes,
     ) -> tuple["Journal", Recovered]:
         """This node's journal, and what it held; the directory is made if there is none.
 
@@ -141,7 +139,7 @@ class Journal:
         except (OSError, sqlite3.Error) as error:
             raise _translated(error, directory) from error
         owner = Mark(cluster_id, node_id, opened.head)
-        journal = Journal(directory, opened, owner, free_bytes or _free_bytes, min_free_bytes)
+        journal = Journal(directory, opened, owner, free_bytes, min_free_bytes)
         return journal, recovered
 
     # --- writing --------------------------------------------------------------------------------
@@ -175,7 +173,8 @@ class Journal:
     def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._failure is not None:
             return
-        self._write_group(loop)
+        with self.disk.working():
+            self._write_group(loop)
         with self._shared:
             self._is_draining = bool(self._queue)
         if self._is_draining:
@@ -191,7 +190,12 @@ class Journal:
             self._tidy_up(group)
 
     def _commit(self, group: list[_Queued]) -> None:
-        started = time.perf_counter()
+        self._acknowledge(self.disk.until_it_fits(partial(self._transact, group)))
+        self.disk.sync_ms.add(self._table.sync_ms)
+        self._commits += 1
+
+    def _transact(self, group: list[_Queued]) -> Head:
+        """Write the group as one transaction; the head that follows from it."""
         head = self._head
         with self._table.transaction():
             for queued in group:
@@ -199,10 +203,7 @@ class Journal:
             head = evolve(head, counter=head.counter + 1)
             assert head.hard_state.commit <= head.last_index, f"{head.hard_state} in {head}"
             self._table.write_head(head)
-        self._acknowledge(head)
-        with self._shared:
-            self._commits += 1
-            self._commit_ms.append((time.perf_counter() - started) * 1_000)
+        return head
 
     def _write(self, write: JournalWrite, head: Head) -> Head:
         """Carry `write` out in the open transaction; the head that follows from it."""
@@ -228,7 +229,8 @@ class Journal:
 
     def _acknowledge(self, head: Head) -> None:
         """Take a head that is durable as ours, and let the mark say so."""
-        self._mark.write(evolve(self._owner, head=head))
+        mark = evolve(self._owner, head=head)
+        self.disk.until_it_fits(lambda: self._mark.write(mark))
         self._head = head
 
     def _tidy_up(self, group: list[_Queued]) -> None:
@@ -240,7 +242,16 @@ class Journal:
         with self._shared:
             is_idle = not self._queue
         if self._wal_bytes > (CHECKPOINT_BYTES if is_idle else MAX_WAL_BYTES):
+            self._recycle()
+
+    def _recycle(self) -> None:
+        """Checkpoint; where there is no room for that, the write-ahead log grows for now."""
+        try:
             self._table.recycle()
+        except sqlite3.Error as error:
+            if not is_full(error):
+                raise
+        else:
             self._wal_bytes = 0
 
     async def mark_damaged(self, what: str) -> None:
@@ -256,9 +267,12 @@ class Journal:
 
     def _write_head(self, head: Head) -> None:
         head = evolve(head, counter=head.counter + 1)
+        self.disk.until_it_fits(partial(self._replace_head, head))
+        self._acknowledge(head)
+
+    def _replace_head(self, head: Head) -> None:
         with self._table.transaction():
             self._table.write_head(head)
-        self._acknowledge(head)
 
     # --- snapshots ------------------------------------------------------------------------------
 
@@ -266,22 +280,29 @@ class Journal:
         """Store this node's own snapshot, then drop the entries more than `keep` behind it.
 
         Returns when all of it is done; commits go on meanwhile. Raises `Unavailable` while another
-        is being saved, or the failure that stopped the journal.
+        is being saved or if there is no room for it, or the failure that stopped the journal.
         """
         self.raise_if_failed()
         if self._saving:
             raise Unavailable("another snapshot is being saved")
         self._saving = True
         try:
-            cluster_id, before = self._owner.cluster_id, Index(snapshot.meta.index - keep + 1)
-            write = partial(write_snapshot, self._directory, cluster_id, snapshot)
-            await self._in(self._archivist, write)
+            before = Index(snapshot.meta.index - keep + 1)
+            await self._in(self._archivist, partial(self._write_aside, snapshot))
             await self._in_writer(partial(self._adopt, snapshot.meta))
             while await self._in_writer(partial(self._drop_some, before)):
                 pass
             await self._in_writer(self._prune_snapshots)
         finally:
             self._saving = False
+
+    def _write_aside(self, snapshot: Snapshot) -> None:
+        try:
+            write_snapshot(self._directory, self._owner.cluster_id, snapshot)
+        except OSError as error:
+            if is_full(error):
+                raise Unavailable("the disk has no room for a snapshot") from error
+            raise
 
     def _adopt(self, meta: SnapshotMeta) -> None:
         """Let the log stand on that snapshot, unless the leader's newer one came first."""
@@ -291,10 +312,13 @@ class Journal:
             self._write_head(evolve(head, snapshot_index=meta.index, snapshot_term=meta.term))
 
     def _drop_some(self, before: Index) -> bool:
-        with self._table.transaction():
-            more = self._table.drop_first(before, DROPPED_AT_ONCE)
+        more = self.disk.until_it_fits(partial(self._drop_first, before))
         self._first = self._table.first_index() or Index(self._head.last_index + 1)
         return more
+
+    def _drop_first(self, before: Index) -> bool:
+        with self._table.transaction():
+            return self._table.drop_first(before, DROPPED_AT_ONCE)
 
     def _prune_snapshots(self) -> None:
         prune_snapshots(self._directory, newest=self._head.snapshot_index, log_first=self._first)
@@ -309,31 +333,25 @@ class Journal:
         self.raise_if_failed()
         return await self._in_writer(partial(self._table.read, first, end, max_bytes))
 
-    @property
-    def low_space(self) -> bool:
-        """Whether the disk is so full that new proposals are to be refused; asked once a second."""
-        now = time.monotonic()
-        if self._space_checked_at < 0 or now - self._space_checked_at >= 1:
-            self._space_checked_at = now
-            self._low_space = self._free_bytes(self._directory) < self._min_free_bytes
-        return self._low_space
-
     def stats(self) -> dict[str, object]:
         """Counts and times for `status`: `*_ms` over the last 1,000 commits, None before any."""
         with self._shared:
-            times, commits, queued = sorted(self._commit_ms), self._commits, self._queued_bytes
+            queued = self._queued_bytes
+        sync_ms = self.disk.sync_ms.quantiles()
         files = (self._directory / f"{DATABASE}{suffix}" for suffix in ("", "-wal"))
         return {
-            "commits": commits,
-            "commit_p50_ms": round(times[len(times) // 2], 3) if times else None,
-            "commit_p99_ms": round(times[len(times) * 99 // 100], 3) if times else None,
+            "commits": self._commits,
+            "fsync_p50_ms": sync_ms.p50,
+            "fsync_p99_ms": sync_ms.p99,
             "queued_bytes": queued,
             "bytes": sum(file.stat().st_size for file in files if file.exists()),
             "first_index": self._first,
             "last_index": self._head.last_index,
             "snapshot_index": self._head.snapshot_index,
             "incarnation": self._head.incarnation,
-            "low_space": self.low_space,
+            "free_bytes": self.disk.free_bytes,
+            "low_space": self.disk.low_space,
+            "is_full": self.disk.is_full,
             "damage": self._head.damage or None,
             "last_error": str(self._failure) if self._failure else None,
         }
@@ -350,6 +368,7 @@ class Journal:
         if self._closed:
             return
         self._closed = True
+        self.disk.give_up()
         await self._in(self._archivist, int)  # waits for a snapshot that is being written
         loop = asyncio.get_running_loop()
         try:
@@ -361,7 +380,12 @@ class Journal:
 
     def _shut(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._failure is None:
-            self._write_group(loop)
+            try:
+                self._write_group(loop)
+            except (OSError, sqlite3.Error) as error:
+                if not is_full(error):
+                    raise
+                log.warning("the disk is full: what was not acknowledged is not kept")
         self._table.close()
         self._mark.close()
 
@@ -369,7 +393,8 @@ class Journal:
         def unless_failed() -> T:
             # Checked in the thread: the failure may be that of the job just before.
             self.raise_if_failed()
-            return job()
+            with self.disk.working():
+                return job()
 
         return await self._in(self._writer, unless_failed)
 
@@ -395,20 +420,14 @@ def _call_all(callbacks: list[Callable[[], None]]) -> None:
         callback()
 
 
-def _free_bytes(directory: Path) -> int:
-    disk = os.statvfs(directory)
-    return disk.f_bavail * disk.f_frsize
-
-
 def _translated(error: BaseException, directory: Path) -> BaseException:
     """A library's error as ours; a mistake of our own stays what it is."""
     if not isinstance(error, OSError | sqlite3.Error):
         return error
-    is_full = getattr(error, "errno", None) == errno.ENOSPC or "full" in str(error)
     return Corrupt(
         f"the disk refused the journal: {error}",
         where=str(directory),
         hint="free space there, then start the node again"
-        if is_full
+        if is_full(error)
         else "see the kernel's log for errors of this disk (`dmesg`), then start the node again",
     )

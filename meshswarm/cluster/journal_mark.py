@@ -9,6 +9,7 @@ Consensus-Based Storage", FAST 2018, section 3.3). After a power cut the mark ma
 claims less, never more.
 """
 
+import errno
 import os
 import struct
 import zlib
@@ -67,11 +68,31 @@ def unseal(sealed: bytes) -> bytes:
     return data
 
 
+class SyncFailed(OSError):
+    """The kernel could not make a file durable; what was written to it may be lost, unnoticed."""
+
+
+def sync_file(descriptor: int) -> None:
+    """Make what was written to the file durable; raises `SyncFailed`."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise SyncFailed(error.errno, error.strerror) from error
+
+
+def sync_data(descriptor: int) -> None:
+    """As `sync_file`, without what is said of the file beside its length."""
+    try:
+        os.fdatasync(descriptor)
+    except OSError as error:
+        raise SyncFailed(error.errno, error.strerror) from error
+
+
 def sync_directory(directory: Path) -> None:
     """Make the directory's names durable; without it a crash may undo a create or rename."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        sync_file(descriptor)
     finally:
         os.close(descriptor)
 
@@ -101,9 +122,10 @@ class MarkFile:
         slot = _LENGTH.pack(len(sealed)) + sealed
         offset = mark.head.counter % 2 * SLOT_BYTES
         written = os.pwrite(self._descriptor, slot.ljust(SLOT_BYTES, b"\0"), offset)
-        assert written == SLOT_BYTES, f"wrote {written} of {SLOT_BYTES} bytes of the mark"
+        if written < SLOT_BYTES:  # a file system that copies on write may need room even for this
+            raise OSError(errno.ENOSPC, f"wrote {written} of {SLOT_BYTES} bytes of the mark")
         if sync:
-            os.fdatasync(self._descriptor)
+            sync_data(self._descriptor)
 
     def close(self) -> None:
         """Give the file back."""

@@ -8,6 +8,7 @@ a CRC that covers its index too. After an error a table is only closed, never us
 
 import sqlite3
 import struct
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -74,6 +75,8 @@ class LogTable:
         self._db = _connect(path, "rw")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA wal_autocheckpoint = 0")
+        self.sync_ms = 0.0
+        """How long the last transaction took to be written and synced."""
 
     @staticmethod
     def create(path: Path, identity: Identity, head: Head) -> None:
@@ -94,8 +97,15 @@ class LogTable:
     def transaction(self) -> Iterator[None]:
         """All that is written in the block becomes durable at its end, or nothing of it."""
         self._db.execute("BEGIN IMMEDIATE")
-        yield
-        self._db.execute("COMMIT")
+        try:
+            yield
+            started_s = time.perf_counter()
+            self._db.execute("COMMIT")
+            self.sync_ms = 1_000 * (time.perf_counter() - started_s)
+        except BaseException:
+            if self._db.in_transaction:  # after some errors SQLite has rolled back by itself
+                self._db.execute("ROLLBACK")
+            raise
 
     def write_head(self, head: Head) -> None:
         """Replace the head."""

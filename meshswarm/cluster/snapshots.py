@@ -14,7 +14,13 @@ from pathlib import Path
 from attrs import frozen
 
 from meshswarm import codec
-from meshswarm.cluster.journal_mark import seal, sync_directory, unseal
+from meshswarm.cluster.journal_mark import (
+    seal,
+    sync_data,
+    sync_directory,
+    sync_file,
+    unseal,
+)
 from meshswarm.errors import Corrupt
 from meshswarm.ids import ClusterId, Index, Term
 from meshswarm.raft.types import Snapshot, SnapshotMeta
@@ -56,13 +62,17 @@ def write_snapshot(directory: Path, cluster_id: ClusterId, snapshot: Snapshot) -
     header = _Header(cluster_id, meta, len(snapshot.data), _digest(snapshot.data))
     sealed = seal(codec.encode(header))
     aside = path.with_name(f"{path.name}.tmp")
-    with aside.open("wb", buffering=0) as file:
-        file.write(_LENGTH.pack(len(sealed)) + sealed)
-        state = memoryview(snapshot.data)
-        for offset in range(0, len(state), SLICE_BYTES):
-            _write_all(file.fileno(), state[offset : offset + SLICE_BYTES])
-            os.fdatasync(file.fileno())
-        os.fsync(file.fileno())
+    try:
+        with aside.open("wb", buffering=0) as file:
+            file.write(_LENGTH.pack(len(sealed)) + sealed)
+            state = memoryview(snapshot.data)
+            for offset in range(0, len(state), SLICE_BYTES):
+                _write_all(file.fileno(), state[offset : offset + SLICE_BYTES])
+                sync_data(file.fileno())
+            sync_file(file.fileno())
+    except OSError:
+        aside.unlink(missing_ok=True)  # half a snapshot only takes the room that was wanting
+        raise
     aside.rename(path)
     sync_directory(directory)
 

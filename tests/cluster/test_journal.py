@@ -274,8 +274,8 @@ async def test_little_free_space_is_told_and_asked_at_most_once_a_second(tmp_pat
     journal, _ = Journal.open(
         tmp_path, cluster_id=CLUSTER, node_id=NODE, initial_conf=CONF, free_bytes=free_bytes
     )
-    assert journal.low_space
-    assert journal.low_space
+    assert journal.disk.low_space
+    assert journal.disk.low_space
     await journal.close()
     assert asked == [tmp_path]
 

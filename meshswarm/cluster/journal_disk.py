@@ -1,0 +1,127 @@
+"""How the disk under a journal fares: its times, whether it stalls, whether it is full.
+
+A full disk is the one error that is waited out: what did not fit was not written, so writing it
+again proves as much as the first time would have. A sync that failed proves nothing ever after,
+whatever its reason; it is not taken for a full disk even where it says so.
+"""
+
+import errno
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from meshswarm.cluster.journal_mark import SyncFailed
+from meshswarm.cluster.metrics import Recent
+
+log = logging.getLogger("meshswarm.journal")
+
+T = TypeVar("T")
+
+RETRY_S = 0.1
+"""Between two attempts while the disk is full."""
+
+ASKED_EVERY_S = 1.0
+"""How often the free space is asked for at most."""
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether something was not written for want of room, and may be written again."""
+    match error:
+        case SyncFailed():
+            return False
+        case OSError():
+            return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        case sqlite3.Error():
+            # The primary code: a sync that failed has another one, also when the disk is full.
+            return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        case _:
+            return False
+
+
+def free_bytes(directory: Path) -> int:
+    """What an unprivileged process may still write on the disk of `directory`."""
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize
+
+
+class DiskWatch:
+    """Kept by a journal: the writer's thread says what it does, the event loop asks."""
+
+    def __init__(
+        self, directory: Path, min_free_bytes: int, free_bytes: Callable[[Path], int] = free_bytes
+    ) -> None:
+        self.sync_ms = Recent()
+        self.is_full = False
+        """Whether the last write did not fit; it is tried again until it does."""
+        self._directory = directory
+        self._min_free_bytes = min_free_bytes
+        self._ask_free_bytes = free_bytes
+        self._asked_at_s = -ASKED_EVERY_S
+        self._free_bytes = 0
+        self._since_s: float | None = None
+        self._gave_up = threading.Event()
+
+    # --- on the writer's thread -----------------------------------------------------------------
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """The disk is being waited for as long as the block lasts."""
+        self._since_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self._since_s = None
+
+    def until_it_fits(self, job: Callable[[], T]) -> T:
+        """Do `job`, which must leave nothing behind when it fails, until the disk has room for it.
+
+        Raises the error of a full disk only after `give_up`.
+        """
+        while True:
+            try:
+                done = job()
+            except (OSError, sqlite3.Error) as error:
+                if not is_full(error):
+                    raise
+                if not self.is_full:
+                    log.error("the disk is full: nothing is acknowledged until it has room again")
+                self.is_full = True
+                if self._gave_up.wait(RETRY_S):
+                    raise
+            else:
+                if self.is_full:
+                    log.warning("the disk has room again: going on")
+                self.is_full = False
+                return done
+
+    # --- on the event loop ----------------------------------------------------------------------
+
+    def give_up(self) -> None:
+        """Wait for room no longer: the journal is being closed."""
+        self._gave_up.set()
+
+    @property
+    def stalled_s(self) -> float:
+        """For how long the disk has been at what it is doing now; 0 when it does nothing."""
+        since_s = self._since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
+
+    @property
+    def free_bytes(self) -> int:
+        """Room on the disk, not older than a second."""
+        now_s = time.monotonic()
+        if now_s - self._asked_at_s >= ASKED_EVERY_S:
+            self._asked_at_s = now_s
+            self._free_bytes = self._ask_free_bytes(self._directory)
+        return self._free_bytes
+
+    @property
+    def low_space(self) -> bool:
+        """Whether there is so little room that new proposals are to be refused."""
+        return self.free_bytes < self._min_free_bytes
