@@ -8,10 +8,14 @@ come from this same loop, a loop that is stuck neither sends heartbeats nor look
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
+from meshswarm.cluster.abdication import Abdication
 from meshswarm.cluster.hub import Hub
 from meshswarm.cluster.journal import Journal, JournalWrite
+from meshswarm.cluster.metrics import DriverMetrics
 from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.errors import Denied, MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import Index, NodeId, Term
@@ -47,9 +51,12 @@ class Driver:
         send: Callable[[Message], bool],
         send_whole: Callable[[InstallSnapshot], Awaitable[None]],
         snapshot: SnapshotMeta | None,
+        has_room: Callable[[NodeId], bool],
     ) -> None:
         self.core = core
         self.hub = hub
+        self.metrics = DriverMetrics()
+        self.abdication = Abdication(core, journal.disk, settings, has_room)
         self._journal = journal
         self._failure: Exception | None = None
         self._is_over = False
@@ -57,7 +64,8 @@ class Driver:
         self._send = send
         self._send_whole = send_whole
         self._transfers = asyncio.TaskGroup()
-        self._waiting: dict[Index, tuple[Term, Waiter]] = {}
+        self._waiting: dict[Index, tuple[Term, Waiter, float]] = {}
+        self._last_leader: NodeId | None = None
         self._reads: dict[object, asyncio.Future[Index]] = {}
         self._read_number = 0
         self._pump_scheduled = False
@@ -99,8 +107,14 @@ class Driver:
             self._journal.raise_if_failed()
             if self._failure is not None:
                 raise self._failure
-            self._carefully(self.core.tick)
+            lag_s = loop.time() - due
+            self.metrics.loop_lag_ms.add(1_000 * lag_s)
+            self._carefully(partial(self._tick, lag_s))
             self._pump()
+
+    def _tick(self, lag_s: float) -> None:
+        self.abdication.look(lag_s)
+        self.core.tick()
 
     async def _note_losses(self) -> None:
         """Keep the journal's word on whether entries are missing: a restart must know it too."""
@@ -216,7 +230,7 @@ class Driver:
 
         Raises `raft.NotLeader` or `raft.ProposalRefused` (both `Unavailable`): nothing was done.
         """
-        if self._journal.disk.low_space:
+        if not self.has_room:
             raise Unavailable(
                 "the leader's disk is nearly full: it takes no writes",
                 hint="free space in the manager's data directory",
@@ -226,7 +240,7 @@ class Driver:
                 f"{self._settings.max_pending_proposals} proposals are waiting already"
             )
         term, index = self.core.propose([data])
-        self._waiting[index] = (term, waiter)
+        self._waiting[index] = (term, waiter, time.perf_counter())
         self._schedule_pump()
 
     async def confirmed_index(self) -> Index:
@@ -259,6 +273,11 @@ class Driver:
         self._schedule_pump()
         return position
 
+    @property
+    def has_room(self) -> bool:
+        """Whether this manager's disk has room for more of the log."""
+        return not self._journal.disk.low_space
+
     def unreachable(self, peer: NodeId) -> None:
         """The mesh lost the connection to a peer."""
         self.core.unreachable(peer)
@@ -284,6 +303,9 @@ class Driver:
                 hint="to bring the host back, let it join anew, with a new key and an empty data "
                 "directory",
             )
+        if status.leader is not None:
+            self.metrics.leader_changes += self._last_leader not in (None, status.leader)
+            self._last_leader = status.leader
         for listener in self._role_listeners:
             listener()
 
@@ -328,7 +350,8 @@ class Driver:
         """Tell whoever proposed the entry at this index what became of it."""
         waiting = self._waiting.pop(entry.index, None)
         if waiting is not None:
-            term, waiter = waiting
+            term, waiter, since_s = waiting
+            self.metrics.commit_ms.add(1_000 * (time.perf_counter() - since_s))
             replaced = Unavailable("another leader took over before the command was committed")
             waiter(outcome if term == entry.term else replaced)
 
@@ -340,7 +363,7 @@ class Driver:
         assert view.index == snapshot.meta.index, f"{view.index} in a snapshot of {snapshot.meta}"
         for index in sorted(self._waiting):
             if index <= view.index:
-                _, waiter = self._waiting.pop(index)
+                _, waiter, _ = self._waiting.pop(index)
                 waiter(OutcomeUnknown("a snapshot holds, or does not hold, what was proposed here"))
         self._snapshot, self._snapshot_at = snapshot, snapshot.meta.index
         self.hub.publish(view, None)

@@ -25,6 +25,8 @@ class HeardReport:
     """Since this manager last heard each node directly."""
     sessions: Mapping[NodeId, int]
     """The nodes whose sessions it serves now, with their incarnations."""
+    has_room: bool = True
+    """Whether its disk has room for more of the log."""
 
 
 class Heard:
@@ -37,13 +39,16 @@ class Heard:
         self._indirect: dict[NodeId, float] = {}
         self._served_by: dict[NodeId, NodeId] = {}
         self._incarnations: dict[NodeId, int] = {}
+        self._with_room: set[NodeId] = set()
 
     def note(self, node_id: NodeId, now: float) -> None:
         """A message came from this node itself."""
         if node_id in self._direct or len(self._direct) < MAX_NODES:
             self._direct[node_id] = now
 
-    def report(self, sessions: Mapping[NodeId, int], now: float) -> HeardReport:
+    def report(
+        self, sessions: Mapping[NodeId, int], now: float, *, has_room: bool = True
+    ) -> HeardReport:
         """What to tell the other managers."""
         self._incarnations.update(sessions)
         return HeardReport(
@@ -51,6 +56,7 @@ class Heard:
                 node_id: int(1_000 * (now - at)) for node_id, at in sorted(self._direct.items())
             },
             sessions=dict(sessions),
+            has_room=has_room,
         )
 
     def merge(self, manager: NodeId, report: HeardReport, now: float) -> None:
@@ -58,11 +64,19 @@ class Heard:
         for node_id, age_ms in list(report.ages_ms.items())[:MAX_NODES]:
             at = now - max(0, age_ms) / 1_000
             self._indirect[node_id] = max(at, self._indirect.get(node_id, at))
+        if report.has_room:
+            self._with_room.add(manager)
+        else:
+            self._with_room.discard(manager)
         served = {n: m for n, m in self._served_by.items() if m != manager}
         sessions = dict(list(report.sessions.items())[:MAX_NODES])
         self._served_by = served | dict.fromkeys(sessions, manager)
         for node_id, incarnation in sessions.items():
             self._incarnations[node_id] = max(incarnation, self._incarnations.get(node_id, 0))
+
+    def has_room(self, manager: NodeId) -> bool:
+        """Whether that other manager said, last, that its disk has room."""
+        return manager in self._with_room
 
     def server_of(self, node_id: NodeId) -> NodeId | None:
         """The other manager that serves this node's session, as far as it said."""

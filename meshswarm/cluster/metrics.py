@@ -50,3 +50,15 @@ class Largest:
         self.recent.add(duration)
         if duration > self.max:
             self.max = duration
+
+
+class DriverMetrics:
+    """What the driver of Raft counts and times, since the start."""
+
+    def __init__(self) -> None:
+        self.commit_ms = Recent()
+        """From a proposal's append here until it was applied here."""
+        self.loop_lag_ms = Largest()
+        """How late each tick came."""
+        self.leader_changes = 0
+        """How often another node was found leading than the one before."""

@@ -67,7 +67,14 @@ class Seat:
         core = _core(identity, recovered, settings)
         meta = recovered.snapshot.meta if recovered.snapshot else None
         self.driver = Driver(
-            core, journal, Hub(_view(recovered)), settings, self._send, self._send_whole, meta
+            core,
+            journal,
+            Hub(_view(recovered)),
+            settings,
+            self._send,
+            self._send_whole,
+            meta,
+            self._heard.has_room,
         )
         self.proposals = Proposals(
             self.driver, endpoint, membership.manager, settings, identity.name

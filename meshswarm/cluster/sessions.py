@@ -76,7 +76,10 @@ class Sessions:
         loop = asyncio.get_running_loop()
         while True:
             self._heard.forget(self._driver.hub.view.nodes.keys() | self._serving.keys())
-            report = codec.unstructure(self._heard.report(self._serving, loop.time()))
+            has_room = self._driver.has_room
+            report = codec.unstructure(
+                self._heard.report(self._serving, loop.time(), has_room=has_room)
+            )
             for peer in self._others:
                 self._endpoint.link(peer).notify(Lane.CONTROL, HEARD, report)
             await asyncio.sleep(self._settings.beat_ms / 1_000)

@@ -1,0 +1,89 @@
+"""Who cannot lead gives leadership away: a manager whose disk or event loop stalls, or is full.
+
+A leader needs its own disk for nothing but its vote in the quorum, and its loop for all else. So a
+leader with a disk that hangs could go on for long with the others' acknowledgements alone, until it
+is the one whose vote is missing; and one whose loop was stuck may be the last to learn that
+another leads. Looked at once a tick, before the tick.
+"""
+
+import logging
+from collections.abc import Callable
+
+from meshswarm.cluster.journal_disk import DiskWatch
+from meshswarm.cluster.settings import ClusterSettings
+from meshswarm.errors import Unavailable
+from meshswarm.ids import NodeId
+from meshswarm.raft.core import RaftCore
+
+log = logging.getLogger("meshswarm.raft")
+
+
+class Abdication:
+    """One manager's fitness to lead; tells its core."""
+
+    def __init__(
+        self,
+        core: RaftCore,
+        disk: DiskWatch,
+        settings: ClusterSettings,
+        has_room: Callable[[NodeId], bool],
+    ) -> None:
+        self.unfit_because: str | None = None
+        """Why this manager does not lead, in words; None while it could."""
+        self._core = core
+        self._disk = disk
+        self._election_s = settings.election_timeout_ms / 1_000
+        self._has_room = has_room
+        self._warned = False
+
+    def look(self, lag_s: float) -> None:
+        """Judge the disk now, and the loop by how late this tick comes."""
+        if lag_s >= 2 * self._election_s:
+            # By now every follower's election timeout has passed.
+            log.error("the event loop was stuck for %.1f s: not leading any longer", lag_s)
+            self._core.abdicate()
+        stalled_s = self._disk.stalled_s
+        because = None
+        if self._disk.is_full:
+            because = "its disk is full"
+        elif stalled_s > self._election_s:
+            because = "its disk does not answer"
+        if because != self.unfit_because:
+            self._note(because)
+        self._warn_early(stalled_s)
+        if because is None and self._disk.low_space:
+            self._make_way()
+
+    def _note(self, because: str | None) -> None:
+        self.unfit_because = because
+        self._core.set_fit(because is None)
+        if because is None:
+            log.warning("the disk works again: this manager could lead")
+        else:
+            log.error("this manager cannot lead: %s", because)
+
+    def _warn_early(self, stalled_s: float) -> None:
+        is_slow = stalled_s > self._election_s / 2
+        if is_slow and not self._warned:
+            log.warning("the disk has been at one write for %.1f s", stalled_s)
+        self._warned = is_slow
+
+    def _make_way(self) -> None:
+        """Hand over to a voter with room on its disk; where there is none, reads go on here."""
+        status = self._core.status()
+        if status.leader != status.id or status.transferee is not None:
+            return
+        able = [
+            peer
+            for peer in status.peers
+            if peer.recent_active and peer.id in status.conf.voters and self._has_room(peer.id)
+        ]
+        best = max(able, key=lambda peer: peer.match, default=None)
+        if best is None:
+            return
+        try:
+            self._core.transfer_leadership(best.id)
+        except Unavailable as error:
+            log.warning("leadership stays on a nearly full disk: %s", error)
+        else:
+            log.warning("the disk is nearly full: handing leadership over to %s", best.id)
