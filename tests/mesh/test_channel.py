@@ -185,6 +185,17 @@ async def test_a_newer_process_fences_the_older() -> None:
         assert (6, {"fenced": 2}) == (it.sent[-1].body, it.faults())
 
 
+async def test_s74_what_an_older_process_left_on_its_way_reaches_no_handler() -> None:
+    """Neither Raft nor any timer hears of it: it never was, for all above the mesh."""
+    heard: list[object] = []
+    async with rig() as it:
+        it.site.notifies.add("raft", lambda _, body, __: heard.append(body), EVERYONE)
+        for incarnation, body in ((5, "first"), (6, "newer"), (5, "queued for a minute")):
+            it.says(Type.NOTIFY, 0, incarnation, name="raft", body=body)
+        assert ["first", "newer"] == heard
+        assert {"fenced": 1} == it.faults()
+
+
 @pytest.mark.parametrize(
     ("role", "body", "expected"),
     [
