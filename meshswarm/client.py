@@ -69,6 +69,34 @@ class PeerProgress:
 
 
 @frozen(kw_only=True)
+class ManagerMetrics:
+    """What one manager counted and timed since its start; times are of the last 1,000 events.
+
+    A time is None before the first of its events.
+    """
+
+    fsync_p50_ms: float | None = None
+    fsync_p99_ms: float | None = None
+    """One group of log entries written and synced to this manager's disk."""
+    commit_p50_ms: float | None = None
+    commit_p99_ms: float | None = None
+    """From a command's append, by this manager as leader, until it was committed and applied."""
+    loop_lag_p99_ms: float | None = None
+    loop_lag_max_ms: float = 0.0
+    """How late the ticks came that everything else waits behind."""
+    elections: int = 0
+    """Terms in which this manager ran for leader."""
+    leader_changes: int = 0
+    """How often it found another manager leading than the one before."""
+    snapshot_index: Index = Index(0)
+    journal_bytes: int = 0
+    free_bytes: int = 0
+    """Room left on the disk of the data directory."""
+    dropped: Mapping[str, int] = Factory(dict)
+    """Messages that were not taken in, by cause."""
+
+
+@frozen(kw_only=True)
 class ManagerStatus:
     """What one manager says of itself, with or without a quorum."""
 
@@ -90,6 +118,11 @@ class ManagerStatus:
     version: str = ""
     mesh: Mapping[str, int] = Factory(dict)
     """Messages that came and went, and those dropped, by cause."""
+    unfit_because: str | None = None
+    """Why it would not lead now; None if it could."""
+    recovering: bool = False
+    """It lost part of its log, and does not vote before it has it again."""
+    metrics: ManagerMetrics = ManagerMetrics()
 
 
 @frozen(kw_only=True)

@@ -18,11 +18,12 @@ app = typer.Typer(no_args_is_help=True, help="See the managers, their log, and w
 def status(ctx: typer.Context, output: Output = None) -> None:
     """Show every manager's state, term and log indexes; works without a quorum.
 
-    Exits with 7 if none of them leads.
+    Exits with 7 if none of them leads. `-o wide` adds what they measured (LAG: how late
+    the event loop was) and how far the leader's peers have got.
 
     Example: `meshswarm cluster status -o json`
     """
-    from meshswarm.cli import rows
+    from meshswarm.cli import managers
     from meshswarm.cli.reach import ask
     from meshswarm.cli.show import show
     from meshswarm.client import denied
@@ -32,14 +33,17 @@ def status(ctx: typer.Context, output: Output = None) -> None:
     answers = ask(options, lambda client: client.statuses())
     if answers and all(isinstance(answer.error, KeyRefused) for answer in answers):
         raise denied([f"{answer.name} ({answer.address})" for answer in answers])
-    leader = rows.leader_of(answers)
-    show(options, rows.cluster_status(answers))
+    leader = managers.leader_of(answers)
+    show(options, managers.cluster_status(answers))
+    if options.format is Format.WIDE:
+        print()
+        show(options, managers.measures(answers))
     if leader is None:
-        say(rows.without_leader(answers))
+        say(managers.without_leader(answers))
         raise typer.Exit(7)
     if options.format is Format.WIDE:
         print()
-        show(options, rows.peer_progress(leader))
+        show(options, managers.peer_progress(leader))
 
 
 @app.command("log")

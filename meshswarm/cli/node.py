@@ -46,13 +46,13 @@ def ls(ctx: typer.Context, output: Output = None) -> None:
 
     Example: `meshswarm node ls -o json`
     """
-    from meshswarm.cli import rows
+    from meshswarm.cli import managers, rows
     from meshswarm.cli.reach import ask
     from meshswarm.cli.show import show
 
     options = options_of(ctx, output)
     view, answers = ask(options, nodes_and_managers)
-    leader = rows.leader_of(answers)
+    leader = managers.leader_of(answers)
     show(options, rows.nodes(view, None if leader is None else leader.id))
 
 
@@ -71,13 +71,13 @@ def inspect(
 
     Example: `meshswarm node inspect n1 -o json`
     """
-    from meshswarm.cli import rows
+    from meshswarm.cli import managers, rows
     from meshswarm.cli.reach import ask
     from meshswarm.cli.show import show_document
 
     options = options_of(ctx, output)
     view, answers = ask(options, nodes_and_managers)
-    leader = rows.leader_of(answers)
+    leader = managers.leader_of(answers)
     found = view.find_node(node)
     row = dict(rows.node_row(view, found, None if leader is None else leader.id))
     live = [task for task in view.tasks_on(found.id) if task.is_live]

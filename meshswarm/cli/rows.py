@@ -2,8 +2,8 @@
 
 `service ls`: name, stack, mode, desired, running, healthy. `service ps`: id, slot, node, desired,
 state, reason, message, runtime_id. `stack ls`: name, services. `node ls`: id, name, role, state,
-availability, runtimes, leader. `cluster status`: leader, term, nodes (name, raft_state, term,
-last_index, commit_index, applied_index). All have more keys; none is ever renamed or removed.
+availability, runtimes, leader. Those of `cluster status` stand in `cli.managers`. All have more
+keys; none is ever renamed or removed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,15 +14,11 @@ import attrs
 
 from meshswarm.cli.show import Column, Listing, Row
 from meshswarm.cli.talk import age
-from meshswarm.client import Answer, ManagerStatus
 from meshswarm.ids import NodeId
 from meshswarm.model.node import Node
 from meshswarm.model.service import Mode, Service
 from meshswarm.model.task import DesiredState, Task, TaskState
 from meshswarm.store.view import View
-
-LEADER = "Leader"
-"""How a manager that leads names its state."""
 
 
 def services(view: View, stack: str | None = None) -> Listing:
@@ -188,88 +184,6 @@ def effects(done: Sequence[tuple[str, str]]) -> Listing:
     )
 
 
-# --- the managers ---------------------------------------------------------------------------------
-
-
-def leader_of(answers: Iterable[Answer]) -> ManagerStatus | None:
-    """The manager that leads: the one that says so in the highest term."""
-    said = [answer.status for answer in answers if answer.status is not None]
-    leading = [status for status in said if status.raft_state == LEADER]
-    return max(leading, key=lambda status: status.term, default=None)
-
-
-def without_leader(answers: Iterable[Answer]) -> str:
-    """What to say where no manager that leads was reached: who leads all the same, if one knows."""
-    said = [answer.status for answer in answers if answer.status is not None]
-    heard = [status for status in said if status.leader is not None]
-    if not heard:
-        return "no manager leads: writes are refused until a majority of them can talk"
-    newest = max(heard, key=lambda status: status.term)
-    return f"{newest.leader} leads, says {newest.name}, but it does not answer here"
-
-
-def cluster_status(answers: Sequence[Answer]) -> Listing:
-    """Every manager with its place in the log; `peers` is what the leader knows of the others."""
-    leader = leader_of(answers)
-    rows = [_manager_row(answer) for answer in answers]
-    terms = [answer.status.term for answer in answers if answer.status is not None]
-    progress = [] if leader is None else [attrs.asdict(peer) for peer in leader.peers]
-    return Listing(
-        columns=(
-            Column("NAME", "name"),
-            Column("STATE", lambda row: row["raft_state"] or "Unreachable"),
-            Column("TERM", "term"),
-            Column("LAST", "last_index"),
-            Column("COMMIT", "commit_index"),
-            Column("APPLIED", "applied_index"),
-            Column("HEARTBEAT", lambda row: _ms(row["heartbeat_ms"]), is_wide=True),
-            Column("ELECTION", lambda row: _ms(row["election_timeout_ms"]), is_wide=True),
-            Column("SESSIONS", "sessions", is_wide=True),
-            Column("MESH", "mesh", is_wide=True),
-            Column("ADDRESS", "address"),
-            Column("ERROR", "error"),
-        ),
-        rows=rows,
-        document={
-            "leader": None if leader is None else leader.name,
-            "term": max(terms, default=0),
-            "nodes": rows,
-            "peers": progress,
-        },
-    )
-
-
-def peer_progress(leader: ManagerStatus) -> Listing:
-    """How far each peer has got, as the leader sees it."""
-    return Listing(
-        columns=(
-            Column("PEER", "name"),
-            Column("MATCH", "match"),
-            Column("NEXT", "next"),
-            Column("LAG", "lag"),
-            Column("STATE", "state"),
-            Column("ACTIVE", "active"),
-        ),
-        rows=[attrs.asdict(peer) for peer in leader.peers],
-    )
-
-
-def _manager_row(answer: Answer) -> Row:
-    status = answer.status
-    if status is None:
-        error = "" if answer.error is None else answer.error.message
-        blank = dict.fromkeys(field.name for field in attrs.fields(ManagerStatus))
-        unknown: dict[str, object] = {"mesh": {}, "peers": []}
-        return {**blank, **unknown, "name": answer.name, "address": answer.address, "error": error}
-    known = plain(status)
-    assert isinstance(known, dict), "an attrs value is a map"
-    return {
-        **known,
-        "address": answer.address,
-        "error": "",
-    }
-
-
 # --- plain values ---------------------------------------------------------------------------------
 
 
@@ -302,7 +216,3 @@ def plain(value: object) -> object:
 def _int(value: object) -> int:
     assert isinstance(value, int), f"an instant in ms, not {value!r}"
     return value
-
-
-def _ms(value: object) -> str:
-    return "-" if value is None else f"{value} ms"

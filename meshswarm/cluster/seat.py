@@ -62,6 +62,7 @@ class Seat:
         self._membership = membership
         self._endpoint = endpoint
         self._journal = journal
+        self._settings = settings
         self._heard = Heard(identity.node_id, asyncio.get_running_loop().time())
         _tell(recovered)
         core = _core(identity, recovered, settings)
@@ -91,9 +92,7 @@ class Seat:
             History(self.driver, journal),
             endpoint,
             membership.manager,
-            lambda: manager_status(
-                identity.name, settings, self.driver, self.sessions, journal, endpoint, membership
-            ),
+            self.status,
         )
         for peer in membership.managers:
             if peer.id != identity.node_id:
@@ -124,6 +123,18 @@ class Seat:
                 parts.create_task(self._leadership.run(), name="leadership")
         finally:
             await self._journal.close()
+
+    def status(self) -> dict[str, object]:
+        """What this manager says of itself: see `manager_status`."""
+        return manager_status(
+            self._identity.name,
+            self._settings,
+            self.driver,
+            self.sessions,
+            self._journal,
+            self._endpoint,
+            self._membership,
+        )
 
     def journal_stats(self) -> dict[str, object]:
         """What the journal says of itself: see `Journal.stats`."""

@@ -1,5 +1,7 @@
 """What a manager says of itself, with or without a quorum: the answer to `cluster status`."""
 
+from collections.abc import Mapping
+
 from meshswarm import __version__
 from meshswarm.cluster.driver import Driver
 from meshswarm.cluster.journal import Journal
@@ -21,6 +23,7 @@ def manager_status(
 ) -> dict[str, object]:
     """The manager's own report; keys are stable, times in ms, indexes as Raft names them."""
     status = driver.core.status()
+    stats = journal.stats()
 
     def name_of(node_id: NodeId) -> str:
         peer = membership.manager(node_id)
@@ -39,6 +42,9 @@ def manager_status(
         "applied_index": status.applied,
         "heartbeat_ms": settings.heartbeat_ms,
         "election_timeout_ms": settings.election_timeout_ms,
+        "unfit_because": driver.abdication.unfit_because,
+        "recovering": status.recovering,
+        "metrics": _metrics(driver, status.elections, stats, endpoint),
         "peers": [
             {
                 "name": name_of(peer.id),
@@ -53,6 +59,28 @@ def manager_status(
             if peer.id != status.id
         ],
         "sessions": len(sessions.serving),
-        "journal": journal.stats(),
+        "journal": stats,
         "mesh": dict(endpoint.counters()),
+    }
+
+
+def _metrics(
+    driver: Driver, elections: int, journal: Mapping[str, object], endpoint: Endpoint
+) -> dict[str, object]:
+    """What `cluster status -o json` has under `metrics`; its keys are told in `cli.managers`."""
+    timed = driver.metrics
+    commit_ms, lag_ms = timed.commit_ms.quantiles(), timed.loop_lag_ms.recent.quantiles()
+    return {
+        "fsync_p50_ms": journal["fsync_p50_ms"],
+        "fsync_p99_ms": journal["fsync_p99_ms"],
+        "commit_p50_ms": commit_ms.p50,
+        "commit_p99_ms": commit_ms.p99,
+        "loop_lag_p99_ms": lag_ms.p99,
+        "loop_lag_max_ms": round(timed.loop_lag_ms.max, 3),
+        "elections": elections,
+        "leader_changes": timed.leader_changes,
+        "snapshot_index": journal["snapshot_index"],
+        "journal_bytes": journal["bytes"],
+        "free_bytes": journal["free_bytes"],
+        "dropped": dict(endpoint.dropped()),
     }

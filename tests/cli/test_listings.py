@@ -7,7 +7,7 @@ import pytest
 from attrs import evolve
 
 from meshswarm.cli.main import main
-from meshswarm.client import Answer, LogLine, TaskLines
+from meshswarm.client import Answer, LogLine, ManagerMetrics, TaskLines
 from meshswarm.errors import KeyRefused, Unavailable
 from meshswarm.ids import Index, NodeId, TaskId, Term
 from meshswarm.model.task import Health, Reason, TaskState
@@ -127,6 +127,37 @@ def test_cluster_status(client: FakeClient, capsys: pytest.CaptureFixture[str]) 
         dict(zip(keys, ("n3", None, None, None, None, None), strict=True)),
     ]
     assert document["nodes"][2]["error"] == "n3 does not answer"
+
+
+def test_cluster_status_shows_measures_on_demand(
+    client: FakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = ManagerMetrics(
+        fsync_p50_ms=0.1934,
+        fsync_p99_ms=1234.5,
+        loop_lag_p99_ms=0.0,
+        loop_lag_max_ms=12.34,
+        journal_bytes=812,
+        free_bytes=5 << 30,
+        dropped={"late": 3, "stale": 0, "busy": 1},
+    )
+    answers = managers("n1", "n2", leader="n2")
+    first, second = (answer.status for answer in answers)
+    assert first is not None
+    assert second is not None
+    client.answers = [
+        evolve(answers[0], status=evolve(first, metrics=measured)),
+        evolve(answers[1], status=evolve(second, unfit_because="its disk is full")),
+    ]
+    assert main(["cluster", "status", "-o", "wide"], client.connect) == 0
+    lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    table = [[cell.strip() for cell in line if cell] for line in lines]
+    assert table[2][-1] == "its disk is full"
+    assert table[5][:4] == ["n1", "0.193/1234 ms", "-", "0/12.3 ms"]
+    assert table[5][-3:] == ["812 B", "5.0 GiB", "late=3,busy=1"]
+    row = as_json(client, capsys, "cluster", "status")["nodes"][0]
+    assert row["metrics"]["fsync_p99_ms"] == 1234.5
+    assert row["metrics"]["dropped"] == {"late": 3, "stale": 0, "busy": 1}
 
 
 def test_cluster_status_without_a_leader_is_shown_and_exits_with_7(

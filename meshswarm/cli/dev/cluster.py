@@ -9,7 +9,7 @@ from attrs import field, frozen
 from meshswarm.cli.dev import processes
 from meshswarm.cli.dev.layout import Layout
 from meshswarm.cli.dev.processes import Pulse
-from meshswarm.cli.rows import leader_of
+from meshswarm.cli.managers import leader_of
 from meshswarm.client import Client, ManagerStatus
 from meshswarm.errors import MeshswarmError, Unavailable, WaitTimedOut
 from meshswarm.ids import NodeId, ServiceId, Term

@@ -226,7 +226,7 @@ def _leader(options: Options, layout: "Layout") -> str | None:
     """The name of the node that leads, if one does."""
     import asyncio
 
-    from meshswarm.cli.rows import leader_of
+    from meshswarm.cli.managers import leader_of
 
     async def statuses() -> "list[Answer]":
         async with options.connect(layout.client) as client:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from meshswarm.cli import rows
+from meshswarm.cli import managers, rows
 from meshswarm.cli.dev.layout import Layout
 from meshswarm.cli.options import Options
 from meshswarm.cli.progress import TABLES
@@ -114,7 +114,7 @@ class Screen:
 
     async def _follow_leader(self, client: Client) -> None:
         while True:
-            leader = rows.leader_of(await client.statuses())
+            leader = managers.leader_of(await client.statuses())
             name = None if leader is None else leader.name
             if name != self.leader:
                 self.leader = name
