@@ -15,7 +15,7 @@ import typer
 from attrs import evolve
 
 from meshswarm import __version__
-from meshswarm.cli import cluster, config, deploy, node, reach, service, stack, why
+from meshswarm.cli import cluster, config, deploy, journal, node, reach, service, stack, why
 from meshswarm.cli.dev import commands as dev
 from meshswarm.cli.options import Format, Options, When
 from meshswarm.cli.talk import say, say_error
@@ -39,6 +39,7 @@ app.add_typer(cluster.app, name="cluster")
 app.add_typer(node.app, name="node")
 app.add_typer(stack.app, name="stack")
 app.add_typer(service.app, name="service")
+app.add_typer(journal.app, name="journal")
 app.add_typer(config.app, name="config")
 app.add_typer(dev.app, name="dev")
 

@@ -1,59 +1,259 @@
-"""What a journal directory holds and what is wrong with it, read only: `journal check`."""
+"""What a journal directory holds, what is wrong with it and what to do: `journal check`.
 
+Nothing in the directory is changed, not a byte: SQLite, which keeps notes of its own beside a
+database even to read it, is given copies. So it may be a directory that a node is using, or one
+that holds anything at all.
+"""
+
+import fcntl
+import os
+import shutil
+import stat
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from attrs import frozen
 
-from meshswarm.cluster.journal_recovery import DATABASE, gather
-from meshswarm.cluster.snapshots import read_snapshot
-from meshswarm.errors import Corrupt, NotFound
-from meshswarm.ids import ClusterId, Index, NodeId
+from meshswarm.cluster.journal_recovery import DATABASE, LOCK, MARK, Evidence, gather, stored
+from meshswarm.cluster.journal_table import Contents
+from meshswarm.cluster.snapshots import SnapshotName, list_snapshots, read_snapshot
+from meshswarm.errors import Corrupt, Denied, NotFound, Unavailable
+from meshswarm.ids import ClusterId, Index, NodeId, Term
 from meshswarm.raft.types import HardState
+
+LIVE = "raft"
+"""The folder of a node's data directory that holds its journal."""
+
+WAL_HEADER_BYTES = 32
+"""Begins the write-ahead log, and differs whenever the log begins anew."""
+
+TRIES = 5
+"""Copies made of a database in use before what came of the last one is taken as it is."""
+
+
+@frozen(kw_only=True)
+class SnapshotFile:
+    """A snapshot as it lies on the disk."""
+
+    name: str
+    index: Index
+    term: Term
+    size_bytes: int
+    is_readable: bool
 
 
 @frozen(kw_only=True)
 class Report:
-    """A journal as it lies on the disk; sound when there are no `faults`."""
+    """A journal as it lies on the disk; sound when there are neither `faults` nor `damage`."""
 
+    directory: str
+    used_by_pid: int | None
+    """The process that has it open; None if none has."""
     cluster_id: ClusterId | None
     node_id: NodeId | None
+    voters: tuple[NodeId, ...]
+    """The managers by the newest readable snapshot, else those that the cluster began with."""
     hard_state: HardState | None
+    """Term, vote and commit index, from the newest readable witness."""
     incarnation: int
     first_index: Index | None
     """Of the stored entries, as is `last_index`; None when there are none."""
     last_index: Index | None
-    snapshots: tuple[str, ...]
-    """Names of the readable ones, newest first."""
+    last_term: Term | None
+    snapshots: tuple[SnapshotFile, ...]
+    """Newest first."""
+    database_bytes: int
+    """With its write-ahead log."""
+    moved_aside: tuple[str, ...]
+    """Damaged databases of earlier times, which the node keeps and does not use."""
     damage: str
-    """Why the node may not vote; empty when it may."""
+    """Why the node may not vote, as it noted itself; empty when it may."""
     faults: tuple[str, ...]
+    """What keeps the node from going on as if nothing had been."""
+    notes: tuple[str, ...]
+    """What is damaged too, and not needed: the node goes on without loss."""
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the node may go on from here as if nothing had been."""
+        return not self.faults and not self.damage
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What to do, a sentence each."""
+        used = f"process {self.used_by_pid} uses it: what it writes now is not in this report"
+        return (*((used,) if self.used_by_pid is not None else ()), *self._advice())
+
+    def _advice(self) -> tuple[str, ...]:
+        if self.is_sound:
+            return ("nothing: the journal is sound",)
+        readable = next((file.name for file in self.snapshots if file.is_readable), None)
+        base = f"from {readable}" if readable else "from nothing"
+        if len(self.voters) == 1:
+            return (
+                "this is the only manager: nobody else has what is lost here",
+                "restore the directory from a backup, or move it away to begin a new cluster",
+            )
+        repaired = "its peers send it what it lacks; until then it does not vote"
+        if not self.faults:
+            return (f"run the node, with a majority of the other managers: {repaired}",)
+        return (
+            "run the node: it moves the damaged database aside, deletes nothing, and goes on "
+            f"{base}; {repaired}",
+            "see that a majority of the other managers is up (`meshswarm cluster status`)",
+            "see the kernel's log for errors of this disk (`dmesg`)",
+        )
 
 
 def inspect(directory: Path) -> Report:
-    """The journal in `directory`, which may be in use; changes nothing that it holds.
+    """The journal in `directory`, or in the data directory of that name; changes nothing.
 
-    Raises `NotFound` where there is no journal, `Conflict` if it is of a newer format.
+    Raises `NotFound` where there is no journal, `Conflict` if it is of a newer format, `Denied`
+    if this user may not read it, `Unavailable` where there is no room for a copy.
     """
-    if not directory.is_dir() or (evidence := gather(directory)).is_new:
+    try:
+        directory = _journal_in(directory)
+        with TemporaryDirectory(prefix="meshswarm-journal-") as aside:
+            evidence, odd = _gathered(directory, Path(aside))
+            if evidence.is_new and not odd:
+                raise NotFound(f"there is no journal ({DATABASE})", where=str(directory))
+            base, faults = stored(Path(aside), evidence)
+        notes = base.notes if base is not None else ()
+        return _report(directory, evidence, (*odd, *faults), notes)
+    except PermissionError as error:
+        raise Denied(
+            f"the journal cannot be read: {error.strerror}",
+            where=str(error.filename),
+            hint="run this as the user that the node runs as",
+        ) from error
+    except OSError as error:
+        raise Unavailable(
+            f"the journal cannot be copied to be read: {error.strerror}",
+            where=str(error.filename2 or error.filename),
+            hint="set TMPDIR to a directory with as much room as the journal takes",
+        ) from error
+
+
+def _journal_in(directory: Path) -> Path:
+    if not directory.is_dir():
         raise NotFound(f"there is no journal ({DATABASE})", where=str(directory))
-    contents, head = evidence.contents, evidence.head
-    owner = evidence.mark or (contents.identity if contents else None)
-    entries = contents.entries if contents else ()
-    readable, faults = [], list(evidence.faults)
-    for name in evidence.snapshots:
+    live = directory / LIVE
+    is_data_directory = not (directory / DATABASE).exists() and live.is_dir()
+    return live if is_data_directory else directory
+
+
+def _gathered(directory: Path, aside: Path) -> tuple[Evidence, tuple[str, ...]]:
+    """What copies of the files say, and the names that stand for no file at all."""
+    snapshots = [str(name) for name in list_snapshots(directory)]
+    names = (MARK, DATABASE, f"{DATABASE}-wal", *snapshots)
+    odd = [name for name in names if _is_odd(directory / name)]
+    for name in snapshots:
+        if name not in odd:
+            (aside / name).symlink_to((directory / name).absolute())
+    if not {MARK, DATABASE, f"{DATABASE}-wal"} & set(odd):
+        _copy_database(directory, aside)
+    return gather(aside), tuple(f"{name} is no file" for name in odd)
+
+
+def _is_odd(path: Path) -> bool:
+    """Whether something other than a file has this name: reading it might never end."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:  # nothing has the name, or a link that leads nowhere, or round in a circle
+        return path.is_symlink()
+
+
+def _copy_database(directory: Path, aside: Path) -> None:
+    """Copy mark, database and write-ahead log, in this order, so that they fit together.
+
+    The mark claims what was durable before. A node that goes on appending to the log does no harm:
+    a frame that is not whole does not count. Only a log that began anew meanwhile may lack what the
+    copied database lacks too.
+    """
+    wal = f"{DATABASE}-wal"
+    for _ in range(TRIES):
+        before = _beginning(directory / wal)
+        for name in (MARK, DATABASE, wal):
+            (aside / name).unlink(missing_ok=True)
+            if (directory / name).exists():
+                shutil.copyfile(directory / name, aside / name)
+        if before == _beginning(directory / wal):
+            return
+
+
+def _beginning(wal: Path) -> bytes:
+    try:
+        with wal.open("rb") as file:
+            return file.read(WAL_HEADER_BYTES)
+    except FileNotFoundError:
+        return b""
+
+
+def _report(
+    directory: Path, evidence: Evidence, faults: tuple[str, ...], notes: tuple[str, ...]
+) -> Report:
+    contents, head = evidence.contents or Contents(), evidence.head
+    owner = evidence.mark or contents.identity
+    cluster_id = owner.cluster_id if owner else None
+    conf = contents.identity.initial_conf if contents.identity else None
+    files = []
+    for name in reversed(evidence.snapshots):
         try:
-            read_snapshot(directory, owner.cluster_id if owner else None, name)
-            readable.append(str(name))
-        except Corrupt as error:
-            faults.append(error.message)
+            conf = read_snapshot(directory, cluster_id, name).meta.conf
+            is_readable = True
+        except Corrupt:
+            is_readable = False
+            if not (directory / str(name)).exists():
+                continue  # The node that uses the directory has removed it meanwhile.
+        files.append(_snapshot_file(directory, name, is_readable=is_readable))
+    entries = contents.entries
     return Report(
-        cluster_id=owner.cluster_id if owner else None,
+        directory=str(directory),
+        used_by_pid=_used_by(directory),
+        cluster_id=cluster_id,
         node_id=owner.node_id if owner else None,
+        voters=conf.voters if conf else (),
         hard_state=head.hard_state if head else None,
         incarnation=head.incarnation if head else 0,
         first_index=entries[0].index if entries else None,
         last_index=entries[-1].index if entries else None,
-        snapshots=tuple(readable),
+        last_term=entries[-1].term if entries else None,
+        snapshots=tuple(reversed(files)),
+        database_bytes=sum(_size(directory / f"{DATABASE}{suffix}") for suffix in ("", "-wal")),
+        moved_aside=tuple(sorted(path.name for path in directory.glob("*.damaged*"))),
         damage=head.damage if head else "",
-        faults=tuple(faults),
+        faults=faults,
+        notes=notes,
     )
+
+
+def _snapshot_file(directory: Path, name: SnapshotName, *, is_readable: bool) -> SnapshotFile:
+    return SnapshotFile(
+        name=str(name),
+        index=name.index,
+        term=name.term,
+        size_bytes=_size(directory / str(name)),
+        is_readable=is_readable,
+    )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _used_by(directory: Path) -> int | None:
+    """Who holds the directory; asked by taking its lock, shared, for no longer than the question.
+
+    0 if somebody holds it who does not say who it is.
+    """
+    if not (directory / LOCK).is_file():
+        return None
+    descriptor = os.open(directory / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        return int(text) if text.isdigit() else 0
+    finally:
+        os.close(descriptor)
+    return None

@@ -150,8 +150,8 @@ def _recover(directory: Path, identity: Identity) -> tuple[_Parts, Recovered]:
     _refuse_foreign(directory, evidence, identity.cluster_id, identity.node_id)
     if evidence.is_new:
         _found(directory, identity)
-        return _resume(directory, identity, Head(), _Base(None))
-    found, faults = _stored(directory, evidence)
+        return _resume(directory, identity, Head(), Base(None))
+    found, faults = stored(directory, evidence)
     if found is None:
         base = _newest_readable(directory, identity.cluster_id)
         head = _start_again(directory, identity, evidence, base, "; ".join(faults))
@@ -211,7 +211,7 @@ def _refuse_foreign(
 
 
 @frozen
-class _Base:
+class Base:
     """What the state machine starts from: a snapshot, and the entries that reach past it."""
 
     snapshot: Snapshot | None
@@ -222,14 +222,16 @@ class _Base:
 
     @property
     def index(self) -> Index:
+        """The last entry that the snapshot stands for; 0 without one."""
         return self.snapshot.meta.index if self.snapshot else Index(0)
 
     @property
     def term(self) -> Term:
+        """Of that entry."""
         return self.snapshot.meta.term if self.snapshot else Term(0)
 
 
-def _stored(directory: Path, evidence: Evidence) -> tuple[_Base | None, tuple[str, ...]]:
+def stored(directory: Path, evidence: Evidence) -> tuple[Base | None, tuple[str, ...]]:
     """The stored snapshot and log, or why they cannot be trusted."""
     contents = evidence.contents
     if evidence.faults or contents is None or contents.head is None or contents.identity is None:
@@ -242,12 +244,12 @@ def _stored(directory: Path, evidence: Evidence) -> tuple[_Base | None, tuple[st
         if first - 1 <= name.index <= newest:
             try:
                 snapshot = read_snapshot(directory, contents.identity.cluster_id, name)
-                return _Base(snapshot, entries, tuple(notes), tuple(bad)), ()
+                return Base(snapshot, entries, tuple(notes), tuple(bad)), ()
             except Corrupt as error:
                 notes.append(error.message)
                 bad.append(name)
     if first == 1:
-        return _Base(None, entries, tuple(notes), tuple(bad)), ()
+        return Base(None, entries, tuple(notes), tuple(bad)), ()
     return None, (*notes, f"no readable snapshot reaches the log, which begins at {first}")
 
 
@@ -261,7 +263,7 @@ def _found(directory: Path, identity: Identity) -> None:
 
 
 def _resume(
-    directory: Path, identity: Identity, head: Head, base: _Base
+    directory: Path, identity: Identity, head: Head, base: Base
 ) -> tuple[_Parts, Recovered]:
     """Open for writing and begin the next incarnation."""
     hard = head.hard_state
@@ -300,21 +302,21 @@ def _resume(
 # --- damaged evidence ---------------------------------------------------------------------------
 
 
-def _newest_readable(directory: Path, cluster_id: ClusterId) -> _Base:
+def _newest_readable(directory: Path, cluster_id: ClusterId) -> Base:
     notes: list[str] = []
     bad: list[SnapshotName] = []
     for name in list_snapshots(directory):
         try:
             snapshot = read_snapshot(directory, cluster_id, name)
-            return _Base(snapshot, notes=tuple(notes), bad=tuple(bad))
+            return Base(snapshot, notes=tuple(notes), bad=tuple(bad))
         except Corrupt as error:
             notes.append(error.message)
             bad.append(name)
-    return _Base(None, notes=tuple(notes), bad=tuple(bad))
+    return Base(None, notes=tuple(notes), bad=tuple(bad))
 
 
 def _start_again(
-    directory: Path, identity: Identity, evidence: Evidence, base: _Base, damage: str
+    directory: Path, identity: Identity, evidence: Evidence, base: Base, damage: str
 ) -> Head:
     """Put an empty log on `base` in place of the damaged one; what is known of the head stays."""
     old = evidence.head

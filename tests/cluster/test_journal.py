@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from meshswarm.cluster import journal as journal_module
 from meshswarm.cluster.journal import Journal, JournalWrite
@@ -294,10 +295,15 @@ async def test_inspect_tells_what_is_there_even_while_it_is_in_use(tmp_path: Pat
     assert (report.cluster_id, report.node_id) == (CLUSTER, NODE)
     assert report.hard_state == hard_state(2, 8)
     assert (report.first_index, report.last_index) == (6, 9)
-    assert report.snapshots == ("snapshot-8-2",)
+    assert [(file.name, file.is_readable) for file in report.snapshots] == [("snapshot-8-2", True)]
+    assert report.used_by_pid == os.getpid()
     assert report.faults == ()
     assert report.damage == ""
-    assert inspect(tmp_path) == report
+    after = inspect(tmp_path)
+    assert after.used_by_pid is None
+    assert evolve(after, used_by_pid=os.getpid(), database_bytes=0) == evolve(
+        report, database_bytes=0
+    )
     assert report.hard_state.term == Term(2)
 
 
