@@ -75,6 +75,7 @@ def document(report: "Report") -> dict[str, object]:
 def lines(report: "Report") -> list[str]:
     """The report for people: what is there, what is wrong, what to do."""
     from meshswarm.cli.managers import size
+    from meshswarm.cli.talk import count
 
     hard = report.hard_state
     entries = "none"
@@ -95,7 +96,7 @@ def lines(report: "Report") -> list[str]:
             for file in report.snapshots
         ),
         ("database", size(report.database_bytes)),
-        ("opened", f"{report.incarnation} times"),
+        ("opened", count(report.incarnation, "time")),
         *(("moved aside", name) for name in report.moved_aside),
         *(("damaged", fault) for fault in report.faults),
         *(("harmless", note) for note in report.notes),
