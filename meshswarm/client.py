@@ -18,7 +18,14 @@ from contextlib import aclosing, asynccontextmanager
 from attrs import Factory, frozen
 
 from meshswarm import codec
-from meshswarm.errors import Denied, KeyRefused, MeshswarmError, OutcomeUnknown, Unavailable
+from meshswarm.errors import (
+    Denied,
+    KeyRefused,
+    MeshswarmError,
+    OutcomeUnknown,
+    SessionExpired,
+    Unavailable,
+)
 from meshswarm.ids import ClientId, Index, NodeId, TaskId, Term, digest_id
 from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.gathering import Gathering, Start
@@ -192,6 +199,7 @@ class Client:
         self._id = client_id
         self._patience_s = patience_s
         self._sequence = 0
+        self._opened_at: Index | None = None
         self._unanswered: set[int] = set()
         limits = {"most_items": MAX_TOGETHER, "most_bytes": MAX_TOGETHER_BYTES}
         self._proposals = Gathering[bytes, Outcome](
@@ -311,15 +319,30 @@ class Client:
         self._unanswered.add(sequence)
         command = commands[0] if len(commands) == 1 else group_of(commands)
         try:
-            name = [self._id, sequence, min(self._unanswered) - 1]
+            opened_at = await self._begun()
+            name = [self._id, sequence, min(self._unanswered) - 1, opened_at]
             reply = await self._call(Lane.DATA, "propose", [command, name])
             self._turn_to(reply.payloads)
         finally:
             self._unanswered.discard(sequence)  # Answered, or nobody asks for it again.
         outcome: Outcome = codec.structure(reply.body, Outcome, lenient=True)
+        if isinstance(outcome.error, SessionExpired):
+            self._begin_anew()
         if len(commands) == 1 or outcome.error is not None:
             return [outcome] * len(commands)
         return outcome.parts
+
+    async def _begun(self) -> Index:
+        """An entry that came before anything that was sent by this name."""
+        if self._opened_at is None:
+            reply = await self._call(Lane.DATA, "applied", None, repeatable=True)
+            self._opened_at = Index(codec.structure(reply.body, int))
+        return self._opened_at
+
+    def _begin_anew(self) -> None:
+        """Go on by another name: the cluster has forgotten this one, and refuses it for ever."""
+        self._id = ClientId(digest_id("client", self._id, os.urandom(8)))
+        self._opened_at = None
 
     async def _look_up_all(self, keys: list[Key]) -> Sequence[object | None]:
         body = {"keys": [[table.value, key] for table, key in keys]}

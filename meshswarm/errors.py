@@ -5,6 +5,7 @@ MeshswarmError
 ├── Denied          the caller: this identity may not do that           (exit 4)
 ├── NotFound        the caller: no such object                          (exit 5)
 ├── Conflict        the caller: the object moved on, or already exists  (exit 6)
+│   └── SessionExpired   the client's requests are forgotten, so this one was not carried out
 ├── Unavailable     wait: no leader, no quorum, unreachable, busy       (exit 7)
 │   ├── OutcomeUnknown   the request may or may not have been carried out; ask before repeating it
 │   └── KeyRefused       that node does not know our key; another one may
@@ -82,6 +83,12 @@ class Conflict(MeshswarmError):
     exit_code = 6
 
 
+class SessionExpired(Conflict):
+    """The cluster forgot the client's session: a repeated request could be carried out twice."""
+
+    code = "session_expired"
+
+
 class Unavailable(MeshswarmError):
     """No leader, no quorum, or nobody answered: nothing was done, trying later may help."""
 
@@ -122,6 +129,7 @@ _BY_CODE: dict[str, type[MeshswarmError]] = {
         Denied,
         NotFound,
         Conflict,
+        SessionExpired,
         Unavailable,
         OutcomeUnknown,
         KeyRefused,

@@ -10,11 +10,13 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import attrs
+
 from meshswarm import codec
 from meshswarm.cluster.driver import Driver
 from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.errors import Invalid, MeshswarmError, OutcomeUnknown, Unavailable
-from meshswarm.ids import Index, NodeId
+from meshswarm.ids import ClientId, Index, NodeId
 from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.peers import Lane, Peer
 from meshswarm.mesh.requests import Reply
@@ -266,7 +268,7 @@ class Proposals:
     async def _forward(
         self, leader: Peer, command: bytes, request: Request | None, by: str, deadline: float
     ) -> Outcome:
-        name = [request.client, request.sequence, request.acknowledged] if request else None
+        name = list(attrs.astuple(request)) if request else None
         try:
             reply = await self._ask(
                 leader, Lane.DATA, FORWARD, [name, by], (command,), deadline=deadline
@@ -301,10 +303,13 @@ def request_of(plain: object) -> Request | None:
     match plain:
         case None:
             return None
-        case [str(), int(), int()]:
-            names = ("client", "sequence", "acknowledged")
-            request: Request = codec.structure(dict(zip(names, plain, strict=True)), Request)
-            return request
+        case [str() as client, int() as sequence, int() as acknowledged, int() as opened_at]:
+            return Request(
+                client=ClientId(client),
+                sequence=sequence,
+                acknowledged=acknowledged,
+                opened_at=Index(opened_at),
+            )
         case _:
             raise codec.Undecodable(f"not a request's name: {plain!r:.100}")
 

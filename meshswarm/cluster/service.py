@@ -55,6 +55,7 @@ class Service:
         endpoint.on_call("read", self._read, roles=ANYONE)
         endpoint.on_call("rows", self._rows, roles=ANYONE)
         endpoint.on_call("status", self._tell_status, roles=ANYONE)
+        endpoint.on_call("applied", self._tell_applied, roles=ANYONE)
         endpoint.on_call("elect", self._elect, roles=USERS)
         endpoint.on_stream("watch", self._watch, roles=ANYONE)
         endpoint.on_stream("log", self._log, roles=USERS)
@@ -136,6 +137,10 @@ class Service:
                 delta = delta_of(view, keys, tables)
                 if not delta.is_empty:
                     yield Chunk({"full": False}, (codec.encode(delta),))
+
+    async def _tell_applied(self, request: Request) -> Reply:
+        """An entry that is applied here: what a client that begins now sends comes later."""
+        return Reply(int(self._driver.hub.view.index))
 
     async def _tell_status(self, request: Request) -> Reply:
         return Reply(self._status())

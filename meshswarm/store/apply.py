@@ -10,7 +10,7 @@ from typing import assert_never
 from attrs import evolve, frozen
 
 from meshswarm.codec import Undecodable
-from meshswarm.errors import Conflict, MeshswarmError
+from meshswarm.errors import Conflict, MeshswarmError, SessionExpired
 from meshswarm.ids import Index, Term
 from meshswarm.store import agents, placements, users
 from meshswarm.store.commands import (
@@ -99,7 +99,7 @@ def _run_once(transaction: Transaction, request: Request, command: bytes) -> Out
     known = session.answers.get(request.sequence) if session else None
     if known is not None:
         return known
-    error = _unanswerable(session, request)
+    error = _unanswerable(view, session, request)
     if error is not None:
         return Outcome.refused(view.index, error)
     session = session or ClientSession(id=request.client)
@@ -109,12 +109,20 @@ def _run_once(transaction: Transaction, request: Request, command: bytes) -> Out
     return outcome
 
 
-def _unanswerable(session: ClientSession | None, request: Request) -> MeshswarmError | None:
+def _unanswerable(
+    view: View, session: ClientSession | None, request: Request
+) -> MeshswarmError | None:
+    """Why a request that has no answer here must not be carried out.
+
+    A session is made by its first request; it is told from one that was forgotten, in which this
+    very request may have been carried out, by what the log held before the client began: whatever
+    it did came later, and so did all that was forgotten of it. No clock has a say.
+    """
     if session is None:
-        if request.acknowledged == 0:
+        if request.opened_at >= view.forgotten_at:
             return None
-        return Conflict(
-            "the cluster no longer remembers this client's earlier requests",
+        return SessionExpired(
+            "the cluster no longer remembers what this client sent before",
             hint="look at what the cluster did, then send what is missing from a new client",
         )
     if request.sequence <= session.acknowledged:

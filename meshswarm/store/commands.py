@@ -11,7 +11,7 @@ import attrs
 from attrs import Factory, frozen
 
 from meshswarm import codec
-from meshswarm.ids import ClientId, NodeId, ServiceId, TaskId, Version
+from meshswarm.ids import ClientId, Index, NodeId, ServiceId, TaskId, Version
 from meshswarm.model.node import Availability, NodeDescription, NodeRole, NodeState
 from meshswarm.model.service import ServiceSpec
 from meshswarm.model.stack import StackSpec
@@ -249,6 +249,8 @@ class Request:
     """1, 2, ... in the order the client first sent them."""
     acknowledged: int = 0
     """Answers up to this sequence have arrived; the state may forget them."""
+    opened_at: Index = Index(0)
+    """An entry that was applied somewhere before the client sent its first request."""
 
 
 @frozen(kw_only=True)
@@ -280,11 +282,14 @@ class LogEntry:
             case [
                 int() as at_ms,
                 str() as by,
-                [str() as client, int() as sequence, int() as acknowledged],
+                [str() as client, int() as sequence, int() as acknowledged, int() as opened_at],
                 bytes() as command,
             ]:
                 request = Request(
-                    client=ClientId(client), sequence=sequence, acknowledged=acknowledged
+                    client=ClientId(client),
+                    sequence=sequence,
+                    acknowledged=acknowledged,
+                    opened_at=Index(opened_at),
                 )
                 return LogEntry(at_ms=at_ms, by=by, request=request, command=command)
             case other:

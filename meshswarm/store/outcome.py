@@ -51,7 +51,7 @@ MAX_ANSWERS = 1_024
 """Unacknowledged requests of one client; one more is refused until it acknowledges some."""
 
 MAX_CLIENTS = 10_000
-"""Remembered clients; beyond that the one unused for longest is forgotten."""
+"""Remembered clients; beyond that those unused for longest are forgotten, whatever the time."""
 
 
 @frozen(kw_only=True)

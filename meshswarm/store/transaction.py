@@ -1,5 +1,6 @@
 """One entry's writes: keeps tables and indexes in step, and remembers which rows changed."""
 
+from heapq import nsmallest
 from typing import TypeVar
 
 import attrs
@@ -179,11 +180,17 @@ class Transaction:
         self._touched.append((Table.CONFIGS, name))
 
     def put_client(self, session: ClientSession, *, most: int) -> None:
-        """Write what is remembered of a client; of more than `most`, the one unused for longest
-        is forgotten. No row that others watch."""
+        """Write what is remembered of a client; of more than `most`, those unused for longest
+        are forgotten, one in a hundred at a time: finding them takes a look at all. No row that
+        others watch."""
         clients = self.view.clients.set(session.id, session)
         if len(clients) > most:
-            clients = clients.delete(min(clients.values(), key=lambda c: (c.used_at, c.id)).id)
+            kept = clients.mutate()
+            number = len(clients) - most + most // 100
+            for old in nsmallest(number, clients.values(), key=lambda c: (c.used_at, c.id)):
+                del kept[old.id]
+                _write(self.view, "forgotten_at", max(self.view.forgotten_at, old.used_at))
+            clients = kept.finish()
         _write(self.view, "clients", clients)
 
     def put_task(self, task: Task) -> None:

@@ -54,6 +54,8 @@ class View:
     term: Term = Term(0)
     clock_ms: int = 0
     """Log time: the largest `at_ms` applied so far."""
+    forgotten_at: Index = Index(0)
+    """The last use of the client sessions that were forgotten: the newest of them."""
 
     nodes: Map[NodeId, Node] = Map()
     services: Map[ServiceId, Service] = Map()
@@ -180,7 +182,8 @@ def view_slices(view: View) -> Iterator[bytes]:
     others room. The first tells the position and how many rows follow, the others hold rows of one
     table, in key order.
     """
-    yield codec.dumps([int(view.index), int(view.term), view.clock_ms, _count_rows(view)])
+    position = [int(view.index), int(view.term), view.clock_ms, int(view.forgotten_at)]
+    yield codec.dumps([*position, _count_rows(view)])
     for number, kind in enumerate(_ROWS):
         rows: list[bytes] = []
         size = 0
@@ -265,10 +268,20 @@ def view_of_slices(slices: Iterable[bytes]) -> View:
     """The view whose slices these are; raises `Undecodable`."""
     parts = iter(slices)
     match codec.loads(next(parts, b"")):
-        case [int() as index, int() as term, int() as clock_ms, int() as left] if (
-            min(index, term) >= 0
-        ):
-            builder = ViewBuilder(View(index=Index(index), term=Term(term), clock_ms=clock_ms))
+        case [
+            int() as index,
+            int() as term,
+            int() as clock_ms,
+            int() as forgotten_at,
+            int() as left,
+        ] if min(index, term, forgotten_at) >= 0:
+            base = View(
+                index=Index(index),
+                term=Term(term),
+                clock_ms=clock_ms,
+                forgotten_at=Index(forgotten_at),
+            )
+            builder = ViewBuilder(base)
         case other:
             raise codec.Undecodable(f"not the position of a view: {other!r:.100}")
     for part in parts:

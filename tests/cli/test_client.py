@@ -6,16 +6,18 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from attrs import evolve
+from immutables import Map
 
 from meshswarm.client import Client, connected
-from meshswarm.errors import Denied, KeyRefused, NotFound, Unavailable
+from meshswarm.errors import Denied, KeyRefused, NotFound, SessionExpired, Unavailable
 from meshswarm.mesh import keys
 from meshswarm.mesh.peers import Peer, PeerRole
 from meshswarm.model.config import Config
 from meshswarm.store.commands import PutConfig, PutStack, RemoveConfig, RemoveStack
 from meshswarm.store.view import Table, View
 from tests.support.fake_cluster import stack
-from tests.support.managers import Managers, managers
+from tests.support.managers import Managers, managers, until
 
 
 @asynccontextmanager
@@ -84,6 +86,20 @@ async def test_a_client_turns_to_the_leader(tmp_path: Path) -> None:
         for number in range(len(members.members)):
             await client.propose(PutConfig(name=f"c{number}", data=b""))
         assert leader.name == client.asks_first
+
+
+async def test_s71_a_client_that_was_forgotten_is_told_so_and_goes_on(tmp_path: Path) -> None:
+    async with cluster(tmp_path) as (members, client):
+        await client.propose(PutStack(spec=stack("one", web=1)))
+        for member in members.members:
+            assert member.seat is not None
+            hub = member.seat.driver.hub
+            await until(lambda hub=hub: hub.view.clients)  # type: ignore[misc]
+            hub.view = evolve(hub.view, clients=Map(), forgotten_at=hub.view.index)
+        with pytest.raises(SessionExpired, match="no longer remembers"):
+            await client.propose(PutStack(spec=stack("two", web=1)))
+        await client.propose(PutStack(spec=stack("three", web=1)))
+        assert {"one", "three"} == set((await client.read(Table.STACKS)).stacks)
 
 
 async def test_a_lost_leader_costs_a_pause_and_nothing_else(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from attrs import evolve
 
+from meshswarm import codec
 from meshswarm.errors import OutcomeUnknown, Unavailable
 from meshswarm.ids import ClientId
 from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec
@@ -81,6 +82,25 @@ async def test_s17_what_was_never_sent_is_told_as_not_done(tmp_path: Path) -> No
         told = await _submit(alone, _put("never"))
         assert isinstance(told, Unavailable)
         assert not isinstance(told, OutcomeUnknown)
+
+
+async def test_s71_a_request_repeated_on_the_new_leader_is_carried_out_once(
+    tmp_path: Path,
+) -> None:
+    """It was committed, its answer was lost with the leader; the next one knows it from its log."""
+    async with managers(tmp_path) as cluster:
+        leader = await cluster.leads()
+        request = Request(client=ClientId("c"), sequence=1)
+        first = await _submit(leader, _put("once"), request)
+        await leader.stop()
+        heir = await cluster.leads(not_=leader)
+        again = await _submit(heir, _put("once"), request)
+        assert isinstance(first, Outcome)
+        assert isinstance(again, Outcome)
+        assert codec.encode(first) == codec.encode(again)
+        assert heir.seat is not None
+        view = await heir.seat.proposals.read()
+        assert [1] == [service.revision for service in view.sorted_services()]
 
 
 async def test_s17_an_entry_that_another_leader_replaced_was_surely_not_done(

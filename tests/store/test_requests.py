@@ -2,8 +2,9 @@
 
 import pytest
 from attrs import evolve
+from immutables import Map
 
-from meshswarm.errors import Conflict, Invalid
+from meshswarm.errors import Conflict, Invalid, SessionExpired
 from meshswarm.ids import ClientId, Index
 from meshswarm.store.commands import (
     Batch,
@@ -15,7 +16,8 @@ from meshswarm.store.commands import (
     group_of,
 )
 from meshswarm.store.outcome import MAX_ANSWERS, ClientSession, Outcome
-from meshswarm.store.view import View
+from meshswarm.store.transaction import Transaction
+from meshswarm.store.view import View, decode_view, encode_view
 from tests.support.builders import commit, service_spec
 
 CLI = ClientId("cli")
@@ -53,10 +55,57 @@ def test_acknowledged_answers_are_forgotten_and_not_carried_out_again() -> None:
     assert late.outcome.error.message == "request 1 was answered, and its answer acknowledged"
 
 
-def test_a_client_that_the_cluster_forgot_is_told_so() -> None:
-    late = commit(View(), _put(1), request=_request(8, acknowledged=7))
-    assert isinstance(late.outcome.error, Conflict)
-    assert not late.view.services
+def _forgotten() -> View:
+    """The client's request 1 was carried out at index 1; then the cluster forgot the client."""
+    view = commit(View(), _put(1), request=_request(1)).view
+    transaction = Transaction(view)
+    transaction.put_client(ClientSession(id=ClientId("other"), used_at=Index(2)), most=1)
+    view = transaction.finished()
+    assert [ClientId("other")] == list(view.clients)
+    return evolve(view, index=Index(2))
+
+
+@pytest.mark.parametrize("request_", [_request(1), _request(2, acknowledged=1), _request(2)])
+def test_s71_an_expired_session_gets_an_explicit_error_and_changes_nothing(
+    request_: Request,
+) -> None:
+    """Also a repeated first request, of which nobody knows any more that it was carried out."""
+    before = _forgotten()
+    late = commit(before, _put(5), request=request_)
+    assert isinstance(late.outcome.error, SessionExpired)
+    assert frozenset() == late.changed
+    assert before.clients == late.view.clients
+
+
+def test_s71_whoever_begins_after_the_forgetting_is_no_expired_client() -> None:
+    begun = evolve(_request(1), client=ClientId("new"), opened_at=Index(1))
+    assert commit(_forgotten(), _put(5), request=begun).outcome.error is None
+
+
+def test_s71_a_request_whose_predecessors_were_lost_is_carried_out() -> None:
+    """The first one was given up, and never arrived: there is no session, and there was none."""
+    assert commit(View(), _put(1), request=_request(2, acknowledged=1)).outcome.error is None
+
+
+def test_s71_what_was_forgotten_is_part_of_the_snapshot() -> None:
+    before = _forgotten()
+    restored = decode_view(encode_view(before))
+    assert (before.clients, before.forgotten_at) == (restored.clients, restored.forgotten_at)
+    late = commit(restored, _put(5), request=_request(1))
+    assert isinstance(late.outcome.error, SessionExpired)
+
+
+def test_s71_the_same_clients_are_forgotten_everywhere_whatever_the_order() -> None:
+    sessions = [ClientSession(id=ClientId(f"c{n}"), used_at=Index(n)) for n in range(1, 251)]
+    views = []
+    for order in (sessions, sessions[::-1]):
+        clients = Map((session.id, session) for session in order)
+        transaction = Transaction(evolve(View(), clients=clients))
+        transaction.put_client(ClientSession(id=CLI, used_at=Index(251)), most=200)
+        views.append(transaction.finished())
+    assert encode_view(views[0]) == encode_view(views[1])
+    assert 198 == len(views[0].clients), "one in a hundred more than must be"
+    assert (Index(53), False) == (views[0].forgotten_at, ClientId("c53") in views[0].clients)
 
 
 def test_a_client_that_never_acknowledges_is_stopped() -> None:
