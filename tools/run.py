@@ -99,6 +99,11 @@ def sim(arguments: Sequence[str]) -> int:
     return run("-m", "meshswarm.sim", *arguments)
 
 
+def chaos(arguments: Sequence[str]) -> int:
+    """A real cluster through kill -9, pauses, cuts and full disks: `chaos --minutes 10 --seed 1`."""
+    return run("-m", "tools.chaos", *arguments)
+
+
 def ci(arguments: Sequence[str]) -> int:
     """`test` as CI means it: tests of the engine may not be skipped, examples are derandomised."""
     refuse_arguments("ci", arguments)
@@ -107,7 +112,7 @@ def ci(arguments: Sequence[str]) -> int:
 
 
 JOBS: dict[str, Callable[[Sequence[str]], int]] = {
-    job.__name__: job for job in (demo, test, check, fix, bench, sim, ci)
+    job.__name__: job for job in (demo, test, check, fix, bench, sim, chaos, ci)
 }
 
 

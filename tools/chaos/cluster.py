@@ -1,0 +1,185 @@
+"""A real cluster in a rig: manager processes on hosts of their own, restarted as systemd would.
+
+`Restart=on-failure` after `RESTART_S`, as config/meshswarm.service says. Whatever ends by itself is
+remembered with its last words, for the verdict.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from attrs import frozen
+
+from meshswarm.cli.config_files import NewNode, write_cluster
+from tools.rig.rig import Rig
+
+CLIENTS = "clients"
+"""The host where the clients are."""
+
+PORT = 4747
+RESTART_S = 1.0
+STOP_S = 20.0
+DISK_BYTES = 64 << 20
+MIN_FREE_BYTES = 16 << 20
+"""On a small disk: below this the leader is to refuse writes."""
+
+
+@frozen(kw_only=True)
+class Exit:
+    """A manager that ended without being told to."""
+
+    manager: str
+    at_s: float
+    code: int
+    last_words: str
+
+
+class Manager:
+    """One manager's process, its files, and what became of it."""
+
+    def __init__(
+        self, rig: Rig, name: str, command: Sequence[str], environment: Mapping[str, str]
+    ) -> None:
+        self.rig = rig
+        self.name = name
+        self.data = rig.scratch / f"{name}.data"
+        self.log = rig.scratch / f"{name}.log"
+        self.exits: list[Exit] = []
+        self.is_held = False
+        """Whether a fault keeps it down, so that it is not started again."""
+        self._command = [*command, "node", "start", "--config", str(rig.scratch / f"{name}.toml")]
+        self._environment = {**os.environ, **environment}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._start_at_s = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """Its process; None if it does not run."""
+        return self._process.pid if self._process else None
+
+    def use_disk(self, size_bytes: int) -> None:
+        """Keep its data on a small disk of its own; before its first start."""
+        self.data.symlink_to(self.rig.disk(self.name, size_bytes))
+
+    def start(self) -> None:
+        """Start the process, if it does not run."""
+        if self._process is None:
+            with self.log.open("ab") as log:
+                self._process = self.rig.spawn(
+                    self.name, self._command, log, environment=self._environment
+                )
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def finish_stop(self) -> None:
+        """Wait for the end after a SIGTERM; one that is not in order is noted."""
+        if self._process is not None:
+            code = self._process.wait(timeout=STOP_S)
+            self._process = None
+            if code != 0:
+                self._note_exit(code)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send the process a signal, if it runs."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def look_after(self) -> Exit | None:
+        """Note an end that nobody asked for, and start the process again when it is time."""
+        now = time.monotonic()
+        if self._process is None:
+            if not self.is_held and now >= self._start_at_s:
+                self.start()
+            return None
+        code = self._process.poll()
+        if code is None:
+            return None
+        self._process, self._start_at_s = None, now + RESTART_S
+        return None if code == 0 and self.is_held else self._note_exit(code)
+
+    def rss_bytes(self) -> int:
+        """Resident memory; 0 if it does not run."""
+        try:
+            pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]
+        except OSError:
+            return 0
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    def _note_exit(self, code: int) -> Exit:
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        last_words = "\n".join(lines[-6:])
+        exit_ = Exit(manager=self.name, at_s=time.monotonic(), code=code, last_words=last_words)
+        self.exits.append(exit_)
+        return exit_
+
+
+class Cluster:
+    """All managers of a run."""
+
+    def __init__(
+        self,
+        rig: Rig,
+        *,
+        environment: Mapping[str, str],
+        small_disks: bool,
+        command: Sequence[str] = (sys.executable, "-m", "meshswarm"),
+    ) -> None:
+        names = [host for host in rig.hosts if host != CLIENTS]
+        self.rig = rig
+        self.context = rig.scratch / "client.toml"
+        nodes = [_node(rig, name) for name in names]
+        key = rig.scratch / "client.key"
+        write_cluster(nodes, name="chaos", client=self.context, client_key=key)
+        small = {"MESHSWARM_STORE_MIN_FREE_BYTES": str(MIN_FREE_BYTES)} if small_disks else {}
+        self.managers = {
+            name: Manager(rig, name, command, {**small, **environment}) for name in names
+        }
+        for manager in self.managers.values():
+            if small_disks:
+                manager.use_disk(DISK_BYTES)
+            else:
+                manager.data.mkdir()
+
+    @property
+    def names(self) -> list[str]:
+        """The managers, in order."""
+        return list(self.managers)
+
+    def start(self) -> None:
+        """Start all managers."""
+        for manager in self.managers.values():
+            manager.start()
+
+    def look_after(self) -> list[Exit]:
+        """See to every manager once; who ended by itself just now."""
+        exits = [manager.look_after() for manager in self.managers.values()]
+        return [exit_ for exit_ in exits if exit_ is not None]
+
+    def save_disks(self) -> None:
+        """Copy what lies on small disks, which vanish with the rig, beside the logs."""
+        for manager in self.managers.values():
+            if manager.data.is_symlink():
+                there = manager.data.readlink()
+                manager.data.unlink()
+                shutil.copytree(there, manager.data, ignore=shutil.ignore_patterns("ballast"))
+
+
+def _node(rig: Rig, name: str) -> NewNode:
+    return NewNode(
+        name=name,
+        config=rig.scratch / f"{name}.toml",
+        key=rig.scratch / f"{name}.key",
+        address=f"{rig.address(name)}:{PORT}",
+        data_dir=f"{name}.data",
+        runtimes=(),
+    )
