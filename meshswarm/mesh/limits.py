@@ -49,10 +49,9 @@ class MeshLimits:
     """A lane on which nothing was heard for so long is probed with a PING."""
     silence_s: float = 20.0
     """A lane on which nothing was heard for so long has its open work ended."""
-    transport_heartbeat_s: float = 1.0
-    transport_timeout_s: float = 3.0
-    """ZMTP's heartbeats close connections that died without a word, and decide nothing else. They
-    wait behind the messages: a loop that stalls for so long under a full queue is cut off too."""
+    transport_timeout_s: float = field(default=3.0, validator=ge(2))
+    """TCP closes a connection whose peer's host acknowledged nothing for so long, and decides
+    nothing else. A loop that stalls for so long under a full queue is cut off too."""
     safety_poll_s: float = 0.25
     """Sockets are read this often even if nothing woke us (see `pump`)."""
 

@@ -69,9 +69,14 @@ def _common(socket: Socket, limits: MeshLimits) -> None:
     socket.setsockopt(zmq.LINGER, 0)  # the default waits for ever at exit
     socket.setsockopt(zmq.MAXMSGSIZE, max(limits.payload_bytes_max, limits.header_bytes_max))
     socket.setsockopt(zmq.HANDSHAKE_IVL, round(limits.handshake_timeout_s * 1000))
-    socket.setsockopt(zmq.HEARTBEAT_IVL, round(limits.transport_heartbeat_s * 1000))
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, round(limits.transport_timeout_s * 1000))
-    socket.setsockopt(zmq.HEARTBEAT_TTL, round(limits.transport_timeout_s * 1000))
+    # Connections that died without a word are closed by TCP. ZMTP's own heartbeats must stay off:
+    # where the other side is lost while ours is full, libzmq 4.3 fails an assertion and aborts the
+    # process (its issues 3937, 4364 and 4767).
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, max(1, round(limits.transport_timeout_s) - 1))
+    socket.setsockopt(zmq.TCP_MAXRT, round(limits.transport_timeout_s * 1000))
 
 
 class Happening(Enum):
