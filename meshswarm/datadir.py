@@ -55,6 +55,13 @@ class DataDir:
         try:
             _lock(lock, path)
             incarnation = _take_over(path / "owner", cluster_id, node_id)
+        except OSError as error:
+            os.close(lock)
+            raise Unavailable(
+                f"the data directory cannot be written: {error.strerror}",
+                where=str(path),
+                hint="free space on that disk, then start the node again",
+            ) from error
         except BaseException:
             os.close(lock)
             raise
