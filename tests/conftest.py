@@ -7,7 +7,7 @@ import os
 import hypothesis
 import pytest
 
-from tests.support import docker_engine
+from tests.support import docker_engine, rig
 
 hypothesis.settings.register_profile("dev", max_examples=50, deadline=None)
 hypothesis.settings.register_profile("ci", max_examples=300, deadline=None, derandomize=True)
@@ -26,6 +26,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A test marked `docker` meets an engine that has the test image, or says why not."""
+    """A test marked `docker` or `chaos` meets an engine, or hosts, or says why not."""
     if item.get_closest_marker("docker"):
         docker_engine.require()
+    if item.get_closest_marker("chaos"):
+        rig.require()

@@ -100,7 +100,7 @@ def sim(arguments: Sequence[str]) -> int:
 
 
 def chaos(arguments: Sequence[str]) -> int:
-    """A real cluster through kill -9, pauses, cuts and full disks: `chaos --minutes 10 --seed 1`."""
+    """A real cluster through kills, pauses, cuts, full disks: `chaos --minutes 10`."""
     return run("-m", "tools.chaos", *arguments)
 
 

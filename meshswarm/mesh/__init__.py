@@ -13,8 +13,8 @@ Invariants:
 - A call ends with an answer, the peer's typed error, `Unavailable` (it was not carried out) or
   `OutcomeUnknown`. A stream never outlives either of its ends.
 - Every queue and table has a limit (`limits`), and its reaction when full stands beside it.
-- Sockets are only touched on the loop's thread. Liveness is answered by the loop (PING, PONG); TCP's
-  own time-outs only close dead connections.
+- Sockets are only touched on the loop's thread. Liveness is answered by the loop (PING, PONG);
+  TCP's own time-outs only close dead connections.
 
 Deliberately absent: what messages mean, Raft, attrs conversion, retries of calls, relaying.
 """

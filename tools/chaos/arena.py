@@ -1,10 +1,10 @@
-"""A cluster in a rig under watch: it is looked after, its leader is known, clients can be set on it.
+"""A cluster in a rig under watch: looked after, its leader known, clients to be set on it.
 
-    async with opened(3) as arena:
-        load = arena.begin_load()
-        ...
-        await arena.end_load(load)
-        verdict = findings(operations_in(arena.rig.scratch))
+async with opened(3) as arena:
+    load = arena.begin_load()
+    ...
+    await arena.end_load(load)
+    verdict = findings(operations_in(arena.rig.scratch))
 """
 
 import asyncio

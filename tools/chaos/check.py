@@ -86,9 +86,7 @@ def _out_of_order(operations: Sequence[Operation]) -> Iterator[str]:
 
 def _writes(operations: Sequence[Operation]) -> _Writes:
     tried = [op for op in operations if op.kind is not Kind.READ]
-    acknowledged = sorted(
-        (op for op in tried if op.outcome is Outcome.OK), key=lambda op: op.index
-    )
+    acknowledged = sorted((op for op in tried if op.outcome is Outcome.OK), key=lambda op: op.index)
     return _Writes(
         [op.index for op in acknowledged],
         [str(op.value) for op in acknowledged],

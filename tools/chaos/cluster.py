@@ -24,6 +24,9 @@ CLIENTS = "clients"
 PORT = 4747
 RESTART_S = 1.0
 STOP_S = 20.0
+ORDERLY = (0, -signal.SIGTERM)
+"""How a manager may end that was told to: by itself, or before it could listen."""
+
 DISK_BYTES = 64 << 20
 MIN_FREE_BYTES = 16 << 20
 """On a small disk: below this the leader is to refuse writes."""
@@ -86,7 +89,7 @@ class Manager:
         if self._process is not None:
             code = self._process.wait(timeout=STOP_S)
             self._process = None
-            if code != 0:
+            if code not in ORDERLY:
                 self._note_exit(code)
 
     def send(self, number: signal.Signals) -> None:
@@ -105,7 +108,7 @@ class Manager:
         if code is None:
             return None
         self._process, self._start_at_s = None, now + RESTART_S
-        return None if code == 0 and self.is_held else self._note_exit(code)
+        return None if code in ORDERLY and self.is_held else self._note_exit(code)
 
     def rss_bytes(self) -> int:
         """Resident memory; 0 if it does not run."""

@@ -5,7 +5,10 @@ draws the rest, so the same seed repeats the schedule and not the run.
 """
 
 import asyncio
+import bisect
+import itertools
 import json
+import math
 import random
 import re
 import statistics
@@ -210,16 +213,48 @@ class _Round:
             if manager.pid is None:
                 verdict.violations.append(f"DEAD: {manager.name} does not run at the end")
         verdict.figures |= self._figures(operations)
+        verdict.figures |= self._recoveries(operations)
+
+    def _recoveries(self, operations: Sequence[Operation]) -> dict[str, object]:
+        """How long after each end of all faults a write was acknowledged, if it was quiet so long.
+
+        Too long is a violation; the very end is judged by `_heal`.
+        """
+        acknowledged = sorted(
+            op.returned_ns / 1e9
+            for op in operations
+            if op.kind is not Kind.READ and op.outcome is Outcome.OK
+        )
+        waits = []
+        for begin, end in self._quiet_times():
+            position = bisect.bisect_left(acknowledged, begin)
+            first = acknowledged[position] if position < len(acknowledged) else math.inf
+            if first < end:
+                waits.append(first - begin)
+            elif end - begin > HEALED_S:
+                self._verdict.violations.append(f"UNAVAILABLE for {end - begin:.1f} quiet seconds")
+        return {
+            "recovered_s_p50": round(statistics.median(waits), 2) if waits else None,
+            "recovered_s_max": round(max(waits), 2) if waits else None,
+        }
+
+    def _quiet_times(self) -> Iterator[tuple[float, float]]:
+        """From when until when no fault was under way."""
+        quiet_since = self._began
+        for begin, end, _ in sorted(self._words):
+            if begin > quiet_since:
+                yield quiet_since, begin
+            quiet_since = max(quiet_since, end)
+        yield quiet_since, self._began + self._plan.seconds
 
     def _figures(self, operations: Sequence[Operation]) -> dict[str, object]:
         arena = self._arena
         changes = [op for op in operations if op.kind is not Kind.READ]
         acknowledged = sorted(op.returned_ns for op in changes if op.outcome is Outcome.OK)
-        gaps = [
-            (later - earlier) / 1e9
-            for earlier, later in zip(acknowledged, acknowledged[1:], strict=False)
+        gaps = [(later - earlier) / 1e9 for earlier, later in itertools.pairwise(acknowledged)]
+        logs = [
+            manager.log.read_text(errors="replace") for manager in arena.cluster.managers.values()
         ]
-        logs = [manager.log.read_text(errors="replace") for manager in arena.cluster.managers.values()]
         counts = {
             outcome.value: sum(op.outcome is outcome for op in operations) for outcome in Outcome
         }

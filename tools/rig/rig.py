@@ -218,9 +218,7 @@ def sweep() -> list[str]:
 
 def remove(run: str) -> None:
     """Remove a run's processes, namespaces, disks and folders; raises if one does not go."""
-    namespaces = [
-        path.name for path in NAMESPACES.glob(f"meshswarm-rig-{run}-*") if path.is_file()
-    ]
+    namespaces = [path.name for path in NAMESPACES.glob(f"meshswarm-rig-{run}-*") if path.is_file()]
     for namespace in namespaces:
         _kill_all_in(namespace)
     folder = RUNS / run
