@@ -98,14 +98,18 @@ class Arena:
     async def until(
         self, holds: Callable[[], bool | Awaitable[bool]], what: str, within_s: float = PATIENCE_S
     ) -> float:
-        """Wait until it holds; how many seconds that took. Raises `TimeoutError` naming `what`."""
-        began = time.monotonic()
+        """Wait until it holds; how many seconds that took. Raises `TimeoutError` naming `what`.
+
+        For as long as managers have to wait for a processor, so may they be waited for.
+        """
+        began, starved_s = time.monotonic(), self.cluster.starved_s
         while True:
             answer = holds()
             if answer if isinstance(answer, bool) else await answer:
                 return time.monotonic() - began
-            if time.monotonic() - began > within_s:
-                raise TimeoutError(f"not within {within_s:g} s: {what}; {self.in_words()}")
+            allowed_s = within_s + self.cluster.starved_s - starved_s
+            if time.monotonic() - began > allowed_s:
+                raise TimeoutError(f"not within {allowed_s:.1f} s: {what}; {self.in_words()}")
             await asyncio.sleep(LOOK_S)
 
     async def settled(self) -> None:
@@ -117,7 +121,7 @@ class Arena:
         told = {(status.leader, status.term) for status in statuses}
         return len(statuses) == len(self.cluster.names) and len(told) == 1 and bool(self.leader)
 
-    async def writable(self, name: str) -> float:
+    async def writable(self, name: str, within_s: float = PATIENCE_S) -> float:
         """Wait until a write through that manager is acknowledged; the seconds that took."""
 
         async def written() -> bool:
@@ -127,7 +131,8 @@ class Arena:
                 return False
             return True
 
-        return await self.until(written, f"a write through {name} is acknowledged")
+        what = f"a write through {name} is acknowledged"
+        return await self.until(written, what, within_s)
 
     async def same_states(self) -> View:
         """Wait until all managers show equal bytes at an equal index; what they show."""

@@ -55,6 +55,9 @@ class Manager:
         self.exits: list[Exit] = []
         self.is_held = False
         """Whether a fault keeps it down, so that it is not started again."""
+        self.starved_s = 0.0
+        """How long its processes could have run and waited for a processor, so far."""
+        self._starved_now = (0, 0.0)
         self._command = [*command, "node", "start", "--config", str(rig.scratch / f"{name}.toml")]
         self._environment = {**os.environ, **environment}
         self._process: subprocess.Popen[bytes] | None = None
@@ -100,6 +103,7 @@ class Manager:
     def look_after(self) -> Exit | None:
         """Note an end that nobody asked for, and start the process again when it is time."""
         now = time.monotonic()
+        self._note_starvation()
         if self._process is None:
             if not self.is_held and now >= self._start_at_s:
                 self.start()
@@ -117,6 +121,16 @@ class Manager:
         except OSError:
             return 0
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    def _note_starvation(self) -> None:
+        try:
+            stats = Path(f"/proc/{self.pid}/schedstat").read_text(encoding="ascii").split()
+        except OSError:
+            return
+        assert self.pid is not None, "its statistics were there"
+        waited_s, (pid, before_s) = int(stats[1]) / 1e9, self._starved_now
+        self.starved_s += waited_s - (before_s if pid == self.pid else 0.0)
+        self._starved_now = (self.pid, waited_s)
 
     def _note_exit(self, code: int) -> Exit:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -157,6 +171,11 @@ class Cluster:
     def names(self) -> list[str]:
         """The managers, in order."""
         return list(self.managers)
+
+    @property
+    def starved_s(self) -> float:
+        """How long managers waited for a processor so far: what a busy machine costs."""
+        return sum(manager.starved_s for manager in self.managers.values())
 
     def start(self) -> None:
         """Start all managers."""

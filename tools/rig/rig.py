@@ -60,6 +60,7 @@ def raised(*hosts: str) -> Iterator["Rig"]:
         yield rig
     finally:
         remove(rig.name)
+        rig.reap()
 
 
 class Rig:
@@ -72,6 +73,7 @@ class Rig:
         self.name = f"{os.getpid()}-{_started_at(os.getpid())}-{next(_numbers)}"
         self.scratch = Path(tempfile.gettempdir()) / f"meshswarm-rig-{self.name}"
         """A folder on disk, removed with the rig unless `keep_scratch` was called."""
+        self._spawned: list[tuple[str, subprocess.Popen[bytes]]] = []
 
     def raise_(self) -> None:
         """Make folders, namespaces, bridge and cables."""
@@ -125,7 +127,7 @@ class Rig:
         It is killed when the thread that spawned it ends, so no run outlives its driver.
         """
         inside = ["nsenter", f"--net={NAMESPACES / self.namespace(host)}"]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *inside, *command],
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -133,9 +135,20 @@ class Rig:
             stderr=log,
             start_new_session=True,
         )
+        running = [(where, one) for where, one in self._spawned if one.poll() is None]
+        self._spawned = [*running, (host, process)]
+        return process
+
+    def reap(self, *hosts: str) -> None:
+        """End what was spawned on these hosts (none: all), also what had not yet moved there."""
+        for host, process in self._spawned:
+            if not hosts or host in hosts:
+                process.kill()
+                process.wait()
 
     def kill_all(self, host: str) -> None:
         """Kill every process of the host and wait until they are gone."""
+        self.reap(host)
         _kill_all_in(self.namespace(host))
 
     @contextmanager

@@ -1,0 +1,65 @@
+"""The short form of `tools/run.py chaos`: every fault once, from a fixed seed; and its teeth."""
+
+import shutil
+
+import pytest
+
+from tools.chaos.__main__ import with_bug
+from tools.chaos.faults import FAULTS
+from tools.chaos.round import Plan, Step, Verdict, planned, played
+
+pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(120)]
+
+MUST = ("kill", "pause", "cut", "oneway", "diskfull")
+
+
+def one_of_each(seed: int, managers: int) -> Plan:
+    """These faults one after the other, two seconds each."""
+    steps = tuple(
+        Step(number=number, at_s=1.5 + 3.0 * number, for_s=2.0, kind=kind)
+        for number, kind in enumerate(MUST)
+    )
+    plan = planned(seed, 1.5 + 3.0 * len(MUST), MUST, managers)
+    return Plan(
+        seed=seed,
+        seconds=plan.seconds,
+        kinds=MUST,
+        managers=managers,
+        steps=steps,
+        settings=plan.settings,
+    )
+
+
+async def test_nothing_acknowledged_is_lost_or_untrue_through_every_fault() -> None:
+    verdict = await played(one_of_each(4, 3))
+    assert [] == verdict.violations, verdict.kept
+    assert len(MUST) == verdict.figures["faults"]
+    assert_busy(verdict)
+
+
+def assert_busy(verdict: Verdict) -> None:
+    """A round in which next to nothing was acknowledged shows nothing."""
+    acknowledged = verdict.figures["writes_acknowledged"]
+    assert isinstance(acknowledged, int)
+    assert acknowledged > 10
+
+
+async def test_a_planted_bug_is_found() -> None:
+    """Managers that answer reads from their own view, cut in two for five seconds."""
+    steps = (Step(number=0, at_s=1.0, for_s=5.0, kind="cut"),)
+    plan = planned(1, 6.5, ("cut",), 3)
+    honest = Plan(
+        seed=1, seconds=6.5, kinds=("cut",), managers=3, steps=steps, settings=plan.settings
+    )
+    verdict = await played(with_bug(honest, "local_reads"))
+    assert any("STALE READ" in told for told in verdict.violations), verdict.violations
+    assert any("NOT LINEARIZABLE" in told for told in verdict.violations), verdict.violations
+    assert verdict.kept is not None
+    assert (verdict.kept / "history-0.jsonl").exists(), "what shows it is kept"
+    shutil.rmtree(verdict.kept)
+
+
+def test_a_seed_is_a_schedule() -> None:
+    assert planned(7, 60, tuple(FAULTS), 3) == planned(7, 60, tuple(FAULTS), 3)
+    assert planned(7, 60, tuple(FAULTS), 3).steps != planned(8, 60, tuple(FAULTS), 3).steps
+    assert set(FAULTS) == {step.kind for step in planned(7, 120, tuple(FAULTS), 3).steps}
