@@ -223,6 +223,7 @@ class RaftCore:
             or state.snapshot_requests
             or state.leader != self._told.leader
             or state.reported_role is not self._told.role
+            or state.removed is not self._told.removed
         )
 
     def ready(self) -> Ready:

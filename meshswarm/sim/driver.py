@@ -16,7 +16,7 @@ from meshswarm.raft.types import ConfChange, ConfState, Entry, EntryKind, Role, 
 from meshswarm.sim.checkers import Checkers
 from meshswarm.sim.clock import Bell, Life, Promise, Work
 from meshswarm.sim.disk import Adopt, Append, Disk, Drop, Note
-from meshswarm.sim.shape import ELECTION_TICKS, HEARTBEAT_TICKS, TICK_MS, Shape
+from meshswarm.sim.shape import ELECTION_TICKS, HEARTBEAT_TICKS, Shape
 from meshswarm.sim.trace import Trace
 from meshswarm.store.apply import advance, apply
 from meshswarm.store.outcome import Outcome

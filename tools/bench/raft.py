@@ -120,7 +120,7 @@ def report(case: str, found: dict[str, dict[str, float]], runs: int) -> None:
 
 def measure_failover(case: str, runs: int, peers: list[str]) -> None:
     """SIGKILL of the leader until a write is acknowledged, of each system in turn."""
-    found: dict[str, list[float]] = {"meshswarm": [], **dict.fromkeys(peers, [])}
+    found: dict[str, list[float]] = {name: [] for name in ("meshswarm", *peers)}
     with cluster("--nodes", "3") as lab, ExitStack() as stack:
         if case == "failover_fast":
             make_fast(lab)

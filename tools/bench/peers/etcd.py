@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from attrs import frozen
+
 SOURCE = Path(__file__).parent / "etcdload"
 PACKAGES = ("etcd-server", "golang-go", "golang-etcd-server-dev")
 CLIENT_PORT, PEER_PORT = 23_790, 23_800
@@ -69,10 +71,10 @@ class Etcd:
         """The member that all living ones take for the leader."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
-            told = [_status(member) for member in self._processes]
-            leaders = {status["leader"] for status in told if status}
-            ids = {s["header"]["member_id"]: m for m, s in zip(self._processes, told) if s}  # noqa: B905 - same table
-            if all(told) and len(leaders) == 1 and (leader := leaders.pop()) in ids:
+            told = {member: _status(member) for member in self._processes}
+            leaders = {status.leader if status else None for status in told.values()}
+            ids = {status.id: member for member, status in told.items() if status}
+            if len(leaders) == 1 and (leader := leaders.pop()) in ids:
                 return ids[leader]
             time.sleep(0.05)
         raise TimeoutError("etcd has no leader")
@@ -132,11 +134,19 @@ def _address(member: int) -> str:
     return f"127.0.0.1:{CLIENT_PORT + member}"
 
 
-def _status(member: int) -> dict[str, str] | None:
+@frozen
+class Status:
+    """What a member says: its own id, and the leader's."""
+
+    id: str
+    leader: str
+
+
+def _status(member: int) -> Status | None:
     url = f"http://{_address(member)}/v3/maintenance/status"
     try:
         with urllib.request.urlopen(url, b"{}", timeout=1) as answer:
-            status: dict[str, str] = json.load(answer)
+            status = json.load(answer)
     except OSError:
         return None
-    return status if status.get("leader", "0") != "0" else None
+    return Status(status["header"]["member_id"], status.get("leader", "0"))
