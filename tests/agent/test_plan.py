@@ -9,131 +9,21 @@ from meshswarm.agent.card import (
     Card,
     Exit,
     Failure,
-    Forget,
-    Held,
     HeldState,
     Prepare,
     Remove,
-    Report,
     Silence,
     Start,
     Step,
     Stop,
     Wait,
 )
-from meshswarm.ids import Index, TaskId, Term
-from meshswarm.model.service import RuntimeKind
-from meshswarm.model.task import DesiredState, Fencing, Health, Reason, TaskState, TaskStatus
-from meshswarm.store.assignments import AssignmentChange
+from meshswarm.ids import TaskId
+from meshswarm.model.task import DesiredState, Health, Reason, TaskState, TaskStatus
 from tests.agent.cards import assignment, full, gone, spec, upsert
+from tests.agent.toy import Toy, remains, running
 
 T1 = TaskId("t1")
-
-
-class Toy:
-    """An agent's shell, in ten lines: what `Supervisor` does, without waiting."""
-
-    def __init__(self) -> None:
-        self.now_ms = 1_000
-        self.cards: dict[TaskId, Card] = {}
-        self.said: list[tuple[TaskId, TaskStatus]] = []
-        self.steps: list[tuple[TaskId, Step]] = []
-        self.failures: dict[type[Step], Failure] = {}
-        self.stubborn = False
-
-    def tell(self, change: AssignmentChange) -> None:
-        self.cards = plan.told(self.cards, change, self.now_ms)
-        self.cards = {i: evolve(card, looked=True) for i, card in self.cards.items()}
-
-    def find(self, held: Held) -> None:
-        card = self.cards.get(held.task_id, Card(task_id=held.task_id))
-        self.cards[held.task_id] = plan.seen(card, held)
-
-    def settle(self) -> None:
-        for _ in range(200):
-            stepped = [self.step(task_id) for task_id in sorted(self.cards)]
-            if not any(stepped):
-                return
-        raise AssertionError(f"the plan does not settle: {self.steps[-6:]}")
-
-    def step(self, task_id: TaskId) -> bool:
-        card = self.cards[task_id]
-        step = plan.next_step(card, self.cards, self.now_ms)
-        if isinstance(step, Wait):
-            return False
-        self.steps.append((task_id, step))
-        if isinstance(step, Forget):
-            del self.cards[task_id]
-            return True
-        result = self.failures.get(type(step)) or self._carry_out(card, step)
-        after = plan.after(self.cards[task_id], step, result, self.now_ms)
-        if after.status != card.status:
-            assert after.status.state >= card.status.state, "states only move forward"
-            assert not card.status.state.is_terminal, "a terminal status stands"
-            self.said.append((task_id, after.status))
-        self.cards[task_id] = after
-        return True
-
-    def _carry_out(self, card: Card, step: Step) -> Held | None:
-        held = card.held
-        match step:
-            case Prepare(assignment=a):
-                assert held is None
-                return _held(a.task.id, a.task.slot, a.task.fencing)
-            case Start():
-                assert held is not None
-                assert held.state is HeldState.CREATED, "a task is started once"
-                return evolve(held, state=HeldState.RUNNING, started_at_ms=self.now_ms)
-            case Stop(kill=kill) if kill or not self.stubborn:
-                self.end(card.task_id, Exit(code=137 if kill else 143))
-        return None
-
-    def end(self, task_id: TaskId, how: Exit) -> None:
-        card = self.cards[task_id]
-        assert card.held is not None
-        self.cards[task_id] = plan.seen(card, evolve(card.held, state=HeldState.EXITED, exit=how))
-
-    def status(self, task_id: str = "t1") -> TaskStatus:
-        return self.cards[TaskId(task_id)].status
-
-    def did(self, task_id: str = "t1") -> list[str]:
-        """The steps of one task in words, reports by their state."""
-        words = []
-        for done_for, step in self.steps:
-            if done_for == task_id:
-                match step:
-                    case Report(status=status):
-                        words.append(status.state.label)
-                    case Stop(kill=True):
-                        words.append("Kill")
-                    case _:
-                        words.append(type(step).__name__)
-        return words
-
-
-def _held(
-    task_id: str = "t1",
-    slot: int = 1,
-    fencing: Fencing = Fencing(term=Term(1), index=Index(1)),  # noqa: B008 -- frozen
-    state: HeldState = HeldState.CREATED,
-) -> Held:
-    return Held(
-        task_id=TaskId(task_id),
-        service_id=assignment().task.service_id,
-        slot=slot,
-        fencing=fencing,
-        runtime=RuntimeKind.PROCESS,
-        runtime_id=f"id-{task_id}",
-        state=state,
-    )
-
-
-def running() -> Toy:
-    toy = Toy()
-    toy.tell(full(assignment()))
-    toy.settle()
-    assert toy.status().state is TaskState.RUNNING
-    return toy
 
 
 def test_an_assigned_task_comes_to_run() -> None:
@@ -186,7 +76,7 @@ def test_what_ignores_its_stop_signal_is_killed_after_the_grace_and_again_later(
 
 
 def test_sigkill_is_repeated_for_what_does_not_die() -> None:
-    card = plan.seen(Card(task_id=T1, confirmed=True), evolve(_held(), state=HeldState.RUNNING))
+    card = plan.seen(Card(task_id=T1, confirmed=True), evolve(remains(), state=HeldState.RUNNING))
     card = plan.after(card, Stop(kill=False), None, 0)
     assert Wait(until_ms=10_000) == plan.next_step(card, {}, 0)
     card = plan.after(card, Stop(kill=True), None, 10_000)
@@ -393,7 +283,7 @@ def test_a_backoff_is_waited_for_by_our_clock_if_the_leaders_is_ahead() -> None:
 
 def test_orphans_are_stopped_and_removed_but_only_once_a_manager_spoke() -> None:
     toy = Toy()
-    toy.find(_held("old", state=HeldState.RUNNING))
+    toy.find(remains("old", state=HeldState.RUNNING))
     toy.settle()
     assert [] == toy.did("old")
     toy.tell(full())
@@ -405,7 +295,7 @@ def test_orphans_are_stopped_and_removed_but_only_once_a_manager_spoke() -> None
 def test_a_successor_starts_once_its_superseded_predecessor_has_stopped() -> None:
     toy = Toy()
     toy.stubborn = True
-    toy.find(_held("old", state=HeldState.RUNNING))
+    toy.find(remains("old", state=HeldState.RUNNING))
     toy.tell(full(assignment("new", fencing=2)))
     toy.settle()
     assert (TaskState.READY, Reason.WAITS_FOR_PREDECESSOR) == (
@@ -427,7 +317,7 @@ def test_start_first_lets_both_run() -> None:
 
 def test_a_restarted_agent_adopts_what_runs() -> None:
     toy = Toy()
-    healthy = evolve(_held(state=HeldState.RUNNING), started_at_ms=500)
+    healthy = evolve(remains(state=HeldState.RUNNING), started_at_ms=500)
     toy.cards[T1] = Card(
         task_id=T1, assignment=assignment(), status=TaskStatus(state=TaskState.RUNNING)
     )
