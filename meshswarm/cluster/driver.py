@@ -20,7 +20,7 @@ from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.errors import Denied, MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import Index, NodeId, Term
 from meshswarm.raft.core import RaftCore
-from meshswarm.raft.messages import InstallSnapshot, Message
+from meshswarm.raft.messages import AppendEntries, InstallSnapshot, Message
 from meshswarm.raft.ready import Ready
 from meshswarm.raft.types import ConfChange, Entry, EntryKind, Snapshot, SnapshotMeta
 from meshswarm.store.apply import advance, apply
@@ -37,6 +37,10 @@ INCOMPLETE = "entries that the others hold are missing here"
 
 SNAPSHOT_RETRY_S = 10.0
 """Until a snapshot is tried again that the disk had no room for."""
+
+
+NOTICE_S = 0.002
+"""How long a follower may wait for a commit index that comes without entries."""
 
 
 class Driver:
@@ -68,6 +72,7 @@ class Driver:
         self._last_leader: NodeId | None = None
         self._reads: dict[object, asyncio.Future[Index]] = {}
         self._read_number = 0
+        self._notices: dict[NodeId, AppendEntries] = {}
         self._pump_scheduled = False
         self._snapshot_at = snapshot.index if snapshot else Index(0)
         self._snapshot: Snapshot | None = None
@@ -201,8 +206,31 @@ class Driver:
             if isinstance(message, InstallSnapshot):
                 name = f"raft-snapshot-to-{message.to}"
                 self._transfers.create_task(self._transfer(message), name=name)
-            elif not self._send(message):
-                self.core.unreachable(message.to)
+            elif isinstance(message, AppendEntries) and not message.entries:
+                self._send_notice(message)
+            else:
+                if isinstance(message, AppendEntries):
+                    self._notices.pop(message.to, None)  # this one tells the commit index too
+                self._pass_on(message)
+
+    def _pass_on(self, message: Message) -> None:
+        if not self._send(message):
+            self.core.unreachable(message.to)
+
+    def _send_notice(self, message: AppendEntries) -> None:
+        """Send an append without entries a little later, unless one with entries goes out first.
+
+        It tells a commit index. With one write after the other, these and their answers would be
+        half of all messages, and stand between a command's commit and its answer.
+        """
+        if not self._notices:
+            asyncio.get_running_loop().call_later(NOTICE_S, self._send_notices)
+        self._notices[message.to] = message
+
+    def _send_notices(self) -> None:
+        notices, self._notices = self._notices, {}
+        for message in notices.values():
+            self._carefully(partial(self._pass_on, message))
 
     async def _transfer(self, message: InstallSnapshot) -> None:
         """Send a snapshot and tell the core how that ended, so that a lost one is soon repeated.

@@ -48,13 +48,37 @@ class Gathering(Generic[Item, Answer]):
         self._under_way = 0
 
     async def put(self, item: Item) -> Answer:
-        """The answer for `item`; whoever stops waiting for it does not stop what was sent."""
+        """The answer for `item`; whoever stops waiting for it stops nothing that others wait for."""
+        if not self._waiting and self._under_way < WINDOW:
+            return await self._put_alone(item)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if self._under_way < WINDOW:
-            self._under_way += 1
-            self._start(self._run(), self._name)
+        self._send_more()
         return await future
+
+    async def _put_alone(self, item: Item) -> Answer:
+        """Nobody else waits: no detour by a task of its own."""
+        self._under_way += 1
+        try:
+            (answer,) = await self._send([item])
+        finally:
+            self._under_way -= 1
+            self._send_more()
+        return answer
+
+    def _send_more(self) -> None:
+        """Begin a call for what waits, if one more may be under way."""
+        if not self._waiting or self._under_way >= WINDOW:
+            return
+        work = self._run()
+        try:
+            self._start(work, self._name)
+        except RuntimeError:  # The group is ending, and with it all that would wait.
+            work.close()
+            for _, future in self._waiting:
+                future.cancel()
+        else:
+            self._under_way += 1
 
     async def _run(self) -> None:
         try:

@@ -90,7 +90,10 @@ def flush(state: RaftState) -> None:
     if reign.reads.needs_heartbeat:
         _broadcast_heartbeat(state, reign)
         _complete_reads(state, reign)
+    log = state.log
     for peer, progress in reign.peers.items():
+        if progress.is_current(log.last_index, log.committed):
+            continue
         while not progress.paused and _send_append(state, peer, progress):
             pass
 

@@ -26,6 +26,8 @@ class Post:
     def let(self, error: Exception | None = None) -> None:
         """Answer the oldest call that waits."""
         gate = self._gates.pop(0)
+        if gate.cancelled():
+            return
         if error is None:
             gate.set_result(None)
         else:

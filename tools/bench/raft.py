@@ -28,7 +28,7 @@ from tools.bench.failover import leader_kill_write
 from tools.bench.lab import Lab, cluster, emit, say
 from tools.bench.peers.etcd import etcd
 
-SECONDS = 5.0
+SECONDS = 4.0
 FAILOVERS = 9
 FAST = {"heartbeat_ms": 20, "election_timeout_ms": 150}
 
