@@ -132,6 +132,7 @@ def _cluster_settings(settings: Settings) -> ClusterSettings:
         max_uncommitted_bytes=raft.max_uncommitted_bytes,
         snapshot_entries=raft.snapshot_entries,
         trailing_entries=raft.trailing_entries,
+        snapshot_bytes_per_s=raft.snapshot_bytes_per_s,
         min_free_bytes=settings.store.min_free_bytes,
         beat_ms=liveness.beat_ms,
         suspect_ms=liveness.suspect_ms,

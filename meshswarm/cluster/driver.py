@@ -9,7 +9,7 @@ come from this same loop, a loop that is stuck neither sends heartbeats nor look
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from meshswarm.cluster.abdication import Abdication
@@ -17,15 +17,18 @@ from meshswarm.cluster.hub import Hub
 from meshswarm.cluster.journal import Journal, JournalWrite
 from meshswarm.cluster.metrics import DriverMetrics
 from meshswarm.cluster.settings import ClusterSettings
-from meshswarm.errors import Denied, MeshswarmError, OutcomeUnknown, Unavailable
-from meshswarm.ids import Index, NodeId, Term
+from meshswarm.cluster.snapshot_sending import Call
+from meshswarm.cluster.snapshots import Stored
+from meshswarm.cluster.snapshotting import Snapshots
+from meshswarm.errors import Denied, OutcomeUnknown, Unavailable
+from meshswarm.ids import ClusterId, Index, NodeId, Term
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import AppendEntries, InstallSnapshot, Message
 from meshswarm.raft.ready import Ready
-from meshswarm.raft.types import ConfChange, Entry, EntryKind, Snapshot, SnapshotMeta
+from meshswarm.raft.types import ConfChange, Entry, EntryKind, Snapshot
 from meshswarm.store.apply import advance, apply
 from meshswarm.store.outcome import Outcome
-from meshswarm.store.view import decode_view, encode_view
+from meshswarm.store.view import View
 
 log = logging.getLogger("meshswarm.raft")
 
@@ -53,8 +56,9 @@ class Driver:
         hub: Hub,
         settings: ClusterSettings,
         send: Callable[[Message], bool],
-        send_whole: Callable[[InstallSnapshot], Awaitable[None]],
-        snapshot: SnapshotMeta | None,
+        call: Call,
+        cluster_id: ClusterId,
+        snapshot: Stored | None,
         has_room: Callable[[NodeId], bool],
     ) -> None:
         self.core = core
@@ -66,17 +70,25 @@ class Driver:
         self._is_over = False
         self._settings = settings
         self._send = send
-        self._send_whole = send_whole
-        self._transfers = asyncio.TaskGroup()
+        self._parts = asyncio.TaskGroup()
         self._waiting: dict[Index, tuple[Term, Waiter, float]] = {}
         self._last_leader: NodeId | None = None
         self._reads: dict[object, asyncio.Future[Index]] = {}
         self._read_number = 0
         self._notices: dict[NodeId, AppendEntries] = {}
         self._pump_scheduled = False
-        self._snapshot_at = snapshot.index if snapshot else Index(0)
-        self._snapshot: Snapshot | None = None
-        self._snapshot_due = asyncio.Event()
+        self.snapshots = Snapshots(
+            core,
+            hub,
+            journal,
+            settings,
+            call,
+            cluster_id,
+            snapshot.meta.index if snapshot else Index(0),
+            pump=self._schedule_pump,
+            install=self._step_snapshot,
+        )
+        self._arrived: tuple[Stored, View] | None = None
         self._lost = asyncio.Event()
         self._repaired = asyncio.Event()
         self._applied: list[tuple[Index, asyncio.Future[None]]] = []
@@ -90,12 +102,13 @@ class Driver:
         The mesh outlives it by a moment: what peers send then is not taken in.
         """
         try:
-            async with self._transfers as parts:
+            async with self._parts as parts:
                 parts.create_task(self._tick_forever(), name="raft-ticks")
-                parts.create_task(self._snapshot_forever(), name="raft-snapshots")
+                parts.create_task(self.snapshots.run(parts), name="raft-snapshots")
                 parts.create_task(self._note_losses(), name="raft-losses")
         finally:
             self._is_over = True
+            self.snapshots.close()
 
     async def _tick_forever(self) -> None:
         """Ticks at a steady pace; those missed by a stalled loop are not made up for.
@@ -166,8 +179,7 @@ class Driver:
 
     def _carry_out(self, ready: Ready) -> None:
         self._send_all(ready.messages)
-        if ready.snapshot is not None:
-            self._install(ready.snapshot)
+        arrived = self._install(ready.snapshot) if ready.snapshot is not None else None
         if ready.token is not None:
             token = ready.token
             self._journal.submit(
@@ -175,7 +187,7 @@ class Driver:
                     token=token,
                     entries=ready.entries,
                     hard_state=ready.hard_state,
-                    snapshot=ready.snapshot,
+                    snapshot=arrived,
                     damage=INCOMPLETE if self.core.is_recovering else "",
                 ),
                 lambda: self._persisted(token),
@@ -193,7 +205,7 @@ class Driver:
                     Unavailable("leadership was lost before the read was confirmed")
                 )
         for peer in ready.snapshot_requests:
-            self._send_snapshot(peer)
+            self.snapshots.supply(peer)
         if ready.soft_state is not None:
             self._note_role()
 
@@ -204,8 +216,7 @@ class Driver:
     def _send_all(self, messages: Sequence[Message]) -> None:
         for message in messages:
             if isinstance(message, InstallSnapshot):
-                name = f"raft-snapshot-to-{message.to}"
-                self._transfers.create_task(self._transfer(message), name=name)
+                self.snapshots.send(message)
             elif isinstance(message, AppendEntries) and not message.entries:
                 self._send_notice(message)
             else:
@@ -231,20 +242,6 @@ class Driver:
         notices, self._notices = self._notices, {}
         for message in notices.values():
             self._carefully(partial(self._pass_on, message))
-
-    async def _transfer(self, message: InstallSnapshot) -> None:
-        """Send a snapshot and tell the core how that ended, so that a lost one is soon repeated.
-
-        The core has one on its way to a peer at a time.
-        """
-        try:
-            await self._send_whole(message)
-        except MeshswarmError as error:
-            log.warning("a snapshot did not reach %s: %s", message.to, error)
-            self.core.snapshot_sent(message.to, ok=False)
-        else:
-            self.core.snapshot_sent(message.to, ok=True)
-        self._schedule_pump()
 
     # --- input --------------------------------------------------------------------------------
 
@@ -334,6 +331,7 @@ class Driver:
         if status.leader is not None:
             self.metrics.leader_changes += self._last_leader not in (None, status.leader)
             self._last_leader = status.leader
+        self.snapshots.note_role()
         for listener in self._role_listeners:
             listener()
 
@@ -355,8 +353,7 @@ class Driver:
         self.hub.publish(view, frozenset(changed))  # type: ignore[arg-type]  # keys of the store
         self.core.applied(view.index)
         self._wake_appliers(view.index)
-        if view.index - self._snapshot_at >= self._settings.snapshot_entries:
-            self._snapshot_due.set()
+        self.snapshots.note_applied(view.index)
 
     async def applied(self, index: Index) -> None:
         """Return once everything up to `index` is applied here."""
@@ -385,44 +382,29 @@ class Driver:
 
     # --- snapshots ----------------------------------------------------------------------------
 
-    def _install(self, snapshot: Snapshot) -> None:
+    def _step_snapshot(
+        self, message: InstallSnapshot, stored: Stored | None, view: View | None
+    ) -> None:
+        """Take in a leader's snapshot whose state is at hand, if the core wanted it."""
+        self._arrived = (stored, view) if stored is not None and view is not None else None
+        self.step(message)
+        self._pump()
+        if self._arrived is not None:  # the core has come further by itself
+            self.snapshots.discard(self._arrived[0])
+            self._arrived = None
+
+    def _install(self, snapshot: Snapshot) -> Stored:
         """Take the leader's state in place of ours, which is older."""
-        view = decode_view(snapshot.data)
+        assert self._arrived is not None, f"the state of {snapshot.meta} is not at hand"
+        (stored, view), self._arrived = self._arrived, None
         assert view.index == snapshot.meta.index, f"{view.index} in a snapshot of {snapshot.meta}"
         for index in sorted(self._waiting):
             if index <= view.index:
                 _, waiter, _ = self._waiting.pop(index)
                 waiter(OutcomeUnknown("a snapshot holds, or does not hold, what was proposed here"))
-        self._snapshot, self._snapshot_at = snapshot, snapshot.meta.index
+        self.snapshots.installed(view.index)
         self.hub.publish(view, None)
         self.core.applied(view.index)
         self._wake_appliers(view.index)
         log.info("installed a snapshot index=%d term=%d", snapshot.meta.index, snapshot.meta.term)
-
-    async def _snapshot_forever(self) -> None:
-        """Snapshot and compact whenever enough entries were applied; encoding is off the loop."""
-        while True:
-            await self._snapshot_due.wait()
-            snapshot = await self._take_snapshot()
-            self._snapshot_due.clear()
-            try:
-                await self._journal.save_snapshot(snapshot, keep=self._settings.trailing_entries)
-            except Unavailable as error:
-                log.warning("no snapshot was saved: %s", error)
-                await asyncio.sleep(SNAPSHOT_RETRY_S)
-                self._snapshot_due.set()
-                continue
-            if snapshot.meta.index > self._snapshot_at:
-                self._snapshot, self._snapshot_at = snapshot, snapshot.meta.index
-                self.core.compact(snapshot.meta, keep=self._settings.trailing_entries)
-
-    async def _take_snapshot(self) -> Snapshot:
-        view, meta = self.hub.view, self.core.snapshot_meta()
-        assert view.index == meta.index, f"the view is at {view.index}, the core at {meta.index}"
-        return Snapshot(meta, await asyncio.to_thread(encode_view, view))
-
-    def _send_snapshot(self, peer: NodeId) -> None:
-        """Give a lagging peer the present state: newer than any stored snapshot, and at hand."""
-        snapshot = Snapshot(self.core.snapshot_meta(), encode_view(self.hub.view))
-        self.core.send_snapshot(peer, snapshot)
-        self._schedule_pump()
+        return stored

@@ -13,7 +13,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -30,10 +30,17 @@ from meshswarm.cluster.journal_recovery import (
     Recovered,
     open_directory,
 )
-from meshswarm.cluster.snapshots import prune_snapshots, write_snapshot
+from meshswarm.cluster.snapshots import (
+    SnapshotName,
+    Stored,
+    adopt_part,
+    prune_snapshots,
+    unhurried,
+    write_snapshot,
+)
 from meshswarm.errors import Corrupt, Unavailable
 from meshswarm.ids import ClusterId, Index, NodeId
-from meshswarm.raft.types import ConfState, Entry, HardState, Snapshot, SnapshotMeta
+from meshswarm.raft.types import ConfState, Entry, HardState, SnapshotMeta
 
 __all__ = ["Damage", "Journal", "JournalWrite", "Recovered"]
 
@@ -56,6 +63,9 @@ MAX_WAL_BYTES = 64 << 20
 DROPPED_AT_ONCE = 1_000
 """Compacted entries removed in one transaction, so that no commit waits for many."""
 
+SNAPSHOT_SHARE = 0.5
+"""Of one core's time, what writing a snapshot may take."""
+
 ENTRY_BYTES = 64
 """What an entry counts besides its data."""
 
@@ -68,16 +78,15 @@ class JournalWrite:
     entries: tuple[Entry, ...] = ()
     """Consecutive; they replace everything from the first one's index on."""
     hard_state: HardState | None = None
-    snapshot: Snapshot | None = None
-    """The leader's: it takes the place of the whole log."""
+    snapshot: Stored | None = None
+    """The leader's, which arrived and was synced as a part: it takes the place of the whole log."""
     damage: str = ""
     """What is missing besides, in words; it stays noted until `Journal.mark_healed`."""
 
     @property
     def size(self) -> int:
         """Bytes, roughly."""
-        entries = sum(len(entry.data) + ENTRY_BYTES for entry in self.entries)
-        return ENTRY_BYTES + entries + (len(self.snapshot.data) if self.snapshot else 0)
+        return ENTRY_BYTES + sum(len(entry.data) + ENTRY_BYTES for entry in self.entries)
 
 
 @frozen
@@ -209,7 +218,7 @@ class Journal:
         """Carry `write` out in the open transaction; the head that follows from it."""
         if (snapshot := write.snapshot) is not None:
             meta = snapshot.meta
-            write_snapshot(self._directory, self._owner.cluster_id, snapshot)
+            adopt_part(self._directory, snapshot)
             self._table.truncate_from(Index(0))
             self._first = Index(meta.index + 1)
             head = evolve(
@@ -276,29 +285,53 @@ class Journal:
 
     # --- snapshots ------------------------------------------------------------------------------
 
-    async def save_snapshot(self, snapshot: Snapshot, *, keep: int) -> None:
-        """Store this node's own snapshot, then drop the entries more than `keep` behind it.
+    async def save_snapshot(
+        self, meta: SnapshotMeta, slices: Iterable[bytes], *, keep: int
+    ) -> Stored:
+        """Store this node's own state, then drop the entries more than `keep` behind it.
 
-        Returns when all of it is done; commits go on meanwhile. Raises `Unavailable` while another
-        is being saved or if there is no room for it, or the failure that stopped the journal.
+        `slices` is run through in a thread of its own, slowly. Returns when all of it is done;
+        commits go on meanwhile. Raises `Unavailable` while another is being saved or if there is
+        no room for it, or the failure that stopped the journal.
         """
         self.raise_if_failed()
         if self._saving:
             raise Unavailable("another snapshot is being saved")
         self._saving = True
         try:
-            before = Index(snapshot.meta.index - keep + 1)
-            await self._in(self._archivist, partial(self._write_aside, snapshot))
-            await self._in_writer(partial(self._adopt, snapshot.meta))
-            while await self._in_writer(partial(self._drop_some, before)):
+            slowly = unhurried(self._until_closed(slices), SNAPSHOT_SHARE)
+            stored = await self._in(self._archivist, partial(self._write_aside, meta, slowly))
+            await self._in_writer(partial(self._adopt, meta))
+            while await self._in_writer(partial(self._drop_some, Index(meta.index - keep + 1))):
                 pass
             await self._in_writer(self._prune_snapshots)
         finally:
             self._saving = False
+        return stored
 
-    def _write_aside(self, snapshot: Snapshot) -> None:
+    def _until_closed(self, slices: Iterable[bytes]) -> Iterator[bytes]:
+        """The slices; an unfinished snapshot must not hold up the end of the node."""
+        for part in slices:
+            if self._closed:
+                raise Unavailable("the journal was closed while a snapshot was written")
+            yield part
+
+    @property
+    def newest_snapshot(self) -> SnapshotName | None:
+        """The snapshot that the log stands on."""
+        head = self._head
+        return (
+            SnapshotName(head.snapshot_index, head.snapshot_term) if head.snapshot_index else None
+        )
+
+    @property
+    def directory(self) -> Path:
+        """Where it lies; snapshots arrive there."""
+        return self._directory
+
+    def _write_aside(self, meta: SnapshotMeta, slices: Iterable[bytes]) -> Stored:
         try:
-            write_snapshot(self._directory, self._owner.cluster_id, snapshot)
+            return write_snapshot(self._directory, self._owner.cluster_id, meta, slices)
         except OSError as error:
             if is_full(error):
                 raise Unavailable("the disk has no room for a snapshot") from error

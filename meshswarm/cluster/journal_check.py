@@ -16,7 +16,7 @@ from attrs import frozen
 
 from meshswarm.cluster.journal_recovery import DATABASE, LOCK, MARK, Evidence, gather, stored
 from meshswarm.cluster.journal_table import Contents
-from meshswarm.cluster.snapshots import SnapshotName, list_snapshots, read_snapshot
+from meshswarm.cluster.snapshots import SnapshotName, check_snapshot, list_snapshots
 from meshswarm.errors import Corrupt, Denied, NotFound, Unavailable
 from meshswarm.ids import ClusterId, Index, NodeId, Term
 from meshswarm.raft.types import HardState
@@ -199,7 +199,7 @@ def _report(
     files = []
     for name in reversed(evidence.snapshots):
         try:
-            conf = read_snapshot(directory, cluster_id, name).meta.conf
+            conf = check_snapshot(directory / str(name), cluster_id, name).meta.conf
             is_readable = True
         except Corrupt:
             is_readable = False

@@ -125,3 +125,7 @@ class DiskWatch:
     def low_space(self) -> bool:
         """Whether there is so little room that new proposals are to be refused."""
         return self.free_bytes < self._min_free_bytes
+
+    def has_room(self, size: int) -> bool:
+        """Whether a file of `size` bytes leaves as much free as proposals need."""
+        return self.free_bytes >= size + self._min_free_bytes

@@ -7,7 +7,7 @@ remembers, until it is healed, that it must not vote: it may have promised what 
     lock            held (flock) by whoever uses the directory; its text is that process's pid
     journal.db      identity, head, entries (`journal_table`)
     journal.mark    the head once more (`journal_mark`)
-    snapshot-I-T    the state after entry I, of term T (`snapshots`)
+    snapshot-I-T    the state after entry I, of term T (`snapshots`); `.part`: one that arrives
     *.damaged-N     what was moved aside
 """
 
@@ -22,14 +22,15 @@ from meshswarm.cluster.journal_mark import Head, Mark, MarkFile, read_mark, sync
 from meshswarm.cluster.journal_table import Contents, Identity, LogTable, examine
 from meshswarm.cluster.snapshots import (
     SnapshotName,
+    Stored,
+    check_snapshot,
     list_snapshots,
     prune_snapshots,
-    read_snapshot,
     remove_unfinished,
 )
 from meshswarm.errors import Conflict, Corrupt
 from meshswarm.ids import ClusterId, Index, NodeId, Term
-from meshswarm.raft.types import ConfState, Entry, HardState, Snapshot
+from meshswarm.raft.types import ConfState, Entry, HardState
 
 DATABASE = "journal.db"
 MARK = "journal.mark"
@@ -62,7 +63,7 @@ class Recovered:
     hard_state: HardState
     conf: ConfState
     """The snapshot's, or the one that the cluster began with."""
-    snapshot: Snapshot | None
+    snapshot: Stored | None
     entries: tuple[Entry, ...]
     """Contiguous, to the end of the log. They may begin before the snapshot's end (those kept for
     peers that lag), never later than the entry after it.
@@ -214,7 +215,7 @@ def _refuse_foreign(
 class Base:
     """What the state machine starts from: a snapshot, and the entries that reach past it."""
 
-    snapshot: Snapshot | None
+    snapshot: Stored | None
     entries: tuple[Entry, ...] = ()
     notes: tuple[str, ...] = ()
     bad: tuple[SnapshotName, ...] = ()
@@ -243,7 +244,8 @@ def stored(directory: Path, evidence: Evidence) -> tuple[Base | None, tuple[str,
     for name in evidence.snapshots if newest else ():
         if first - 1 <= name.index <= newest:
             try:
-                snapshot = read_snapshot(directory, contents.identity.cluster_id, name)
+                owner = contents.identity.cluster_id
+                snapshot = check_snapshot(directory / str(name), owner, name)
                 return Base(snapshot, entries, tuple(notes), tuple(bad)), ()
             except Corrupt as error:
                 notes.append(error.message)
@@ -307,7 +309,7 @@ def _newest_readable(directory: Path, cluster_id: ClusterId) -> Base:
     bad: list[SnapshotName] = []
     for name in list_snapshots(directory):
         try:
-            snapshot = read_snapshot(directory, cluster_id, name)
+            snapshot = check_snapshot(directory / str(name), cluster_id, name)
             return Base(snapshot, notes=tuple(notes), bad=tuple(bad))
         except Corrupt as error:
             notes.append(error.message)

@@ -24,8 +24,8 @@ from meshswarm.errors import Conflict, Corrupt
 from meshswarm.ids import ClusterId, Index, NodeId, Term
 from meshswarm.raft.types import ConfState, Entry, EntryKind
 
-FORMAT = 1
-"""The version of what is stored; a directory of a newer one is refused, never guessed at."""
+FORMAT = 2
+"""The version of what is stored; a directory of another one is refused, never guessed at."""
 
 PAGE_BYTES = 4096
 """As large as the kernel's pages: larger ones made a commit of one entry slower, none faster."""

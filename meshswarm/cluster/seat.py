@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from attrs import frozen
@@ -20,6 +21,7 @@ from meshswarm.cluster.proposals import Proposals
 from meshswarm.cluster.service import Service
 from meshswarm.cluster.sessions import Sessions
 from meshswarm.cluster.settings import ClusterSettings
+from meshswarm.cluster.snapshots import read_slices
 from meshswarm.cluster.status import manager_status
 from meshswarm.errors import Unavailable
 from meshswarm.ids import ClusterId, Index, NodeId
@@ -28,13 +30,10 @@ from meshswarm.mesh.peers import Lane, Peer, PeerRole
 from meshswarm.mesh.requests import Reply, Request
 from meshswarm.raft.config import RaftConfig
 from meshswarm.raft.core import RaftCore
-from meshswarm.raft.messages import InstallSnapshot, Message
-from meshswarm.store.view import View, decode_view
+from meshswarm.raft.messages import Message
+from meshswarm.store.view import View, view_of_slices
 
 log = logging.getLogger("meshswarm.cluster")
-
-SNAPSHOT_S = 60.0
-"""How long a snapshot may be on its way to a peer before it counts as lost."""
 
 
 @frozen(kw_only=True)
@@ -66,15 +65,15 @@ class Seat:
         self._heard = Heard(identity.node_id, asyncio.get_running_loop().time())
         _tell(recovered)
         core = _core(identity, recovered, settings)
-        meta = recovered.snapshot.meta if recovered.snapshot else None
         self.driver = Driver(
             core,
             journal,
-            Hub(_view(recovered)),
+            Hub(_view(journal.directory, recovered)),
             settings,
             self._send,
-            self._send_whole,
-            meta,
+            self._call_bulk,
+            identity.cluster_id,
+            recovered.snapshot,
             self._heard.has_room,
         )
         self.proposals = Proposals(
@@ -99,7 +98,8 @@ class Seat:
                 # A lane that is first used when it is needed would lose what it is needed for.
                 endpoint.link(peer).open(*Lane)
         endpoint.on_notify(wire.KIND, self._on_raft, roles={PeerRole.MANAGER})
-        endpoint.on_call(wire.SNAPSHOT, self._on_snapshot, roles={PeerRole.MANAGER})
+        endpoint.on_call(wire.SNAPSHOT, self._on_offer, roles={PeerRole.MANAGER})
+        endpoint.on_call(wire.SNAPSHOT_CHUNK, self._on_chunk, roles={PeerRole.MANAGER})
 
     @staticmethod
     def recover(
@@ -165,27 +165,41 @@ class Seat:
         except Unavailable:
             return False  # The endpoint is closing.
 
-    async def _send_whole(self, message: InstallSnapshot) -> None:
-        """Send a snapshot; returns when the peer has it, raises `Unavailable` if it may not."""
-        peer = self._membership.manager(message.to)
+    async def _call_bulk(
+        self,
+        to: NodeId,
+        method: str,
+        body: object,
+        payloads: Sequence[bytes],
+        timeout_s: float,
+    ) -> Reply:
+        """Call another manager where it delays no heartbeat; raises `MeshswarmError`."""
+        peer = self._membership.manager(to)
         if peer is None:
-            raise Unavailable(f"{message.to} is no manager")
-        body, payloads = wire.pack(message)
-        await self._endpoint.link(peer).call(
-            wire.lane_of(message), wire.SNAPSHOT, body, payloads, timeout_s=SNAPSHOT_S
-        )
+            raise Unavailable(f"{to} is no manager")
+        link = self._endpoint.link(peer)
+        return await link.call(Lane.BULK, method, body, payloads, timeout_s=timeout_s)
 
-    async def _on_snapshot(self, request: Request) -> Reply:
-        self._on_raft(request.peer, request.body, request.payloads)
-        return Reply()
+    async def _on_offer(self, request: Request) -> Reply:
+        message, size = wire.unpack_offer(request.body, request.payloads)
+        self._check_ends(request.peer, message)
+        answer = await self.driver.snapshots.offered(message, size)
+        return Reply(answer.packed())
+
+    async def _on_chunk(self, request: Request) -> Reply:
+        chunk = wire.unpack_chunk(request.body, request.payloads)
+        return Reply((await self.driver.snapshots.take_chunk(chunk)).packed())
 
     def _on_raft(self, peer: Peer, body: object, payloads: tuple[bytes, ...]) -> None:
         """A peer's Raft message; one that claims another sender never reaches the core."""
         message = wire.unpack(body, payloads)
+        self._check_ends(peer, message)
+        self.driver.step(message)
+
+    def _check_ends(self, peer: Peer, message: Message) -> None:
         if message.from_ != peer.id or message.to != self._identity.node_id:
             raise codec.Undecodable(f"{peer.name} sent a message from {message.from_}")
         self._heard.note(peer.id, asyncio.get_running_loop().time())
-        self.driver.step(message)
 
 
 def _tell(recovered: Recovered) -> None:
@@ -219,5 +233,8 @@ def _core(identity: Identity, recovered: Recovered, settings: ClusterSettings) -
     )
 
 
-def _view(recovered: Recovered) -> View:
-    return decode_view(recovered.snapshot.data) if recovered.snapshot else View()
+def _view(directory: Path, recovered: Recovered) -> View:
+    if recovered.snapshot is None:
+        return View()
+    name = recovered.snapshot.name
+    return view_of_slices(read_slices(directory / str(name), name))

@@ -17,6 +17,8 @@ class ClusterSettings:
     """Entries applied between two snapshots."""
     trailing_entries: int = 10_000
     """Entries kept in the log behind a snapshot, for peers that lag."""
+    snapshot_bytes_per_s: int = 16 << 20
+    """The most that snapshots to other managers may take of the network, all together."""
     beat_ms: int = 1_000
     """Between two beats of an agent's session, and between two reports among managers."""
     suspect_ms: int = 2_000

@@ -5,7 +5,10 @@ encoded once by whoever proposed them: neither sender nor receiver encodes an en
 """
 
 import struct
+from enum import Enum
 from typing import TypedDict, assert_never
+
+from attrs import frozen
 
 from meshswarm import codec
 from meshswarm.ids import Index, NodeId, Term
@@ -28,13 +31,13 @@ KIND = "raft"
 """The mesh's notify kind for all of them but one."""
 
 SNAPSHOT = "raft.snapshot"
-"""The mesh's call for `InstallSnapshot`: its sender must know whether it came."""
+"""The mesh's call that offers a snapshot (`InstallSnapshot`) and asks from where it is wanted."""
+
+SNAPSHOT_CHUNK = "raft.snapshot.chunk"
+"""The mesh's call that brings a piece of it."""
 
 _ENTRY = struct.Struct(">IQB")
 """Before each entry's data: its length, its term, its kind."""
-
-PIECE_BYTES = 4 << 20
-"""A snapshot travels in payloads of this size: the mesh limits the size of one."""
 
 Body = list[object]
 
@@ -79,7 +82,7 @@ def pack(message: Message) -> tuple[Body, tuple[bytes, ...]]:
         case InstallSnapshot():
             meta = message.snapshot.meta
             conf = [list(ids) for ids in (meta.conf.voters, meta.conf.learners, meta.conf.removed)]
-            return [*head, meta.index, meta.term, *conf], _pieces(message.snapshot.data)
+            return [*head, meta.index, meta.term, *conf], (message.snapshot.data,)
         case TimeoutNow() | Removed():
             return head, ()
         case _:
@@ -131,10 +134,12 @@ def unpack(body: object, payloads: tuple[bytes, ...]) -> Message:
             return Heartbeat(**head, commit=Index(commit), read_position=position)
         case "HeartbeatReply", [int() as position], ():
             return HeartbeatReply(**head, read_position=position)
-        case "InstallSnapshot", [int() as index, int() as at, voters, learners, gone], pieces:
-            conf = ConfState(_node_ids(voters), _node_ids(learners), _node_ids(gone))
+        case "InstallSnapshot", [int() as index, int() as at, *ids], [bytes() as data] if (
+            len(ids) == 3
+        ):
+            conf = ConfState(*(_node_ids(some) for some in ids))
             meta = SnapshotMeta(Index(index), Term(at), conf)
-            return InstallSnapshot(**head, snapshot=Snapshot(meta, b"".join(pieces)))
+            return InstallSnapshot(**head, snapshot=Snapshot(meta, data))
         case "TimeoutNow" | "Removed", [], ():
             return TimeoutNow(**head) if name == "TimeoutNow" else Removed(**head)
         case _:
@@ -168,11 +173,84 @@ def unpack_entries(blob: bytes, first: Index) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def _pieces(data: bytes) -> tuple[bytes, ...]:
-    return tuple(data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES))
-
-
 def _node_ids(plain: object) -> tuple[NodeId, ...]:
     if not isinstance(plain, list) or not all(isinstance(item, str) for item in plain):
         raise codec.Undecodable(f"not a list of node ids: {plain!r:.200}")
     return tuple(NodeId(item) for item in plain)
+
+
+# --- snapshots ----------------------------------------------------------------------------------
+
+
+class SnapshotState(Enum):
+    """What a receiver says of the snapshot that it is offered."""
+
+    WANTED = "wanted"
+    """From `offset` on."""
+    CHECKING = "checking"
+    """All of it is there; ask again."""
+    TAKEN = "taken"
+    """Its core has it, or has no need of it."""
+
+
+@frozen
+class SnapshotAnswer:
+    """The answer to an offer and to each chunk."""
+
+    state: SnapshotState
+    offset: int
+
+    def packed(self) -> Body:
+        """The answer's body."""
+        return [self.state.value, self.offset]
+
+    @staticmethod
+    def unpacked(body: object) -> "SnapshotAnswer":
+        """The answer in this body; raises `Undecodable`."""
+        match body:
+            case [str() as state, int() as offset] if state in _STATES and offset >= 0:
+                return SnapshotAnswer(_STATES[state], offset)
+        raise codec.Undecodable(f"not a snapshot's answer: {body!r:.200}")
+
+
+_STATES = {state.value: state for state in SnapshotState}
+
+
+def pack_offer(message: InstallSnapshot, size: int) -> tuple[Body, tuple[bytes, ...]]:
+    """The offer of a snapshot whose file is `size` bytes long; the message's data names it."""
+    body, payloads = pack(message)
+    return [size, body], payloads
+
+
+def unpack_offer(body: object, payloads: tuple[bytes, ...]) -> tuple[InstallSnapshot, int]:
+    """What `pack_offer` was given; raises `Undecodable`."""
+    match body:
+        case [int() as size, list() as packed] if size >= 0:
+            message = unpack(packed, payloads)
+            if isinstance(message, InstallSnapshot):
+                return message, size
+    raise codec.Undecodable(f"not the offer of a snapshot: {body!r:.200}")
+
+
+@frozen
+class SnapshotChunk:
+    """A piece of the file that index, term and digest name."""
+
+    index: Index
+    term: Term
+    digest: bytes
+    offset: int
+    data: bytes
+
+
+def pack_chunk(chunk: SnapshotChunk) -> tuple[Body, tuple[bytes, ...]]:
+    """A chunk's body and payloads."""
+    return [chunk.index, chunk.term, chunk.offset], (chunk.digest, chunk.data)
+
+
+def unpack_chunk(body: object, payloads: tuple[bytes, ...]) -> SnapshotChunk:
+    """What `pack_chunk` was given; raises `Undecodable`."""
+    match body, payloads:
+        case [int() as index, int() as term, int() as offset], [digest, data] if offset >= 0:
+            return SnapshotChunk(Index(index), Term(term), digest, offset, data)
+    raise codec.Undecodable(f"not a snapshot's chunk: {body!r:.200}")

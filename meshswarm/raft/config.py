@@ -29,7 +29,7 @@ class RaftConfig:
     `max_uncommitted_bytes`: more proposals are refused until some commit.
     `max_pending_reads`: more reads are refused until some complete.
     `snapshot_elections`: election timeouts after which a snapshot under way that is neither
-    acknowledged nor reported counts as lost; the peer is probed again.
+    acknowledged nor reported to get on counts as lost; the peer is probed again.
     """
 
     node_id: NodeId

@@ -8,7 +8,7 @@ from meshswarm.ids import Index, NodeId, Term
 from meshswarm.raft import confchange, dispatch, election, following, guards, leading
 from meshswarm.raft.config import RaftConfig, Rng
 from meshswarm.raft.log import ENTRY_OVERHEAD_BYTES, RaftLog
-from meshswarm.raft.messages import Message
+from meshswarm.raft.messages import InstallSnapshot, Message
 from meshswarm.raft.progress import Progress, ProgressState
 from meshswarm.raft.ready import Ready, SoftState
 from meshswarm.raft.refusals import ConfChangeRefused, NotLeader, ProposalRefused
@@ -197,6 +197,21 @@ class RaftCore:
         """The snapshot that `Ready.snapshot_requests` asked for; False if it came too late."""
         return leading.send_snapshot(self._state, peer, snapshot)
 
+    def awaits_snapshot(self, peer: NodeId, index: Index) -> bool:
+        """Whether the snapshot at `index` is still on its way to `peer`, as far as we know."""
+        progress = self._progress(peer)
+        return progress is not None and progress.pending_snapshot == index > 0
+
+    def snapshot_moved(self, peer: NodeId) -> None:
+        """The snapshot on its way to `peer` has come further: it does not count as lost yet."""
+        progress = self._progress(peer)
+        if progress is not None:
+            progress.snapshot_rounds = 0
+
+    def wants_snapshot(self, message: InstallSnapshot) -> bool:
+        """Whether `step` would take the snapshot: then its state must be at hand before."""
+        return following.wants_snapshot(self._state, message)
+
     def snapshot_sent(self, peer: NodeId, ok: bool) -> None:
         """The transfer of a snapshot ended: `peer`'s core has it (`ok`), or it failed."""
         progress = self._progress(peer)
@@ -306,6 +321,11 @@ class RaftCore:
         state = self._state
         assert not state.log.is_installing, "a snapshot from the leader is not applied yet"
         return SnapshotMeta(state.log.applied, state.log.term(state.log.applied), state.conf)
+
+    def bytes_since(self, index: Index) -> int:
+        """What the applied entries after `index` count, as far as they are kept."""
+        log = self._state.log
+        return log.size_bytes(max(index, log.offset), max(log.applied, log.offset))
 
     @property
     def id(self) -> NodeId:

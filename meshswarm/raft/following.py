@@ -114,12 +114,22 @@ def on_install_snapshot(state: RaftState, message: InstallSnapshot) -> None:
     hear_leader(state, message)
     log, meta = state.log, message.snapshot.meta
     _fill_blank(state, meta.index)
-    if log.matches(meta.index, meta.term):
-        log.commit_to(meta.index)
-    elif meta.index > log.committed:
+    if wants_snapshot(state, message):
         log.install(message.snapshot)
         state.conf = meta.conf
+    elif log.matches(meta.index, meta.term):
+        log.commit_to(meta.index)
     _reply(state, message, log.committed)
+
+
+def wants_snapshot(state: RaftState, message: InstallSnapshot) -> bool:
+    """Whether the snapshot of this leader, who is not of an older term, brings anything new."""
+    log, meta = state.log, message.snapshot.meta
+    return (
+        message.term >= state.term
+        and meta.index > log.committed
+        and not log.matches(meta.index, meta.term)
+    )
 
 
 def _ask_for_repair(state: RaftState, message: Heartbeat) -> None:

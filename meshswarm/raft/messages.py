@@ -99,7 +99,10 @@ class HeartbeatReply:
 
 @frozen(kw_only=True)
 class InstallSnapshot:
-    """The whole snapshot for a follower whose next entry was compacted away."""
+    """The snapshot for a follower whose next entry was compacted away.
+
+    Whoever steps it has the whole state at hand, if the core wants it (`RaftCore.wants_snapshot`).
+    """
 
     from_: NodeId
     to: NodeId

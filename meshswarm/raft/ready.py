@@ -10,8 +10,9 @@ The embedder's duties, in this order for each `Ready`:
 4. apply `committed` in order, and call `core.applied(index)`; it need not wait for 2, for what is
    committed is durable on a majority;
 5. answer `read_states` once `applied >= index`; tell those in `rejected_reads` to ask elsewhere;
-6. for each of `snapshot_requests`, call `core.send_snapshot(peer, snapshot)` with the newest
-   snapshot, and `core.snapshot_sent(peer, ok)` once the transfer is known to have ended.
+6. for each of `snapshot_requests`, call `core.send_snapshot(peer, snapshot)` with a snapshot that
+   reaches the log, `core.snapshot_moved(peer)` while it gets on, and `core.snapshot_sent(peer, ok)`
+   once the transfer is known to have ended.
 
 Several Readys may be outstanding; their tokens become durable in the order they were issued.
 `hard_state` comes whenever `token` does; a commit index alone is worth a write only when it makes

@@ -104,7 +104,7 @@ class SnapshotMeta:
 
 @frozen
 class Snapshot:
-    """A snapshot as Raft handles it: `data` is opaque, the embedder's encoded state."""
+    """A snapshot as Raft handles it: `data` is opaque, the embedder's state or what names it."""
 
     meta: SnapshotMeta
     data: bytes

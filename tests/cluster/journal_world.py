@@ -17,6 +17,13 @@ from pathlib import Path
 from attrs import evolve, frozen
 
 from meshswarm.cluster.journal import Journal, JournalWrite, Recovered
+from meshswarm.cluster.snapshots import (
+    SnapshotName,
+    Stored,
+    check_snapshot,
+    read_slices,
+    write_snapshot,
+)
 from meshswarm.errors import MeshswarmError
 from meshswarm.ids import ClusterId, Index, NodeId, Term
 from meshswarm.raft.types import ConfState, Entry, EntryKind, HardState, Snapshot, SnapshotMeta
@@ -49,6 +56,34 @@ def hard_state(term: int, commit: int) -> HardState:
 def snapshot(index: int, term: int = 1, size: int = 64) -> Snapshot:
     meta = SnapshotMeta(Index(index), Term(term), CONF)
     return Snapshot(meta, f"state {index}".encode().ljust(size, b"."))
+
+
+async def save(journal: Journal, own: Snapshot, *, keep: int) -> Stored:
+    """Let the journal store this node's own snapshot."""
+    return await journal.save_snapshot(own.meta, [own.data], keep=keep)
+
+
+def stored(directory: Path, whole: Snapshot, owner: ClusterId = CLUSTER) -> Stored:
+    """Write a snapshot file that no log stands on."""
+    return write_snapshot(directory, owner, whole.meta, [whole.data])
+
+
+def arrived(directory: Path, leaders: Snapshot) -> Stored:
+    """A snapshot that came from the leader, to be adopted by the journal."""
+    file = stored(directory, leaders)
+    (directory / str(file.name)).rename(directory / file.part)
+    return file
+
+
+def read(directory: Path, name: SnapshotName) -> Snapshot:
+    """The snapshot of that name, checked."""
+    path = directory / str(name)
+    meta = check_snapshot(path, CLUSTER, name).meta
+    return Snapshot(meta, b"".join(read_slices(path, name)))
+
+
+def recovered_snapshot(directory: Path, recovered: Recovered) -> Snapshot | None:
+    return read(directory, recovered.snapshot.name) if recovered.snapshot else None
 
 
 def write_number(number: int, before: State) -> tuple[JournalWrite, State]:
@@ -112,7 +147,7 @@ async def live(directory: Path, start: int, end: int, *, snapshots: bool) -> Non
     journal, _ = open_journal(directory)
     state = state_after(start)
     room = asyncio.Semaphore(IN_FLIGHT)
-    saving: asyncio.Task[None] | None = None
+    saving: asyncio.Task[Stored] | None = None
 
     def acknowledge(number: int) -> None:
         print(number, flush=True)  # noqa: T201 -- the parent reads it
@@ -131,7 +166,7 @@ async def live(directory: Path, start: int, end: int, *, snapshots: bool) -> Non
                 # write that is no longer in flight.
                 commit = state_after(number - IN_FLIGHT).hard_state.commit
                 own = snapshot(commit, state.entries[commit - 1].term, size=50_000)
-                saving = parts.create_task(journal.save_snapshot(own, keep=KEEP), name="save")
+                saving = parts.create_task(save(journal, own, keep=KEEP), name="save")
     await journal.close()
 
 

@@ -24,6 +24,7 @@ from tests.cluster.journal_world import (
     hard_state,
     ignore,
     open_journal,
+    save,
     snapshot,
     written,
 )
@@ -210,9 +211,9 @@ async def test_a_newer_format_is_refused_not_called_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("meshswarm.cluster.journal_table.FORMAT", 2)
+        patch.setattr("meshswarm.cluster.journal_table.FORMAT", 3)
         await open_journal(tmp_path)[0].close()
-    with pytest.raises(Conflict, match="has format 2, this version knows 1"):
+    with pytest.raises(Conflict, match="has format 3, this version knows 2"):
         open_journal(tmp_path)
 
 
@@ -243,7 +244,7 @@ async def test_after_an_error_nothing_is_written_any_more(
     with pytest.raises(Corrupt, match="disk I/O error"):
         journal.submit(JournalWrite(token=3, entries=entries(3, 3)), ignore)
     with pytest.raises(Corrupt, match="disk I/O error"):
-        await journal.save_snapshot(snapshot(2), keep=0)
+        await save(journal, snapshot(2), keep=0)
     with pytest.raises(Corrupt, match="disk I/O error"):
         journal.raise_if_failed()
     assert "disk I/O error" in str(journal.stats()["last_error"])
@@ -289,7 +290,7 @@ async def test_inspect_tells_what_is_there_even_while_it_is_in_use(tmp_path: Pat
     await written(
         journal, JournalWrite(token=1, entries=entries(1, 9, term=2), hard_state=hard_state(2, 8))
     )
-    await journal.save_snapshot(snapshot(8, 2), keep=3)
+    await save(journal, snapshot(8, 2), keep=3)
     report = inspect(tmp_path)
     await journal.close()
     assert (report.cluster_id, report.node_id) == (CLUSTER, NODE)

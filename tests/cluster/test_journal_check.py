@@ -25,6 +25,7 @@ from tests.cluster.journal_world import (
     entries,
     hard_state,
     open_journal,
+    save,
     snapshot,
     written,
 )
@@ -57,7 +58,7 @@ async def _life(directory: Path, *, end: bool) -> Journal:
     journal, _ = open_journal(directory)
     first = JournalWrite(token=1, entries=entries(1, 10, term=2), hard_state=hard_state(2, 9))
     await written(journal, first)
-    await journal.save_snapshot(snapshot(8, 2), keep=3)
+    await save(journal, snapshot(8, 2), keep=3)
     second = JournalWrite(token=2, entries=entries(11, 12, term=3), hard_state=hard_state(3, 10))
     await written(journal, second)
     if end:
@@ -160,7 +161,7 @@ async def test_a_damaged_snapshot_that_the_log_does_not_need_is_harmless(tmp_pat
     journal, _ = open_journal(tmp_path)
     first = JournalWrite(token=1, entries=entries(1, 10), hard_state=hard_state(1, 9))
     await written(journal, first)
-    await journal.save_snapshot(snapshot(8), keep=20)
+    await save(journal, snapshot(8), keep=20)
     await journal.close()
     (tmp_path / "snapshot-8-1").write_bytes(b"rubbish")
     report = looked_at(tmp_path)

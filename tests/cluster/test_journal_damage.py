@@ -24,6 +24,7 @@ from tests.cluster.journal_world import (
     live,
     number_of,
     open_journal,
+    save,
     snapshot,
     state_after,
     write_number,
@@ -41,7 +42,7 @@ async def _lived(directory: Path, writes: int, copies: dict[int, Path], *, saves
         await written(journal, write)
         if saves and number in (writes // 2, writes * 3 // 4):
             commit = state.hard_state.commit
-            await journal.save_snapshot(snapshot(commit, state.entries[commit - 1].term), keep=20)
+            await save(journal, snapshot(commit, state.entries[commit - 1].term), keep=20)
         if number in copies:
             shutil.copytree(directory, copies[number])
     await journal.close()

@@ -21,6 +21,8 @@ from tests.cluster.journal_world import (
     hard_state,
     ignore,
     open_journal,
+    recovered_snapshot,
+    save,
     snapshot,
     written,
 )
@@ -91,14 +93,14 @@ async def test_a_snapshot_without_room_leaves_nothing_behind(
     with monkeypatch.context() as patch:
         patch.setattr("meshswarm.cluster.snapshots._write_all", no_room)
         with pytest.raises(Unavailable, match="no room for a snapshot"):
-            await journal.save_snapshot(snapshot(2), keep=0)
+            await save(journal, snapshot(2), keep=0)
     assert () == list_snapshots(tmp_path)
     assert [] == [name for name in os.listdir(tmp_path) if name.endswith(".tmp")]
-    await journal.save_snapshot(snapshot(2), keep=0)
+    await save(journal, snapshot(2), keep=0)
     await journal.close()
     journal, recovered = open_journal(tmp_path)
     await journal.close()
-    assert recovered.snapshot == snapshot(2)
+    assert recovered_snapshot(tmp_path, recovered) == snapshot(2)
 
 
 async def test_s65_a_sync_that_failed_is_not_tried_again(tmp_path: Path) -> None:

@@ -6,16 +6,20 @@ import pytest
 
 from meshswarm.cluster import snapshots as snapshots_module
 from meshswarm.cluster.journal import Journal, JournalWrite
-from meshswarm.cluster.snapshots import SnapshotName, list_snapshots, read_snapshot, write_snapshot
+from meshswarm.cluster.snapshots import SnapshotName, list_snapshots
 from meshswarm.errors import Corrupt
 from meshswarm.ids import ClusterId, Index, Term
 from tests.cluster.journal_world import (
-    CLUSTER,
     CONF,
+    arrived,
     entries,
     hard_state,
     open_journal,
+    read,
+    recovered_snapshot,
+    save,
     snapshot,
+    stored,
     written,
 )
 
@@ -35,25 +39,25 @@ def names(directory: Path) -> list[str]:
 
 async def test_a_snapshot_keeps_the_log_that_laggards_need(tmp_path: Path) -> None:
     journal = await filled(tmp_path, 3_500)
-    await journal.save_snapshot(snapshot(3_400), keep=100)
+    await save(journal, snapshot(3_400), keep=100)
     kept = await journal.read(Index(1), Index(9_999), 1 << 20)
     await journal.close()
     journal, recovered = open_journal(tmp_path)
     await journal.close()
     assert tuple(kept) == entries(3_301, 3_500)
     assert recovered.entries == entries(3_301, 3_500)
-    assert recovered.snapshot == snapshot(3_400)
+    assert recovered_snapshot(tmp_path, recovered) == snapshot(3_400)
     assert recovered.conf == CONF
     assert recovered.damage is None
 
 
 async def test_a_snapshot_of_everything_may_leave_an_empty_log(tmp_path: Path) -> None:
     journal = await filled(tmp_path, 10)
-    await journal.save_snapshot(snapshot(10), keep=0)
+    await save(journal, snapshot(10), keep=0)
     await journal.close()
     journal, recovered = open_journal(tmp_path)
     assert recovered.entries == ()
-    assert recovered.snapshot == snapshot(10)
+    assert recovered_snapshot(tmp_path, recovered) == snapshot(10)
     await written(journal, JournalWrite(token=1, entries=entries(11, 12)))
     await journal.close()
     journal, recovered = open_journal(tmp_path)
@@ -63,12 +67,12 @@ async def test_a_snapshot_of_everything_may_leave_an_empty_log(tmp_path: Path) -
 
 async def test_the_leaders_snapshot_takes_the_place_of_the_log(tmp_path: Path) -> None:
     journal = await filled(tmp_path, 20)
-    await journal.save_snapshot(snapshot(15), keep=100)
+    await save(journal, snapshot(15), keep=100)
     await written(
         journal,
         JournalWrite(
             token=2,
-            snapshot=snapshot(90, 4),
+            snapshot=arrived(tmp_path, snapshot(90, 4)),
             entries=entries(91, 93, term=4),
             hard_state=hard_state(4, 90),
         ),
@@ -77,7 +81,7 @@ async def test_the_leaders_snapshot_takes_the_place_of_the_log(tmp_path: Path) -
     assert names(tmp_path) == ["snapshot-90-4"]
     journal, recovered = open_journal(tmp_path)
     await journal.close()
-    assert recovered.snapshot == snapshot(90, 4)
+    assert recovered_snapshot(tmp_path, recovered) == snapshot(90, 4)
     assert recovered.entries == entries(91, 93, term=4)
     assert recovered.hard_state == hard_state(4, 90)
 
@@ -85,13 +89,16 @@ async def test_the_leaders_snapshot_takes_the_place_of_the_log(tmp_path: Path) -
 async def test_an_own_snapshot_never_undoes_the_leaders_newer_one(tmp_path: Path) -> None:
     journal = await filled(tmp_path, 20)
     await written(
-        journal, JournalWrite(token=2, snapshot=snapshot(90, 4), hard_state=hard_state(4, 90))
+        journal,
+        JournalWrite(
+            token=2, snapshot=arrived(tmp_path, snapshot(90, 4)), hard_state=hard_state(4, 90)
+        ),
     )
-    await journal.save_snapshot(snapshot(15), keep=0)
+    await save(journal, snapshot(15), keep=0)
     await journal.close()
     journal, recovered = open_journal(tmp_path)
     await journal.close()
-    assert recovered.snapshot == snapshot(90, 4)
+    assert recovered_snapshot(tmp_path, recovered) == snapshot(90, 4)
     assert recovered.entries == ()
     assert names(tmp_path) == ["snapshot-90-4"]
 
@@ -99,9 +106,9 @@ async def test_an_own_snapshot_never_undoes_the_leaders_newer_one(tmp_path: Path
 async def test_one_older_snapshot_is_kept_while_the_log_reaches_it(tmp_path: Path) -> None:
     journal = await filled(tmp_path, 50)
     for index in (10, 20, 30, 40):
-        await journal.save_snapshot(snapshot(index), keep=10)
+        await save(journal, snapshot(index), keep=10)
     assert names(tmp_path) == ["snapshot-40-1", "snapshot-30-1"]
-    await journal.save_snapshot(snapshot(50), keep=5)
+    await save(journal, snapshot(50), keep=5)
     assert names(tmp_path) == ["snapshot-50-1"]
     await journal.close()
 
@@ -109,7 +116,7 @@ async def test_one_older_snapshot_is_kept_while_the_log_reaches_it(tmp_path: Pat
 async def test_a_bad_newest_snapshot_falls_back_on_the_older_one(tmp_path: Path) -> None:
     journal = await filled(tmp_path, 50)
     for index in (30, 40):
-        await journal.save_snapshot(snapshot(index), keep=10)
+        await save(journal, snapshot(index), keep=10)
     await journal.close()
     newest = tmp_path / "snapshot-40-1"
     newest.write_bytes(newest.read_bytes()[:-1])
@@ -117,7 +124,7 @@ async def test_a_bad_newest_snapshot_falls_back_on_the_older_one(tmp_path: Path)
         journal, recovered = open_journal(tmp_path)
         await journal.close()
         assert recovered.damage is None
-        assert recovered.snapshot == snapshot(30)
+        assert recovered_snapshot(tmp_path, recovered) == snapshot(30)
         assert recovered.entries == entries(31, 50)
         assert recovered.hard_state == hard_state(1, 50)
     assert (tmp_path / "snapshot.damaged").exists()
@@ -125,7 +132,7 @@ async def test_a_bad_newest_snapshot_falls_back_on_the_older_one(tmp_path: Path)
 
 async def test_a_whole_log_needs_no_snapshot(tmp_path: Path) -> None:
     journal = await filled(tmp_path, 50)
-    await journal.save_snapshot(snapshot(40), keep=1_000)
+    await save(journal, snapshot(40), keep=1_000)
     await journal.close()
     (tmp_path / "snapshot-40-1").write_bytes(b"")
     journal, recovered = open_journal(tmp_path)
@@ -138,7 +145,7 @@ async def test_a_whole_log_needs_no_snapshot(tmp_path: Path) -> None:
 
 async def test_a_lost_snapshot_that_the_log_needs_is_damage(tmp_path: Path) -> None:
     journal = await filled(tmp_path, 50)
-    await journal.save_snapshot(snapshot(40), keep=5)
+    await save(journal, snapshot(40), keep=5)
     await journal.close()
     (tmp_path / "snapshot-40-1").unlink()
     journal, recovered = open_journal(tmp_path)
@@ -151,13 +158,13 @@ async def test_a_lost_snapshot_that_the_log_needs_is_damage(tmp_path: Path) -> N
 
 async def test_what_a_crash_left_half_done_is_cleared_away(tmp_path: Path) -> None:
     journal = await filled(tmp_path, 50)
-    await journal.save_snapshot(snapshot(40), keep=5)
+    await save(journal, snapshot(40), keep=5)
     await journal.close()
     (tmp_path / "snapshot-45-1.tmp").write_bytes(b"half")
-    write_snapshot(tmp_path, CLUSTER, snapshot(45))  # renamed, but the log did not adopt it yet
+    stored(tmp_path, snapshot(45))  # renamed, but the log did not adopt it yet
     journal, recovered = open_journal(tmp_path)
     await journal.close()
-    assert recovered.snapshot == snapshot(40)
+    assert recovered_snapshot(tmp_path, recovered) == snapshot(40)
     assert recovered.entries == entries(36, 50)
     assert names(tmp_path) == ["snapshot-40-1"]
     assert not (tmp_path / "snapshot-45-1.tmp").exists()
@@ -176,12 +183,12 @@ async def test_a_crash_between_adopting_and_dropping_loses_nothing(
 
     monkeypatch.setattr(Journal, "_drop_some", stop_after_one)
     with pytest.raises(ZeroDivisionError):
-        await journal.save_snapshot(snapshot(2_400), keep=5)
+        await save(journal, snapshot(2_400), keep=5)
     await journal.close()
     journal, recovered = open_journal(tmp_path)
     await journal.close()
     assert dropped == [True]
-    assert recovered.snapshot == snapshot(2_400)
+    assert recovered_snapshot(tmp_path, recovered) == snapshot(2_400)
     assert recovered.entries == entries(1_001, 2_500)
 
 
@@ -191,36 +198,36 @@ async def test_a_crash_between_adopting_and_dropping_loses_nothing(
 def test_a_snapshot_larger_than_a_slice_is_read_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshots_module, "SLICE_BYTES", 1_000)
+    monkeypatch.setattr(snapshots_module, "SYNC_BYTES", 1_000)
     whole = snapshot(7, 3, size=12_345)
-    write_snapshot(tmp_path, CLUSTER, whole)
-    assert read_snapshot(tmp_path, CLUSTER, SnapshotName(Index(7), Term(3))) == whole
+    stored(tmp_path, whole)
+    assert read(tmp_path, SnapshotName(Index(7), Term(3))) == whole
     assert list_snapshots(tmp_path) == (SnapshotName(Index(7), Term(3)),)
 
 
 def test_names_sort_by_number_newest_first(tmp_path: Path) -> None:
     for index in (9, 10, 100):
-        write_snapshot(tmp_path, CLUSTER, snapshot(index))
+        stored(tmp_path, snapshot(index))
     (tmp_path / "snapshot-11-x").write_bytes(b"")
     (tmp_path / "snapshot-11-1.tmp").write_bytes(b"")
     assert names(tmp_path) == ["snapshot-100-1", "snapshot-10-1", "snapshot-9-1"]
 
 
 def test_another_clusters_snapshot_is_refused(tmp_path: Path) -> None:
-    write_snapshot(tmp_path, ClusterId("other"), snapshot(7))
+    stored(tmp_path, snapshot(7), ClusterId("other"))
     with pytest.raises(Corrupt, match="belongs to cluster other"):
-        read_snapshot(tmp_path, CLUSTER, SnapshotName(Index(7), Term(1)))
+        read(tmp_path, SnapshotName(Index(7), Term(1)))
 
 
 def test_a_renamed_snapshot_is_refused(tmp_path: Path) -> None:
-    write_snapshot(tmp_path, CLUSTER, snapshot(7))
+    stored(tmp_path, snapshot(7))
     (tmp_path / "snapshot-7-1").rename(tmp_path / "snapshot-8-1")
     with pytest.raises(Corrupt, match="holds another snapshot: index 7 of term 1"):
-        read_snapshot(tmp_path, CLUSTER, SnapshotName(Index(8), Term(1)))
+        read(tmp_path, SnapshotName(Index(8), Term(1)))
 
 
 def test_every_cut_and_every_flipped_byte_of_a_snapshot_is_noticed(tmp_path: Path) -> None:
-    write_snapshot(tmp_path, CLUSTER, snapshot(7))
+    stored(tmp_path, snapshot(7))
     path, name = tmp_path / "snapshot-7-1", SnapshotName(Index(7), Term(1))
     whole = path.read_bytes()
     flipped = [
@@ -229,4 +236,4 @@ def test_every_cut_and_every_flipped_byte_of_a_snapshot_is_noticed(tmp_path: Pat
     for damaged in (*flipped, *(whole[:i] for i in range(len(whole))), whole + b"\0"):
         path.write_bytes(damaged)
         with pytest.raises(Corrupt, match="snapshot-7-1"):
-            read_snapshot(tmp_path, CLUSTER, name)
+            read(tmp_path, name)

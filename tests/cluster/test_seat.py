@@ -276,7 +276,7 @@ async def test_a_lagging_manager_is_caught_up_by_a_snapshot(tmp_path: Path) -> N
         for number in range(250):
             await leader.seat.proposals.propose(_put(f"s{number % 7}-{number}"))
         seat = leader.seat
-        await until(lambda: seat.driver.core.status().first_index > 100)
+        await until(lambda: seat.driver.core.status().first_index > 50)
         sleeper.start()
         await until(lambda: sleeper.follows)
         assert sleeper.seat is not None
