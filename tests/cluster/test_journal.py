@@ -28,6 +28,7 @@ from tests.cluster.journal_world import (
     snapshot,
     written,
 )
+from tests.support.managers import until
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -239,6 +240,7 @@ async def test_after_an_error_nothing_is_written_any_more(
     monkeypatch.setattr(LogTable, "write_head", refuse)
     acknowledged = []
     journal.submit(JournalWrite(token=2, entries=entries(3, 3)), lambda: acknowledged.append(2))
+    await until(lambda: bool(attempts))
     with pytest.raises(Corrupt, match="disk I/O error"):
         await journal.read(Index(1), Index(9), 1_000)
     with pytest.raises(Corrupt, match="disk I/O error"):

@@ -276,6 +276,6 @@ async def test_a_newer_format_is_a_conflict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("meshswarm.cluster.journal_table.FORMAT", 2)
+        patch.setattr("meshswarm.cluster.journal_table.FORMAT", 3)
         await open_journal(tmp_path)[0].close()
     assert 6 == main(["journal", "check", str(tmp_path)])
