@@ -6,6 +6,7 @@ part that fails ends the node, loudly, and never half of it.
 """
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -68,6 +69,7 @@ async def _serve(settings: Settings, keys: KeyPair, data_dir: DataDir) -> None:
             if part is not None
         ]
         parts.create_task(_stop_when_fenced(fenced), name="fence")
+        gc.freeze()  # What a node is made of stays: the collector need not look at it again.
         systemd.notify("READY=1")
         log.info("started node=%s id=%s", settings.node.name, settings.me.id)
         await stop.wait()

@@ -41,9 +41,11 @@ INCOMPLETE = "entries that the others hold are missing here"
 SNAPSHOT_RETRY_S = 10.0
 """Until a snapshot is tried again that the disk had no room for."""
 
-
 NOTICE_S = 0.002
 """How long a follower may wait for a commit index that comes without entries."""
+
+TURN_S = 0.02
+"""How long the loop may be kept from all else by what Raft wants done."""
 
 
 class Driver:
@@ -168,8 +170,16 @@ class Driver:
         self._carefully(self._carry_out_all)
 
     def _carry_out_all(self) -> None:
+        """Carry out what is ready; after a while the rest in the next turn of the loop.
+
+        A restarted node may have a hundred thousand entries to apply, and must answer meanwhile.
+        """
+        turn_ends = time.monotonic() + TURN_S
         while self.core.has_ready():
             self._carry_out(self.core.ready())
+            if time.monotonic() >= turn_ends:
+                self._schedule_pump()
+                break
         if self.core.is_recovering:
             self._repaired.clear()
             self._lost.set()

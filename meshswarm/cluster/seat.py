@@ -21,7 +21,7 @@ from meshswarm.cluster.proposals import Proposals
 from meshswarm.cluster.service import Service
 from meshswarm.cluster.sessions import Sessions
 from meshswarm.cluster.settings import ClusterSettings
-from meshswarm.cluster.snapshots import read_slices
+from meshswarm.cluster.snapshots import here_to_stay, read_slices
 from meshswarm.cluster.status import manager_status
 from meshswarm.errors import Unavailable
 from meshswarm.ids import ClusterId, Index, NodeId
@@ -237,4 +237,4 @@ def _view(directory: Path, recovered: Recovered) -> View:
     if recovered.snapshot is None:
         return View()
     name = recovered.snapshot.name
-    return view_of_slices(read_slices(directory / str(name), name))
+    return view_of_slices(here_to_stay(read_slices(directory / str(name), name)))

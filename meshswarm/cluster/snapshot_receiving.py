@@ -19,6 +19,7 @@ from meshswarm.cluster.snapshots import (
     SYNC_BYTES,
     Stored,
     check_snapshot,
+    here_to_stay,
     read_slices,
     remove_parts,
     unhurried,
@@ -97,7 +98,7 @@ class Incoming:
         return view
 
     def _until_abandoned(self, slices: Iterator[bytes]) -> Iterator[bytes]:
-        for part in slices:
+        for part in here_to_stay(slices):
             if self.is_abandoned:
                 raise Corrupt(f"{self.stored.name} was given up for another one")
             yield part

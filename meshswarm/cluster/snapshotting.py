@@ -1,6 +1,7 @@
 """A manager's snapshots: when one is taken, and the two ends of sending one to a peer that lags."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Iterator
 
@@ -106,6 +107,7 @@ class Snapshots:
         if meta.index > self._newest:
             self._newest = meta.index
             self._core.compact(meta, keep=keep)
+        gc.freeze()  # Now and then what was written since: see `here_to_stay`.
         self._sending.forget_outdated()
 
     def _counted(self, view: View) -> Iterator[bytes]:

@@ -1,15 +1,22 @@
 """Snapshots and the log behind them: old or new state after any crash, never neither."""
 
+import hashlib
+import struct
+import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshswarm.cluster import snapshots as snapshots_module
 from meshswarm.cluster.journal import Journal, JournalWrite
-from meshswarm.cluster.snapshots import SnapshotName, list_snapshots
+from meshswarm.cluster.snapshots import SnapshotName, check_snapshot, list_snapshots, read_slices
 from meshswarm.errors import Corrupt
 from meshswarm.ids import ClusterId, Index, Term
 from tests.cluster.journal_world import (
+    CLUSTER,
     CONF,
     arrived,
     entries,
@@ -192,6 +199,10 @@ async def test_a_crash_between_adopting_and_dropping_loses_nothing(
     assert recovered.entries == entries(1_001, 2_500)
 
 
+def framed(frames: list[bytes]) -> bytes:
+    return b"".join(struct.pack(">I", len(frame)) + frame for frame in (*frames, b""))
+
+
 # --- the files ----------------------------------------------------------------------------------
 
 
@@ -237,3 +248,36 @@ def test_every_cut_and_every_flipped_byte_of_a_snapshot_is_noticed(tmp_path: Pat
         path.write_bytes(damaged)
         with pytest.raises(Corrupt, match="snapshot-7-1"):
             read(tmp_path, name)
+
+
+@given(
+    body=st.one_of(
+        st.binary(max_size=300),
+        st.lists(st.binary(max_size=60), max_size=6).map(framed),
+        st.lists(st.binary(max_size=60).map(zlib.compress), max_size=6).map(framed),
+    )
+)
+def test_whatever_a_file_with_a_fitting_checksum_holds_only_our_errors_come(
+    tmp_path_factory: pytest.TempPathFactory, body: bytes
+) -> None:
+    """A checksum proves that the bytes are the sender's, not that the sender was sane."""
+    path = tmp_path_factory.mktemp("fuzz") / "snapshot-7-1"
+    name = SnapshotName(Index(7), Term(1))
+    whole = snapshots_module._MAGIC + body
+    path.write_bytes(whole + hashlib.blake2b(whole, digest_size=32).digest())
+    with pytest.raises(Corrupt):
+        check_snapshot(path, CLUSTER, name)
+    with suppress(Corrupt):
+        for part in read_slices(path, name):
+            assert len(part) <= snapshots_module.MAX_FRAME_BYTES
+
+
+def test_a_frame_that_inflates_without_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots_module, "MAX_FRAME_BYTES", 10_000)
+    path, name = tmp_path / "snapshot-7-1", SnapshotName(Index(7), Term(1))
+    whole = snapshots_module._MAGIC + framed([zlib.compress(bytes(10_001))])
+    path.write_bytes(whole + hashlib.blake2b(whole, digest_size=32).digest())
+    with pytest.raises(Corrupt, match="cut short or too long"):
+        check_snapshot(path, CLUSTER, name)
