@@ -17,6 +17,10 @@ from meshswarm.raft.core import RaftCore
 
 log = logging.getLogger("meshswarm.raft")
 
+DISK_STALL_MIN_S, LOOP_STALL_MIN_S = 0.5, 1.0
+"""Shorter stalls cost nobody the leadership, however short the election timeout: a busy host has
+them now and then, often together with its neighbours, and a change of leader would not help."""
+
 
 class Abdication:
     """One manager's fitness to lead; tells its core."""
@@ -32,21 +36,23 @@ class Abdication:
         """Why this manager does not lead, in words; None while it could."""
         self._core = core
         self._disk = disk
-        self._election_s = settings.election_timeout_ms / 1_000
+        election_s = settings.election_timeout_ms / 1_000
+        self._disk_limit_s = max(election_s, DISK_STALL_MIN_S)
+        # By twice an election timeout every follower's has passed.
+        self._loop_limit_s = max(2 * election_s, LOOP_STALL_MIN_S)
         self._has_room = has_room
         self._warned = False
 
     def look(self, lag_s: float) -> None:
         """Judge the disk now, and the loop by how late this tick comes."""
-        if lag_s >= 2 * self._election_s:
-            # By now every follower's election timeout has passed.
+        if lag_s >= self._loop_limit_s:
             log.error("the event loop was stuck for %.1f s: not leading any longer", lag_s)
             self._core.abdicate()
         stalled_s = self._disk.stalled_s
         because = None
         if self._disk.is_full:
             because = "its disk is full"
-        elif stalled_s > self._election_s:
+        elif stalled_s > self._disk_limit_s:
             because = "its disk does not answer"
         if because != self.unfit_because:
             self._note(because)
@@ -63,7 +69,7 @@ class Abdication:
             log.error("this manager cannot lead: %s", because)
 
     def _warn_early(self, stalled_s: float) -> None:
-        is_slow = stalled_s > self._election_s / 2
+        is_slow = stalled_s > self._disk_limit_s / 2
         if is_slow and not self._warned:
             log.warning("the disk has been at one write for %.1f s", stalled_s)
         self._warned = is_slow

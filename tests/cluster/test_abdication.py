@@ -1,5 +1,6 @@
 """Managers whose disks are sick: they give leadership away, promise nothing, and come back."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from meshswarm.errors import Corrupt, OutcomeUnknown, Unavailable
 from meshswarm.ids import NodeId
 from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec
 from meshswarm.store.commands import PutService
-from tests.support.managers import FAST, Manager, Managers, managers, until
+from tests.support.managers import FAST, PATIENCE_S, Manager, Managers, managers, until
 from tests.support.raft_script import Script
 from tests.support.sick_disks import SickDisk
 
@@ -180,10 +181,13 @@ async def test_s66_where_no_disk_has_room_the_leader_stays_and_refuses_writes(
         await until(lambda: not any(seat._heard._with_room for seat in seats))
         # Before that was known it may have been handed over, and may be under way still.
         await until(lambda: all(s.driver.core.status().transferee is None for s in seats))
-        now = await cluster.leads()
-        with pytest.raises(Unavailable, match="nearly full"):
-            await _propose(now, "refused")
-        assert await _holds(now, "before")
+        told = ""
+        async with asyncio.timeout(PATIENCE_S):
+            while "nearly full" not in told:  # or there is no leader just then: the host is busy
+                with pytest.raises(Unavailable) as refused:
+                    await _propose(await cluster.leads(), "refused")
+                told = refused.value.message
+        assert await _holds(await cluster.leads(), "before")
 
 
 # --- a disk that breaks ---------------------------------------------------------------------------
@@ -217,14 +221,14 @@ class _Leading:
             self.script.run(line)
         self.core = self.script._world.nodes[NodeId("a")].running
         self.disk = DiskWatch(tmp_path, 0)
-        self.abdication = Abdication(self.core, self.disk, FAST, lambda _: True)
+        self.abdication = Abdication(self.core, self.disk, ClusterSettings(), lambda _: True)
 
     @property
     def leads(self) -> bool:
         return self.core.status().leader == NodeId("a")
 
 
-@pytest.mark.parametrize(("lag_s", "leads"), [(0.0, True), (0.39, True), (0.4, False)])
+@pytest.mark.parametrize(("lag_s", "leads"), [(0.0, True), (1.99, True), (2.0, False)])
 def test_s77_a_loop_stuck_for_two_election_timeouts_leads_no_longer(
     tmp_path: Path, lag_s: float, leads: bool
 ) -> None:
@@ -241,12 +245,12 @@ def test_a_disk_is_warned_of_before_it_costs_the_leadership(
     clock = {"now": 100.0}
     monkeypatch.setattr("meshswarm.cluster.journal_disk.time.monotonic", lambda: clock["now"])
     with leading.disk.working(), caplog.at_level(logging.WARNING):
-        for now in (100.05, 100.15, 100.16):
+        for now in (100.4, 100.6, 101.0):
             clock["now"] = now
             leading.abdication.look(0.0)
         assert 1 == caplog.text.count("the disk has been at one write")
         assert leading.leads
-        clock["now"] = 100.21
+        clock["now"] = 101.1
         leading.abdication.look(0.0)
     assert not leading.leads
     assert not leading.core.status().is_fit
