@@ -12,7 +12,7 @@ from attrs import evolve
 from meshswarm.cluster.abdication import Abdication
 from meshswarm.cluster.journal_disk import DiskWatch
 from meshswarm.cluster.settings import ClusterSettings
-from meshswarm.errors import Corrupt, OutcomeUnknown, Unavailable
+from meshswarm.errors import Corrupt, Unavailable
 from meshswarm.ids import NodeId
 from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec
 from meshswarm.store.commands import PutService
@@ -144,12 +144,14 @@ async def test_s66_all_disks_full_refuse_writes_and_recover_without_anyones_help
         disks = [_sick(member) for member in cluster.members]
         for disk in disks:
             disk.fill()
-        with pytest.raises(OutcomeUnknown):
+        with pytest.raises(Unavailable):
             await _propose(leader, "who knows")
         await until(lambda: cluster.leader is None)
         for disk in disks:
             disk.heal()
-        await cluster.leads()
+        members = cluster.members
+        await until(lambda: {"Leader", "Follower"} == {member.role for member in members})
+        await until(lambda: all(member.follows for member in members))
         await _propose(leader, "after")
         assert {"before", "after"} <= set(await _view(leader))
         assert [None] * 3 == [member.failure for member in cluster.members]
