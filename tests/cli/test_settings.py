@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshswarm import node, settings
-from meshswarm.errors import Invalid, NotFound
+from meshswarm.errors import Conflict, Denied, Invalid, NotFound
 from meshswarm.model.node import NodeRole
 from meshswarm.model.service import RuntimeKind
 from meshswarm.settings import Settings, load_client_context, load_settings
@@ -282,3 +282,14 @@ def test_a_client_context_without_managers(tmp_path: Path) -> None:
     with pytest.raises(Invalid) as caught:
         load_client_context(file)
     assert caught.value.details == ("client.toml: `managers` is required",)
+
+
+# --- the unit -------------------------------------------------------------------------------------
+
+
+def test_systemd_does_not_start_again_what_a_person_must_mend_first() -> None:
+    """A node whose identity another one took would take it back, and so on for ever."""
+    unit = (NODE_TOML.parent / "meshswarm.service").read_text().splitlines()
+    [line] = [line for line in unit if line.startswith("RestartPreventExitStatus=")]
+    kinds = (Invalid, Denied, NotFound, Conflict)
+    assert [2, *(kind.exit_code for kind in kinds)] == [int(n) for n in line[25:].split()]
