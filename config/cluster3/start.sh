@@ -11,8 +11,10 @@ if [ ! -e "$dir/client.toml" ]; then
     meshswarm config init --out "$dir" \
         --node n1=127.0.0.1:4741 --node n2=127.0.0.1:4742 --node n3=127.0.0.1:4743
 fi
-trap 'trap - TERM; kill 0; wait' INT TERM
+nodes=
+trap 'trap - INT TERM; kill $nodes; wait; exit 0' INT TERM
 for name in n1 n2 n3; do
     MESHSWARM_AGENT_RUNTIMES=docker,process meshswarm node start --config "$dir/$name.toml" &
+    nodes="$nodes $!"
 done
 wait
