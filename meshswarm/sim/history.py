@@ -94,7 +94,8 @@ class History:
             case PutStack(spec=spec):
                 self._drop(spec.name, keep={one.name for one in spec.services})
                 for wanted in spec.services:
-                    made = ServiceId(digest_id("service", wanted.name, before.index + 1))
+                    ours = min(before.nodes, default="")
+                    made = ServiceId(digest_id("service", wanted.name, before.index + 1, ours))
                     self.services[wanted.name] = (
                         self.services.get(wanted.name, (made,))[0],
                         wanted,

@@ -196,7 +196,10 @@ def _put(transaction: Transaction, spec: ServiceSpec) -> str:
 
 def _create(transaction: Transaction, spec: ServiceSpec) -> None:
     view = transaction.view
-    service_id = ServiceId(digest_id("service", spec.name, view.index))
+    # A node's id, which follows from its key, tells clusters apart: they may share an engine, where
+    # containers are named by ids that follow from this one.
+    ours = min(view.nodes, default="")
+    service_id = ServiceId(digest_id("service", spec.name, view.index, ours))
     transaction.put_service(
         Service(
             id=service_id,

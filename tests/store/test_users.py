@@ -60,6 +60,13 @@ def test_a_stack_creates_its_services_with_their_first_revision() -> None:
     assert ["shop_db", "shop_web"] == [s.spec.name for s in applied.view.services_of("shop")]
 
 
+def test_services_of_two_clusters_never_share_an_id() -> None:
+    """Their containers may share an engine, where names hold ids that follow from it."""
+    here, there = (_after(view([node(name)]), _stack(WEB)) for name in ("here", "there"))
+    assert here.index == there.index
+    assert here.find_service("shop_web").id != there.find_service("shop_web").id
+
+
 def test_a_stack_put_again_changes_what_differs_and_removes_what_vanished() -> None:
     before = _after(View(), _stack(WEB, DB, service_spec("shop_old", stack="shop")))
     changed = evolve(DB, task=evolve(DB.task, command=("sleep", "2")))
