@@ -15,7 +15,7 @@ import attrs
 from meshswarm import codec
 from meshswarm.cluster.driver import Driver
 from meshswarm.cluster.settings import ClusterSettings
-from meshswarm.errors import Invalid, MeshswarmError, OutcomeUnknown, Unavailable
+from meshswarm.errors import Conflict, Invalid, MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import ClientId, Index, NodeId
 from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.peers import Lane, Peer
@@ -23,6 +23,9 @@ from meshswarm.mesh.requests import Reply
 from meshswarm.store.commands import Command, LogEntry, Request, encode_command
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import View
+
+HAND_OVER_S = 2.0
+"""How long a hand-over is waited for, at least."""
 
 FORWARD, READ_INDEX, HAND_OVER = "propose.forward", "read_index", "hand_over"
 """The mesh calls that managers make to the leader."""
@@ -136,8 +139,9 @@ class Proposals:
     async def hand_over(self, target: NodeId | None) -> tuple[NodeId, int]:
         """Let the leader hand leadership to `target`, or to the most up-to-date other voter.
 
-        Returns the new leader and its term. Raises `Invalid` for a node that is no voter,
-        `Unavailable` when the hand-over was given up (the old leader goes on).
+        Returns the new leader and its term. Raises `Invalid` for a node that is no voter; when the
+        hand-over was given up, and the old leader goes on, `Conflict` if `target` did not take
+        it, `Unavailable` if nobody did.
         """
         deadline = self._deadline()
         status = self._driver.core.status()
@@ -154,7 +158,10 @@ class Proposals:
 
     async def hand_over_here(self, target: NodeId | None) -> tuple[NodeId, int]:
         """On the leader: hand over, wait for the new leader; raises `NotLeader` elsewhere."""
-        me, deadline = self._driver.core.status().id, self._deadline()
+        # The core gives up after one election timeout.
+        patience_s = max(HAND_OVER_S, 2 * self._settings.election_timeout_ms / 1_000)
+        deadline = min(self._deadline(), self._now() + patience_s)
+        me = self._driver.core.status().id
         if target == me:
             return me, self._driver.core.status().term
         self._driver.transfer_leadership(target)
@@ -168,7 +175,14 @@ class Proposals:
                 async with asyncio.timeout_at(deadline):
                     await self._leader_known.wait()
             except TimeoutError:
-                raise Unavailable("no other manager took leadership over in time") from None
+                if target is None:
+                    raise Unavailable("no other manager took leadership over in time") from None
+                heir = self._managers(target)
+                raise Conflict(
+                    f"{heir.name if heir else target} did not take leadership over: "
+                    f"{self._name} goes on leading",
+                    hint="meshswarm cluster status",
+                ) from None
 
     async def confirm(self) -> Index:
         """An index that holds everything acknowledged before now; asks the leader.

@@ -10,7 +10,7 @@ from types import MethodType
 import pytest
 from attrs import evolve
 
-from meshswarm.errors import Denied, Invalid, NotFound, Unavailable
+from meshswarm.errors import Conflict, Denied, Invalid, NotFound, Unavailable
 from meshswarm.ids import ClientId, Index, NodeId, ServiceId, Term
 from meshswarm.mesh.peers import Lane
 from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec
@@ -245,6 +245,17 @@ async def test_leadership_is_handed_over_on_demand(tmp_path: Path) -> None:
         await until(lambda: cluster.leader is heir)
         with pytest.raises(Invalid, match="only managers"):
             await asked.seat.proposals.hand_over(NodeId("stranger"))
+
+
+async def test_leadership_is_not_handed_to_a_manager_that_is_gone(tmp_path: Path) -> None:
+    async with _led(tmp_path) as (cluster, leader):
+        gone, asked = _others(cluster, leader)
+        await gone.stop()
+        assert asked.seat is not None
+        with pytest.raises(Conflict, match=f"{gone.name} did not take leadership over"):
+            await asked.seat.proposals.hand_over(gone.keys.id)
+        assert leader.seat is not None
+        await leader.seat.proposals.propose(_put("led"))
 
 
 async def test_a_stopping_leader_hands_over(tmp_path: Path) -> None:
