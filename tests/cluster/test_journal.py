@@ -80,7 +80,7 @@ async def test_incarnations_grow_with_each_open(tmp_path: Path) -> None:
     assert seen == [1, 2, 3, 4]
 
 
-async def test_the_last_of_several_overwrites_in_flight_stays(tmp_path: Path) -> None:
+async def test_s70_the_last_of_several_overwrites_in_flight_stays(tmp_path: Path) -> None:
     """A, then B over it, then A again: memory and disk must end with A."""
     journal, _ = open_journal(tmp_path)
     first, other = entries(1, 8, term=1), entries(4, 6, term=2)

@@ -33,7 +33,7 @@ def reopened(directory: Path) -> Recovered:
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_every_acknowledged_write_survives_kill_9(tmp_path: Path) -> None:
+def test_s62_every_acknowledged_write_survives_kill_9(tmp_path: Path) -> None:
     rng = random.Random(1)
     number = 0
     for round_number in range(1, ROUNDS + 1):

@@ -90,7 +90,7 @@ def test_undamaged_copies_are_complete(lives: dict[str, Path], life: str, tmp_pa
     where=st.floats(0, 1, exclude_max=True),
     bit=st.integers(0, 7),
 )
-def test_a_flipped_bit_is_harmless_or_found(
+def test_s64_a_flipped_bit_is_harmless_or_found(
     lives: dict[str, Path], life: str, pick: int, where: float, bit: int
 ) -> None:
     old = state_after(WRITES)
@@ -144,17 +144,23 @@ def test_garbage_and_cuts_never_break_the_start(
             assert is_recovering(recovered, old.hard_state)
 
 
-@settings(max_examples=40)  # each opens a journal, with real syncs
-@given(cut=st.integers(0, 400_000))
-def test_a_torn_tail_that_was_never_acknowledged_is_cut(
-    lives: dict[str, Path], cut: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """After a power cut the mark is older than the log, and the log may end anywhere after it."""
+def _torn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A directory after 20 writes, and after 40."""
     early = tmp_path_factory.getbasetemp() / "early"
     late = tmp_path_factory.getbasetemp() / "late"
     if not early.exists():
         life = tmp_path_factory.mktemp("torn")
         asyncio.run(_lived(life / "x", 40, {20: early, 40: late}, saves=False))
+    return early, late
+
+
+@settings(max_examples=40)  # each opens a journal, with real syncs
+@given(cut=st.integers(0, 400_000))
+def test_s62_s63_a_torn_tail_that_was_never_acknowledged_is_cut(
+    cut: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """After a power cut the mark is older than the log, and the log may end anywhere after it."""
+    early, late = _torn(tmp_path_factory)
     with tempfile.TemporaryDirectory() as root:
         directory = Path(root) / "copy"
         shutil.copytree(late, directory)
@@ -169,7 +175,56 @@ def test_a_torn_tail_that_was_never_acknowledged_is_cut(
         assert 20 <= number_of(recovered, range(20, 41)) <= 40
 
 
-def test_an_acknowledged_write_that_is_gone_is_damage(
+async def test_s07_a_vote_cut_anywhere_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
+    directory, wal = tmp_path / "raft", "journal.db-wal"
+    journal, _ = open_journal(directory)
+    await written(journal, JournalWrite(token=1, hard_state=hard_state(1, 0)))
+    shutil.copytree(directory, tmp_path / "early")
+    await written(journal, JournalWrite(token=2, hard_state=hard_state(2, 0)))
+    shutil.copytree(directory, tmp_path / "late")
+    await journal.close()
+    shutil.copy(tmp_path / "early" / "journal.mark", tmp_path / "late" / "journal.mark")
+    durable = (tmp_path / "early" / wal).stat().st_size
+    whole = (tmp_path / "late" / wal).read_bytes()
+    assert durable < len(whole)
+    found = []
+    for end in [*range(durable, len(whole), 331), len(whole) - 1, len(whole)]:
+        copy = tmp_path / f"cut-{end}"
+        shutil.copytree(tmp_path / "late", copy)
+        (copy / wal).write_bytes(whole[:end])
+        journal, recovered = open_journal(copy)
+        await journal.close()
+        shutil.rmtree(copy)
+        assert recovered.damage is None
+        found.append(recovered.hard_state)
+    assert found == sorted(found, key=lambda state: state.term)
+    assert {*found} == {hard_state(1, 0), hard_state(2, 0)}
+
+
+@settings(max_examples=40)  # each opens a journal, with real syncs
+@given(hole=st.integers(0, 400_000), length=st.integers(1, 20_000))
+def test_s69_a_later_part_that_came_before_an_earlier_one_is_cut(
+    hole: int, length: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Of what was never acknowledged a power cut may leave the end without the middle."""
+    early, late = _torn(tmp_path_factory)
+    with tempfile.TemporaryDirectory() as root:
+        directory = Path(root) / "copy"
+        shutil.copytree(late, directory)
+        shutil.copy(early / "journal.mark", directory / "journal.mark")
+        wal = directory / "journal.db-wal"
+        durable = (early / "journal.db-wal").stat().st_size
+        data = bytearray(wal.read_bytes())
+        start = durable + hole % (len(data) - durable)
+        end = min(start + length, len(data))
+        data[start:end] = bytes(end - start)
+        wal.write_bytes(data)
+        recovered = reopened(directory)
+        assert recovered.damage is None
+        assert 20 <= number_of(recovered, range(20, 41)) <= 40
+
+
+def test_s64_an_acknowledged_write_that_is_gone_is_damage(
     lives: dict[str, Path], tmp_path: Path
 ) -> None:
     """SQLite alone would drop the frames silently: as if the vote had never been given."""
@@ -184,7 +239,7 @@ def test_an_acknowledged_write_that_is_gone_is_damage(
 
 
 @pytest.mark.parametrize("name", ["journal.db", "journal.mark"])
-def test_a_missing_file_is_damage(lives: dict[str, Path], name: str, tmp_path: Path) -> None:
+def test_s68_a_missing_file_is_damage(lives: dict[str, Path], name: str, tmp_path: Path) -> None:
     directory = tmp_path / "copy"
     shutil.copytree(lives["closed"], directory)
     (directory / name).unlink()

@@ -150,7 +150,7 @@ async def test_a_whole_log_needs_no_snapshot(tmp_path: Path) -> None:
     assert "snapshot-40-1" in recovered.notes[0]
 
 
-async def test_a_lost_snapshot_that_the_log_needs_is_damage(tmp_path: Path) -> None:
+async def test_s68_a_lost_snapshot_that_the_log_needs_is_damage(tmp_path: Path) -> None:
     journal = await filled(tmp_path, 50)
     await save(journal, snapshot(40), keep=5)
     await journal.close()
@@ -163,7 +163,7 @@ async def test_a_lost_snapshot_that_the_log_needs_is_damage(tmp_path: Path) -> N
     assert recovered.hard_state == hard_state(1, 0)
 
 
-async def test_what_a_crash_left_half_done_is_cleared_away(tmp_path: Path) -> None:
+async def test_s61_what_a_crash_left_half_done_is_cleared_away(tmp_path: Path) -> None:
     journal = await filled(tmp_path, 50)
     await save(journal, snapshot(40), keep=5)
     await journal.close()
@@ -177,7 +177,7 @@ async def test_what_a_crash_left_half_done_is_cleared_away(tmp_path: Path) -> No
     assert not (tmp_path / "snapshot-45-1.tmp").exists()
 
 
-async def test_a_crash_between_adopting_and_dropping_loses_nothing(
+async def test_s61_a_crash_between_adopting_and_dropping_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = await filled(tmp_path, 2_500)

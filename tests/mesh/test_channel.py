@@ -173,7 +173,7 @@ async def test_a_cancel_before_the_handlers_first_step_frees_its_place() -> None
         await eventually(lambda: [Type.REPLY] == it.types())
 
 
-async def test_a_newer_process_fences_the_older() -> None:
+async def test_s75_a_newer_process_fences_the_older() -> None:
     async with rig() as it:
         it.says(Type.PING, incarnation=5)
         it.says(Type.PING, incarnation=6)

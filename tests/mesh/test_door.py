@@ -115,7 +115,7 @@ async def test_a_server_with_another_key_is_not_believed() -> None:
         assert await home.answers_its_friend()
 
 
-async def test_a_valid_key_cannot_speak_for_another() -> None:
+async def test_s76_a_valid_key_cannot_speak_for_another() -> None:
     async with house() as home:
         thief = keys.generate()
         peers = [peer_of(home.friend, "friend"), peer_of(thief, "thief", PeerRole.WORKER)]
@@ -203,7 +203,9 @@ async def test_a_peer_without_encryption_is_not_let_in() -> None:
     ],
     ids=["short", "empty", "breaks", "large", "deep", "many"],
 )
-async def test_a_member_that_sends_garbage_is_counted_and_heard_again(frames: list[bytes]) -> None:
+async def test_s78_a_member_that_sends_garbage_is_counted_and_heard_again(
+    frames: list[bytes],
+) -> None:
     async with house() as home:
         name = name_of(home.friend)
         with stranger(home.endpoint.address, home.pair.public, home.friend, name) as raw:
@@ -213,7 +215,7 @@ async def test_a_member_that_sends_garbage_is_counted_and_heard_again(frames: li
             await pull(raw)
 
 
-async def test_a_frame_beyond_the_limit_ends_the_connection_only() -> None:
+async def test_s78_a_frame_beyond_the_limit_ends_the_connection_only() -> None:
     async with house() as home:
         name = name_of(home.friend)
         with stranger(home.endpoint.address, home.pair.public, home.friend, name) as raw:

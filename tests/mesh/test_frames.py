@@ -56,12 +56,12 @@ def test_a_flipped_byte_is_a_message_or_a_bad_frame(message: Message, data: st.D
 
 
 @given(st.lists(st.binary(max_size=200), max_size=6))
-def test_any_frames_are_a_message_or_a_bad_frame(frames: list[bytes]) -> None:
+def test_s78_any_frames_are_a_message_or_a_bad_frame(frames: list[bytes]) -> None:
     decode_or_refuse(frames)
 
 
 @given(st.lists(plain, max_size=9))
-def test_any_header_is_a_message_or_a_bad_frame(header: list[object]) -> None:
+def test_s78_any_header_is_a_message_or_a_bad_frame(header: list[object]) -> None:
     decode_or_refuse([codec.dumps(header)])
     decode_or_refuse([codec.dumps([1, *header])])
 
@@ -81,11 +81,14 @@ def test_any_header_is_a_message_or_a_bad_frame(header: list[object]) -> None:
         pytest.param([codec.dumps([1, 0, 1, 1, 1, "", None]), b"x" * 2049], id="large payload"),
         pytest.param([codec.dumps([1, 0, 1, 1, 1, "", None])] + [b""] * 5, id="many payloads"),
         pytest.param([b"\x87\x01\x00\x01\x01\x01\x60" + b"\x81" * 100 + b"\x01"], id="deep"),
+        pytest.param([b"\x87\x01\x00\x01\x01\x01\x60" + b"\x81" * 4_000], id="4,000 deep"),
+        pytest.param([b"\x87\x01\x00\x01\x01\x01\x60\x5a\x40\x00\x00\x00"], id="1 GB of bytes"),
+        pytest.param([b"\x87\x01\x00\x01\x01\x01\x60\xd9\x12\x34\x00"], id="unknown tag"),
         pytest.param([b"\x87\x01\x00\x01\x01\x01\x60\x9b\x7f" + b"\xff" * 7], id="huge list"),
         pytest.param([b"\x87\x01\x00\x01\x01\x01\x60\xd8\x1c\x81\xd8\x1d\x00"], id="cycle"),
     ],
 )
-def test_what_does_not_fit_is_a_bad_frame(frames: list[bytes]) -> None:
+def test_s78_what_does_not_fit_is_a_bad_frame(frames: list[bytes]) -> None:
     with pytest.raises(BadFrame):
         decode(frames, LIMITS)
 

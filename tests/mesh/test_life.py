@@ -199,7 +199,7 @@ async def test_an_asker_that_hung_learns_that_its_stream_was_ended() -> None:
         assert 0 == server.open
 
 
-async def test_a_peer_that_moves_is_dialed_at_its_new_address() -> None:
+async def test_s50_a_peer_that_moves_is_dialed_at_its_new_address() -> None:
     pair = keys.generate()
     server = Server([peer_of(pair, "asker")])
     async with opened(pair) as asker:
@@ -216,7 +216,7 @@ async def test_a_peer_that_moves_is_dialed_at_its_new_address() -> None:
             assert Reply(2) == await new.call(Lane.CONTROL, "which", timeout_s=TIMEOUT_S)
 
 
-async def test_a_reconnected_lane_starts_afresh() -> None:
+async def test_s74_a_reconnected_lane_starts_afresh() -> None:
     pair = keys.generate()
     server = Server([peer_of(pair, "asker")])
     async with server.started() as endpoint:
@@ -228,7 +228,7 @@ async def test_a_reconnected_lane_starts_afresh() -> None:
             await eventually(lambda: 0 == server.open)
 
 
-async def test_an_older_process_of_a_node_is_fenced_and_told() -> None:
+async def test_s75_an_older_process_of_a_node_is_fenced_and_told() -> None:
     pair = keys.generate()
     server = Server([peer_of(pair, "asker")])
     told: list[Conflict] = []
@@ -257,7 +257,7 @@ async def test_processes_of_one_client_do_not_fence_each_other() -> None:
             await endpoint.link(server.peer).call(Lane.CONTROL, "which", timeout_s=TIMEOUT_S)
 
 
-async def test_a_stale_message_is_dropped() -> None:
+async def test_s74_a_stale_message_is_dropped() -> None:
     pair = keys.generate()
     server = Server([peer_of(pair, "asker")])
     async with server.started() as endpoint:

@@ -143,3 +143,34 @@ def test_s40_a_read_that_is_asked_again_is_another_read() -> None:
     assert [read.context for read in core.ready().read_states] == [1]
     core.step(HeartbeatReply(from_=B, to=A, term=Term(1), read_position=position))
     assert [read.context for read in core.ready().read_states] == [2]
+
+
+def test_s73_a_peer_that_is_gone_holds_nothing_back() -> None:
+    """Under full load for long: what is kept for it is bounded, whatever it misses."""
+    config = RaftConfig(node_id=NodeId("-"), max_inflight=4)
+    world = world_of("abc", 1, config)
+    while world.leader() is None:
+        for node in world.alive():
+            world.tick(node.id)
+        settled(world)
+    leader = world.leader()
+    assert leader is not None
+    reign = leader.running._state.reign
+    assert reign is not None
+    gone = next(iter(reign.peers))
+    world.crash(gone)
+    for number in range(600):
+        leader.running.propose([b"%d" % number] * 10)
+        world.pump(leader.id)
+        settled(world)
+        if number % 10 == 0:
+            for node in world.alive():
+                world.tick(node.id)
+            settled(world)
+            world.compact(leader.id, keep=50)
+    status = leader.running.status()
+    assert status.commit == status.last_index > 6_000
+    assert status.last_index - status.first_index < 200
+    assert len(reign.peers[gone].inflights) <= config.max_inflight
+    assert not leader.running._state.outbox
+    assert not world.wire

@@ -31,7 +31,7 @@ def _put(replicas: int) -> PutService:
     return PutService(spec=service_spec("web", replicas=replicas))
 
 
-def test_a_repeated_request_gets_the_first_answer() -> None:
+def test_s71_a_repeated_request_gets_the_first_answer() -> None:
     first = commit(View(), _put(1), request=_request(1))
     other = commit(first.view, _put(5))
     again = commit(other.view, _put(1), request=_request(1))
