@@ -2,7 +2,8 @@
 
 Equal values encode to equal bytes (map keys are sorted, attributes that hold their default are
 left out). Decoding is bounded: at most `MAX_DEPTH` nested containers, no indefinite lengths, no
-duplicate keys, no tags but big numbers; whoever reads from outside caps the size before calling.
+duplicate keys, no tags, so no integers beyond 64 bits (Python will not even print large ones);
+whoever reads from outside caps the size before calling.
 What does not fit raises `Undecodable` and nothing else.
 
 Unknown attributes are refused by default, as the log must (a node that skips what others apply has
@@ -81,9 +82,11 @@ def _refuse_tag(*_: object) -> object:
     raise ValueError("tags are not plain values")
 
 
-# Left to itself the library would build dates, patterns, addresses, and lists that hold themselves.
+# Left to itself the library would build dates, patterns, addresses, numbers of any size, and lists
+# that hold themselves.
 _REFUSED_TAGS = dict.fromkeys(
-    (0, 1, 4, 5, 25, 28, 29, 30, 35, 36, 37, 100, 256, 258, 260, 261, 1004, 43000), _refuse_tag
+    (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 100, 256, 258, 260, 261, 1004, 43000),
+    _refuse_tag,
 )
 
 

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 PINS = ROOT / "tools" / "requirements.txt"
+FUZZ_PINS = ROOT / "tools" / "fuzz-requirements.txt"
 STAMP = VENV / "meshswarm-stamp"
 OLDEST_PYTHON = (3, 11)
 
@@ -104,6 +105,14 @@ def chaos(arguments: Sequence[str]) -> int:
     return run("-m", "tools.chaos", *arguments)
 
 
+def fuzz(arguments: Sequence[str]) -> int:
+    """Feed garbage to what reads bytes: `fuzz TARGET --seconds N`; `fuzz -h` lists the targets."""
+    probe = [str(PYTHON), "-c", "import atheris"]
+    if subprocess.run(probe, check=False, capture_output=True).returncode != 0:
+        install("--requirement", str(FUZZ_PINS))
+    return run("-m", "tools.fuzz", *(arguments or ("-h",)))
+
+
 def ci(arguments: Sequence[str]) -> int:
     """`test` as CI means it: tests of the engine may not be skipped, examples are derandomised."""
     refuse_arguments("ci", arguments)
@@ -112,7 +121,7 @@ def ci(arguments: Sequence[str]) -> int:
 
 
 JOBS: dict[str, Callable[[Sequence[str]], int]] = {
-    job.__name__: job for job in (demo, test, check, fix, bench, sim, chaos, ci)
+    job.__name__: job for job in (demo, test, check, fix, bench, sim, chaos, fuzz, ci)
 }
 
 

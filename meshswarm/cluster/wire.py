@@ -39,6 +39,9 @@ SNAPSHOT_CHUNK = "raft.snapshot.chunk"
 _ENTRY = struct.Struct(">IQB")
 """Before each entry's data: its length, its term, its kind."""
 
+NUMBER_MAX = (1 << 63) - 1
+"""The largest term or index."""
+
 Body = list[object]
 
 
@@ -92,7 +95,9 @@ def pack(message: Message) -> tuple[Body, tuple[bytes, ...]]:
 def unpack(body: object, payloads: tuple[bytes, ...]) -> Message:
     """The message that `pack` described; raises `Undecodable` for anything else."""
     match body, payloads:
-        case [str() as name, str() as from_, str() as to, int() as term, *fields], blobs:
+        case [str() as name, str() as from_, str() as to, int() as term, *fields], blobs if _fit(
+            term, *fields
+        ):
             head = _Head(from_=NodeId(from_), to=NodeId(to), term=Term(term))
         case _:
             raise codec.Undecodable(f"not a Raft message: {body!r:.200}")
@@ -158,19 +163,27 @@ def pack_entries(entries: tuple[Entry, ...]) -> bytes:
 def unpack_entries(blob: bytes, first: Index) -> tuple[Entry, ...]:
     """The entries of a blob, the first at index `first`; raises `Undecodable`."""
     entries: list[Entry] = []
-    offset, end = 0, len(blob)
+    offset, end, last = 0, len(blob), 0
     try:
         while offset < end:
             length, term, kind = _ENTRY.unpack_from(blob, offset)
             offset += _ENTRY.size
             if offset + length > end:
                 raise codec.Undecodable(f"an entry of {length} bytes in {end - offset}")
+            if not last <= term <= NUMBER_MAX:
+                raise codec.Undecodable(f"an entry of term {term} after one of term {last}")
+            last = term
             data = blob[offset : offset + length]
             entries.append(Entry(Index(first + len(entries)), Term(term), data, EntryKind(kind)))
             offset += length
     except (struct.error, ValueError) as error:
         raise codec.Undecodable(f"not a blob of entries: {error}") from error
     return tuple(entries)
+
+
+def _fit(*values: object) -> bool:
+    """Whether all numbers among these are such as the journal can hold."""
+    return all(0 <= value <= NUMBER_MAX for value in values if isinstance(value, int))
 
 
 def _node_ids(plain: object) -> tuple[NodeId, ...]:

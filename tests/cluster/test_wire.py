@@ -3,6 +3,7 @@
 from typing import TypedDict
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,6 +89,23 @@ def test_a_blob_cut_anywhere_is_refused() -> None:
             continue
         with pytest.raises(Undecodable):
             wire.unpack_entries(blob[:end], Index(8))
+
+
+@pytest.mark.parametrize("wrong", [-1, 1 << 63, (1 << 64) - 1])
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_numbers_that_no_journal_could_hold_are_refused(message: Message, wrong: int) -> None:
+    body, payloads = wire.pack(message)
+    places = [place for place, value in enumerate(body) if type(value) is int]
+    for place in places:
+        with pytest.raises(Undecodable):
+            wire.unpack([*body[:place], wrong, *body[place + 1 :]], payloads)
+
+
+def test_entries_whose_terms_fall_are_refused() -> None:
+    """The journal would take them, and call itself damaged at the next start."""
+    for entries in ((ENTRIES[1], ENTRIES[0]), (evolve(ENTRIES[0], term=Term(1 << 63)),)):
+        with pytest.raises(Undecodable, match="term"):
+            wire.unpack_entries(wire.pack_entries(entries), Index(8))
 
 
 PLAIN = st.recursive(

@@ -1,0 +1,299 @@
+"""What reads bytes from disk or wire, as functions of bytes that must not fail.
+
+Each takes anything, feeds it to one reader, and lets that reader's own typed error pass; whatever
+else comes out is a finding. The docstring's first line is the invariant. `SEEDS` are inputs that
+are read to the end, to be mutated: hypothesis does so in the normal suite, atheris for as long as
+it is let (`python3 tools/run.py fuzz TARGET --seconds N`).
+"""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from meshswarm import codec
+from meshswarm.cluster import snapshots, wire
+from meshswarm.cluster.journal import Recovered
+from meshswarm.cluster.snapshots import SnapshotName
+from meshswarm.compose.load import load
+from meshswarm.errors import Conflict, Corrupt, Invalid
+from meshswarm.ids import Index, NodeId, Term
+from meshswarm.mesh.frames import BadFrame, Message, Type, decode, encode, routing_id_of
+from meshswarm.mesh.limits import MeshLimits
+from meshswarm.model.node import NodeDescription, NodeRole
+from meshswarm.raft.messages import AppendEntries, InstallSnapshot, RequestVote
+from meshswarm.raft.types import ConfState, Entry, EntryKind, Snapshot, SnapshotMeta
+from meshswarm.store.apply import apply
+from meshswarm.store.commands import LogEntry, PutService, RegisterNode, encode_command
+from meshswarm.store.view import View, decode_view, encode_view
+from tests.cluster import journal_world
+from tests.support.builders import commit, service_spec
+
+LIMITS = MeshLimits()
+NUMBER_MAX = (1 << 63) - 1
+
+
+def frames(data: bytes) -> None:
+    """Frames are a message that encodes to frames again, or a `BadFrame`."""
+    parts = list(_parts(data))
+    with suppress(BadFrame):
+        sent = encode(decode(parts, LIMITS), LIMITS)
+        assert sent == encode(decode(sent, LIMITS), LIMITS)
+    with suppress(BadFrame):
+        routing_id_of(data)
+
+
+def raft_messages(data: bytes) -> None:
+    """A body with payloads is a Raft message whose numbers are in range, or `Undecodable`."""
+    head, *payloads = [*_parts(data)] or [b""]
+    try:
+        message = wire.unpack(codec.loads(head), tuple(payloads))
+    except codec.Undecodable:
+        return
+    body, again = wire.pack(message)
+    assert message == wire.unpack(codec.loads(codec.dumps(body)), again)
+    numbers = [getattr(message, name) for name in _NUMBERS if hasattr(message, name)]
+    if isinstance(message, AppendEntries):
+        numbers += [entry.term for entry in message.entries]
+        assert sorted(numbers[-len(message.entries) :]) == numbers[-len(message.entries) :]
+    assert all(0 <= number <= NUMBER_MAX for number in numbers), message
+
+
+_NUMBERS = ("term", "commit", "prev_index", "prev_term", "index", "hint_index", "last_index")
+
+
+def commands(data: bytes) -> None:
+    """Any log entry is applied or refused, never an exception, and leaves a view that is sound."""
+    for entry in (data, LogEntry(at_ms=5, by="n", request=None, command=data).encoded()):
+        applied = apply(_populated(), index=Index(3), term=Term(1), data=entry)
+        assert applied.view.index == 3
+        encoded = encode_view(applied.view)
+        assert encoded == encode_view(decode_view(encoded))
+
+
+def views(data: bytes) -> None:
+    """The bytes of a view are a view that encodes to bytes again, or `Undecodable`."""
+    with suppress(codec.Undecodable):
+        encode_view(decode_view(data))
+
+
+def snapshot_files(data: bytes) -> None:
+    """A snapshot's file is that snapshot, or `Corrupt`."""
+    with tempfile.TemporaryDirectory(dir=_fast()) as root:
+        (Path(root) / str(_NAME)).write_bytes(data)
+        with suppress(Corrupt):
+            assert snapshots.read_snapshot(Path(root), None, _NAME) == journal_world.snapshot(7)
+
+
+_NAME = SnapshotName(Index(7), Term(1))
+
+
+def journals(data: bytes) -> None:
+    """A directory with damaged files is what was written, or says that it is damaged."""
+    with tempfile.TemporaryDirectory(dir=_fast()) as root:
+        directory = Path(root) / "raft"
+        shutil.copytree(_journal(), directory)
+        for edit in _parts(data):
+            _damage(directory, edit)
+        for _ in range(2):  # what a first start made of it, a second one must understand
+            try:
+                recovered = asyncio.run(_reopened(directory))
+            except (Corrupt, Conflict):
+                return
+            if recovered.damage is None:
+                state = journal_world.state_after(WRITES)
+                assert recovered.hard_state == state.hard_state
+                assert journal_world.holds(recovered, state)
+            else:
+                assert recovered.entries == ()
+
+
+def compose_files(data: bytes) -> None:
+    """A Compose text is a stack, or `Invalid`."""
+    with suppress(Invalid):
+        load(data, file="c.yml", name="p", directory="/p", environment={"A": "1"}, read=_no_file)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__.replace("_", "-"): target
+    for target in (
+        frames,
+        raft_messages,
+        commands,
+        views,
+        snapshot_files,
+        journals,
+        compose_files,
+    )
+}
+
+WRITES = 12
+
+
+def seeds(target: str) -> list[bytes]:
+    """Inputs of a target that are read to the end."""
+    return _SEEDS[target]()
+
+
+# --- inputs ---------------------------------------------------------------------------------------
+
+
+def joined(*parts: bytes) -> bytes:
+    """Several byte strings as one input: two bytes of length before each."""
+    return b"".join(len(part).to_bytes(2, "big") + part for part in parts)
+
+
+def _parts(data: bytes) -> Iterator[bytes]:
+    while data:
+        length = int.from_bytes(data[:2], "big")
+        yield data[2 : 2 + length]
+        data = data[2 + length :]
+
+
+def _frame_seeds() -> list[bytes]:
+    call = Message(Type.CALL, 3, 7, 1, "propose", [b"x", None, {"a": 1}], (b"payload", b""))
+    name = b"abcdefghijklm.control.4.nonce"
+    return [joined(*encode(call, LIMITS)), joined(*encode(Message(Type.PING, 1, 1), LIMITS)), name]
+
+
+def _raft_seeds() -> list[bytes]:
+    a, b, term = NodeId("a"), NodeId("b"), Term(3)
+    meta = SnapshotMeta(Index(9), Term(2), ConfState((a, b), (), (NodeId("z"),)))
+    sent = (
+        RequestVote(from_=a, to=b, term=term, last_index=Index(9), last_term=Term(2)),
+        AppendEntries(
+            from_=a,
+            to=b,
+            term=term,
+            prev_index=Index(7),
+            prev_term=Term(2),
+            entries=(Entry(Index(8), Term(2), b"x"), Entry(Index(9), term, b"", EntryKind.NOOP)),
+            commit=Index(6),
+        ),
+        InstallSnapshot(from_=a, to=b, term=term, snapshot=Snapshot(meta, b"state")),
+    )
+    packed = [wire.pack(message) for message in sent]
+    return [joined(codec.dumps(body), *payloads) for body, payloads in packed]
+
+
+@cache
+def _populated() -> View:
+    view = commit(View(), _registration("n1")).view
+    return commit(view, PutService(spec=service_spec("web", replicas=2))).view
+
+
+def _command_seeds() -> list[bytes]:
+    put = encode_command(PutService(spec=service_spec("db", replicas=1)))
+    entry = LogEntry(at_ms=9, by="cli", request=None, command=put)
+    return [put, encode_command(_registration("n2")), entry.encoded()]
+
+
+def _registration(name: str) -> RegisterNode:
+    return RegisterNode(
+        node_id=NodeId(f"id-{name}"),
+        name=name,
+        role=NodeRole.WORKER,
+        address="",
+        incarnation=1,
+        labels={"zone": "a"},
+        description=NodeDescription(),
+    )
+
+
+def _view_seeds() -> list[bytes]:
+    return [encode_view(View()), encode_view(_populated())]
+
+
+def _snapshot_seeds() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as root:
+        snapshots.write_snapshot(Path(root), journal_world.CLUSTER, journal_world.snapshot(7))
+        return [(Path(root) / str(_NAME)).read_bytes()]
+
+
+def _journal_seeds() -> list[bytes]:
+    flip = bytes((0, 0, 0x10, 0x00, 0xFF))
+    cut = bytes((1, 1, 0x20, 0x00))
+    return [b"", joined(flip), joined(cut, flip)]
+
+
+def _compose_seeds() -> list[bytes]:
+    demo = Path(__file__).parents[2] / "config" / "demo" / "compose.yml"
+    return [demo.read_bytes(), b"services: {a: {image: 'x:${A:-1}', ports: ['80:80/udp']}}\n"]
+
+
+_SEEDS: dict[str, Callable[[], list[bytes]]] = {
+    "frames": _frame_seeds,
+    "raft-messages": _raft_seeds,
+    "commands": _command_seeds,
+    "views": _view_seeds,
+    "snapshot-files": _snapshot_seeds,
+    "journals": _journal_seeds,
+    "compose-files": _compose_seeds,
+}
+
+
+# --- journals -------------------------------------------------------------------------------------
+
+
+def _fast() -> Path | None:
+    """A directory in memory where there is one: syncs cost nothing there."""
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() else None
+
+
+@cache
+def _journal() -> Path:
+    """A journal as a kill leaves it; made once a process, and removed at its end."""
+    root = tempfile.TemporaryDirectory(dir=_fast())
+    _KEPT.append(root)
+    crashed = Path(root.name) / "crashed"
+    asyncio.run(_lived(Path(root.name) / "raft", crashed))
+    return crashed
+
+
+_KEPT: list["tempfile.TemporaryDirectory[str]"] = []
+
+
+async def _lived(directory: Path, crashed: Path) -> None:
+    journal, _ = journal_world.open_journal(directory)
+    state = journal_world.State()
+    for number in range(1, WRITES + 1):
+        write, state = journal_world.write_number(number, state)
+        await journal_world.written(journal, write)
+    commit_index = state.hard_state.commit
+    term = state.entries[commit_index - 1].term
+    await journal.save_snapshot(journal_world.snapshot(commit_index, term), keep=5)
+    shutil.copytree(directory, crashed)
+    await journal.close()
+
+
+async def _reopened(directory: Path) -> Recovered:
+    journal, recovered = journal_world.open_journal(directory)
+    await journal.close()
+    return recovered
+
+
+def _damage(directory: Path, edit: bytes) -> None:
+    """Damage one file as `edit` says: which, how, from where on, with what."""
+    files = sorted(path for path in directory.iterdir() if path.is_file() and path.name != "lock")
+    if len(edit) < 4 or not files:
+        return
+    path = files[edit[0] % len(files)]
+    whole = path.read_bytes()
+    start = int.from_bytes(edit[2:4], "big") * len(whole) >> 16
+    match edit[1] % 4:
+        case 0:
+            path.write_bytes(whole[:start] + edit[4:] + whole[start + len(edit) - 4 :])
+        case 1:
+            path.write_bytes(whole[:start] + edit[4:])
+        case 2:
+            path.write_bytes(whole[:start] + edit[4:] + whole[start:])
+        case _:
+            path.unlink()
+
+
+def _no_file(_: str) -> None:
+    """No `.env`, no `env_file`."""
