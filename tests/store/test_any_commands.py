@@ -8,11 +8,18 @@ from immutables import Map
 from meshswarm import codec
 from meshswarm.ids import ClientId, Index, Term
 from meshswarm.store.apply import Applied, advance, apply
-from meshswarm.store.commands import Command, Request, decode_command, encode_command
+from meshswarm.store.commands import (
+    Command,
+    LogEntry,
+    PutService,
+    Request,
+    decode_command,
+    encode_command,
+)
 from meshswarm.store.feed import Delta, delta_of, follow, only
 from meshswarm.store.view import Key, Table, View, build_view, decode_view, encode_view
 from meshswarm.store.words import MAX_LENGTH, in_words
-from tests.support.builders import commit
+from tests.support.builders import commit, service_spec
 from tests.support.commands import aimed, commands
 
 ALL = frozenset(Table)
@@ -136,3 +143,14 @@ def test_unreadable_bytes_are_refused_and_change_nothing(data: bytes) -> None:
     assert _rows(before) == _rows(applied.view)
     assert applied.view.index == 1
     assert advance(before, index=Index(2), term=Term(1)).index == 2
+
+
+def test_a_number_that_python_would_not_print_is_refused() -> None:
+    """It made the refusal fail: every manager that applied the entry would have stopped."""
+    plain = codec.loads(encode_command(PutService(spec=service_spec("web", replicas=2))))
+    assert isinstance(plain, dict)
+    plain["spec"]["replicas"] = 1 << 20_000
+    entry = LogEntry(at_ms=1, by="c", request=None, command=codec.dumps(plain))
+    applied = apply(View(), index=Index(1), term=Term(1), data=entry.encoded())
+    assert applied.outcome.error is not None
+    assert applied.outcome.error.code == "undecodable"
