@@ -1,4 +1,4 @@
-"""Numbered scenarios of managers together: membership, repeated requests, wrong clocks."""
+"""Numbered scenarios of managers together: membership, and wrong clocks."""
 
 from pathlib import Path
 
@@ -6,10 +6,9 @@ import pytest
 
 from meshswarm.cluster import proposals
 from meshswarm.errors import Denied, Unavailable
-from meshswarm.ids import ClientId
 from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec
 from meshswarm.raft.types import ConfChange, ConfChangeKind
-from meshswarm.store.commands import PutService, Request, encode_command
+from meshswarm.store.commands import PutService
 from tests.support.managers import managers, until
 
 HOUR_MS = 3_600_000
@@ -39,23 +38,6 @@ async def test_s47_a_removed_manager_is_told_and_stops(tmp_path: Path) -> None:
         with pytest.raises(Unavailable, match="was removed, for ever"):
             leader.seat.driver.change_members(again)
         await until(lambda: other.follows)
-
-
-async def test_s71_a_request_repeated_at_the_next_leader_gets_the_same_answer(
-    tmp_path: Path,
-) -> None:
-    async with managers(tmp_path) as cluster:
-        leader = await cluster.leads()
-        request = Request(client=ClientId("c"), sequence=1)
-        assert leader.seat is not None
-        first = await leader.seat.proposals.submit(encode_command(put("once")), request, "c")
-        await leader.stop()
-        following = await cluster.leads(not_=leader)
-        assert following.seat is not None
-        other = encode_command(put("another"))
-        assert first == await following.seat.proposals.submit(other, request, "c")
-        view = await following.seat.proposals.read()
-        assert ["once"] == [service.spec.name for service in view.sorted_services()]
 
 
 async def test_s72_a_wall_clock_that_jumps_elects_nobody_and_turns_nothing_back(
