@@ -27,7 +27,7 @@ def settled(world: World) -> None:
 @pytest.mark.parametrize("pre_vote", [False, True])
 def test_s08_voters_that_split_decide_within_three_rounds(pre_vote: bool) -> None:
     """All four time out at once, and messages take a tick. A round raises the term once."""
-    elections = [_election(seed, pre_vote) for seed in range(300)]
+    elections = [_election(seed, pre_vote) for seed in range(100)]
     terms, ticks = (sorted(figures) for figures in zip(*elections, strict=True))
     assert terms[0] == 2  # the first round is split, by design
     assert terms[int(0.95 * len(terms))] <= 3
