@@ -14,7 +14,7 @@ from meshswarm.errors import Denied, KeyRefused, NotFound, SessionExpired, Unava
 from meshswarm.mesh import keys
 from meshswarm.mesh.peers import Peer, PeerRole
 from meshswarm.model.config import Config
-from meshswarm.store.commands import PutConfig, PutStack, RemoveConfig, RemoveStack
+from meshswarm.store.commands import Command, PutConfig, PutStack, RemoveConfig, RemoveStack
 from meshswarm.store.view import Table, View
 from tests.support.fake_cluster import stack
 from tests.support.managers import Managers, managers, until
@@ -164,3 +164,26 @@ async def test_a_stranger_is_refused_without_waiting(tmp_path: Path) -> None:
         said = [detail.split(" ")[0] for detail in refused.value.details]
         assert said == ["n1", "n2", "n3"]
         assert {KeyRefused} == {type(answer.error) for answer in answers}
+
+
+async def test_a_client_whose_first_command_was_given_up_goes_on(tmp_path: Path) -> None:
+    """The cluster never saw it, so it remembers nothing that the client could acknowledge."""
+    async with cluster(tmp_path, patience_s=0.5) as (members, client):
+        for member in members.members[1:]:
+            await member.stop()
+        with pytest.raises(Unavailable):
+            await client.propose(PutConfig(name="lost", data=b""))
+        for member in members.members[1:]:
+            member.start()
+        async with asyncio.timeout(15):
+            while not await _is_done(client, PutConfig(name="kept", data=b"")):
+                await asyncio.sleep(0.05)
+
+
+async def _is_done(client: Client, command: Command) -> bool:
+    """Whether the command was carried out; False if no manager could be asked."""
+    try:
+        await client.propose(command)
+    except Unavailable:
+        return False
+    return True
