@@ -42,6 +42,10 @@ def test_a_history_that_can_be_true_is_accepted() -> None:
             op("swap", "e", (9, 10), 11, expected="b"),
             op("read", "e", (11, 12), 11),
             op("read", None, (11, 12), 11, key="other"),
+            op("write", "f", (13, 16), 12),
+            op("write", "g", (13, 16), 12),
+            op("read", "f", (17, 18), 12),
+            op("read", "f", (19, 20)),
         ]
     )
 

@@ -44,6 +44,8 @@ class Arena:
         self.cluster = cluster
         self.hit: set[str] = set()
         """Managers that have a fault of their own just now."""
+        self.doomed: str | None = None
+        """The manager whose disk may lose what it holds."""
         self.leader: str | None = None
         self.leaders_seen: list[tuple[float, str, int]] = []
         """Since when who led, and in which term."""

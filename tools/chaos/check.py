@@ -38,15 +38,15 @@ class _Writes:
 
     indexes: list[int]
     """Of the acknowledged writes, ascending."""
-    values: list[str]
-    """Theirs."""
+    values: list[set[str]]
+    """Theirs; several where one entry of the log held several."""
     outcomes: dict[str, Outcome]
     """Of every value."""
 
-    def expected_at(self, index: int) -> str | None:
-        """The value that the acknowledged writes alone leave behind at this index."""
+    def expected_at(self, index: int) -> set[str]:
+        """The values that the acknowledged writes alone may leave behind at this index."""
         position = bisect.bisect_right(self.indexes, index)
-        return self.values[position - 1] if position else None
+        return self.values[position - 1] if position else set()
 
 
 def by_index(operations: Sequence[Operation]) -> Iterator[str]:
@@ -58,14 +58,15 @@ def by_index(operations: Sequence[Operation]) -> Iterator[str]:
     for key in sorted(by_key):
         writes = _writes(by_key[key])
         for operation in by_key[key]:
-            if operation.kind is Kind.READ and operation.outcome is Outcome.OK:
+            if operation.kind is Kind.READ and operation.outcome is Outcome.OK and operation.index:
                 yield from _wrong_read(operation, writes)
 
 
 def _out_of_order(operations: Sequence[Operation]) -> Iterator[str]:
     """What was invoked after an answer, and yet took effect before what that answer told."""
     answered = sorted(
-        (op for op in operations if op.outcome is Outcome.OK), key=lambda op: op.returned_ns
+        (op for op in operations if op.outcome is Outcome.OK and op.index),
+        key=lambda op: op.returned_ns,
     )
     newest: list[Operation] = []
     for operation in answered:
@@ -86,20 +87,21 @@ def _out_of_order(operations: Sequence[Operation]) -> Iterator[str]:
 
 def _writes(operations: Sequence[Operation]) -> _Writes:
     tried = [op for op in operations if op.kind is not Kind.READ]
-    acknowledged = sorted((op for op in tried if op.outcome is Outcome.OK), key=lambda op: op.index)
-    return _Writes(
-        [op.index for op in acknowledged],
-        [str(op.value) for op in acknowledged],
-        {str(op.value): op.outcome for op in tried},
-    )
+    acknowledged: defaultdict[int, set[str]] = defaultdict(set)
+    for operation in tried:
+        if operation.outcome is Outcome.OK:
+            acknowledged[operation.index].add(str(operation.value))
+    indexes = sorted(acknowledged)
+    outcomes = {str(op.value): op.outcome for op in tried}
+    return _Writes(indexes, [acknowledged[index] for index in indexes], outcomes)
 
 
 def _wrong_read(read: Operation, writes: _Writes) -> Iterator[str]:
     expected = writes.expected_at(read.index)
-    if read.value == expected:
+    if read.value in expected or (read.value is None and not expected):
         return
     if read.value is None:
-        yield f"LOST: {_words(read)}\n    finds nothing; {expected} was acknowledged"
+        yield f"LOST: {_words(read)}\n    finds nothing; {_list(expected)} was acknowledged"
         return
     outcome = writes.outcomes.get(read.value)
     if outcome is None:
@@ -107,7 +109,7 @@ def _wrong_read(read: Operation, writes: _Writes) -> Iterator[str]:
     elif outcome in (Outcome.FAILED, Outcome.REFUSED):
         yield f"PHANTOM: {_words(read)}\n    finds a write whose client was told `{outcome.value}`"
     elif outcome is Outcome.OK:
-        yield f"LOST: {_words(read)}\n    finds an acknowledged write, but {expected} came later"
+        yield f"LOST: {_words(read)}\n    finds an acknowledged write, not {_list(expected)}"
 
 
 def _odd_answers(operations: Sequence[Operation]) -> Iterator[str]:
@@ -152,6 +154,10 @@ def _plain(operation: Operation) -> linearizability.Operation:
         invoked=operation.invoked_ns / 1e9,
         returned=operation.returned_ns / 1e9 if is_known else None,
     )
+
+
+def _list(values: set[str]) -> str:
+    return " or ".join(sorted(values)) or "what was before"
 
 
 def _words(operation: Operation) -> str:

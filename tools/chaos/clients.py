@@ -1,9 +1,9 @@
 """Clients of a cluster under chaos, as a process of its own: `python3 -m tools.chaos.clients`.
 
 Each client does one operation after the other, until SIGTERM, and writes down what it was told.
-One goes round all managers; the others hold on to one manager each, so that a manager that is cut
-off, or was asleep, is asked all the same. Keys are in use for a few seconds only: histories stay
-short enough to be checked.
+Some go round all managers; others hold on to one manager each, so that a manager that is cut off,
+or was asleep, is asked all the same; and some share one connection, so that what they ask for
+travels together. Keys are in use for a few seconds only: histories stay short enough to be checked.
 """
 
 import argparse
@@ -16,14 +16,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from attrs import frozen
+
 from meshswarm.client import Client, connected
 from meshswarm.errors import Conflict, MeshswarmError, OutcomeUnknown, Unavailable
-from meshswarm.ids import Version
+from meshswarm.ids import ServiceId, Version
 from meshswarm.mesh import keys
 from meshswarm.mesh.peers import Peer, PeerRole
+from meshswarm.model.service import Service
 from meshswarm.settings import ClientContext, load_client_context
 from meshswarm.store.view import Table
-from tools.chaos.history import Kind, Operation, Outcome, value_of, write_of
+from tools.chaos.history import LABEL, Kind, Operation, Outcome, write_of
 
 KEYS = 3
 KEYS_USED_FOR_S = 8.0
@@ -33,8 +36,23 @@ PATIENCE_S = 4.0
 PAUSE_S = 0.02
 """Between two operations of a client, on average."""
 
-READS, SWAPS = 0.45, 0.2
+READS, SWAPS = 0.5, 0.2
 """Shares of all operations; the rest are plain writes."""
+
+ROWS = 0.5
+"""Share of the reads that ask for the one row, where it is known."""
+
+SHARING = 4
+"""Clients that share a connection."""
+
+
+@frozen(kw_only=True)
+class Seen:
+    """What a client saw when it last read a key."""
+
+    id: ServiceId
+    value: str
+    version: Version
 
 
 class Register:
@@ -46,8 +64,8 @@ class Register:
         self._out = out
         self._dice = dice
         self._numbers = itertools.count(1)
-        self._seen: dict[str, tuple[str, Version]] = {}
-        """What each key held when this client last read or wrote it."""
+        self._seen: dict[str, Seen] = {}
+        """A version that was read names one value; that of an answer may be shared by a group."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """One operation after the other until told to stop."""
@@ -60,7 +78,9 @@ class Register:
     async def once(self, key: str) -> None:
         """A random operation on this key."""
         draw = self._dice.random()
-        if draw < READS:
+        if draw < READS * ROWS and key in self._seen:
+            await self.read_row(key, self._seen[key].id)
+        elif draw < READS:
             await self.read(key)
         elif draw < READS + SWAPS and key in self._seen:
             await self.swap(key)
@@ -75,10 +95,26 @@ class Register:
         except MeshswarmError as error:
             done(Outcome.FAILED, why=_why(error))
             return
-        value, version = value_of(view, key)
-        if value is not None and version is not None:
-            self._seen[key] = (value, version)
-        done(Outcome.OK, value=value, index=view.index)
+        service = view.service_named(key)
+        done(Outcome.OK, value=self._see(key, service), index=view.index)
+
+    async def read_row(self, key: str, service_id: ServiceId) -> None:
+        """Read the key's row alone, linearizably; the answer bears no index."""
+        done = self._begin(Kind.READ, key)
+        try:
+            row = await self._client.row(Table.SERVICES, service_id)
+        except MeshswarmError as error:
+            done(Outcome.FAILED, why=_why(error))
+            return
+        assert isinstance(row, Service | None), f"a row of services is {row!r}"
+        done(Outcome.OK, value=self._see(key, row))
+
+    def _see(self, key: str, service: Service | None) -> str | None:
+        if service is None:
+            return None
+        value = service.spec.labels[LABEL]
+        self._seen[key] = Seen(id=service.id, value=value, version=service.version)
+        return value
 
     async def write(self, key: str) -> None:
         """Write a new value."""
@@ -86,8 +122,8 @@ class Register:
 
     async def swap(self, key: str) -> None:
         """Write a new value if the key still has the one that was seen last."""
-        expected, version = self._seen[key]
-        await self._put(Kind.SWAP, key, expected, version)
+        seen = self._seen[key]
+        await self._put(Kind.SWAP, key, seen.value, seen.version)
 
     async def _put(
         self, kind: Kind, key: str, expected: str | None, version: Version | None
@@ -98,14 +134,12 @@ class Register:
             outcome = await self._client.propose(write_of(key, value, version))
         except Conflict as error:
             done(Outcome.REFUSED, value=value, expected=expected, why=_why(error))
-            self._seen.pop(key, None)
         except OutcomeUnknown as error:
             done(Outcome.UNKNOWN, value=value, expected=expected, why=_why(error))
         except Unavailable as error:
             done(Outcome.FAILED, value=value, expected=expected, why=_why(error))
         else:
             done(Outcome.OK, value=value, expected=expected, index=outcome.index)
-            self._seen[key] = (value, Version(outcome.index))
 
     def _begin(self, kind: Kind, key: str) -> Callable[..., None]:
         invoked_ns = time.monotonic_ns()
@@ -147,14 +181,24 @@ def peers_of(context: ClientContext) -> list[Peer]:
     ]
 
 
-async def _client(
-    name: str, context: ClientContext, managers: list[Peer], out: IO[str], stop: asyncio.Event
+async def _clients_of(
+    names: list[str],
+    context: ClientContext,
+    managers: list[Peer],
+    out: IO[str],
+    stop: asyncio.Event,
 ) -> None:
+    """Clients of these names, on one connection."""
     pair = keys.load(context.client.key_file)
-    async with connected(
-        pair, name=context.client.name, managers=managers, patience_s=PATIENCE_S
-    ) as client:
-        await Register(name, client, out, random.Random(name)).run(stop)
+    async with (
+        connected(
+            pair, name=context.client.name, managers=managers, patience_s=PATIENCE_S
+        ) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        for name in names:
+            register = Register(name, client, out, random.Random(name))
+            group.create_task(register.run(stop), name=name)
 
 
 async def _clients(context: ClientContext, prefix: str, out: IO[str], roaming: int) -> None:
@@ -165,10 +209,12 @@ async def _clients(context: ClientContext, prefix: str, out: IO[str], roaming: i
         for number in range(roaming):
             name = f"{prefix}r{number}"
             some = peers[number % len(peers) :] + peers[: number % len(peers)]
-            group.create_task(_client(name, context, some, out, stop), name=name)
+            group.create_task(_clients_of([name], context, some, out, stop), name=name)
         for peer in peers:
             name = f"{prefix}{peer.name}"
-            group.create_task(_client(name, context, [peer], out, stop), name=name)
+            group.create_task(_clients_of([name], context, [peer], out, stop), name=name)
+        sharing = [f"{prefix}s{number}" for number in range(SHARING)]
+        group.create_task(_clients_of(sharing, context, peers, out, stop), name="sharing")
 
 
 def main() -> None:

@@ -6,12 +6,13 @@ takes a manager that no other such fault has; cuts add up.
 
 import os
 import random
+import shutil
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from itertools import combinations, product
 from pathlib import Path
 
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 
 from meshswarm.errors import Unavailable
 from tools.chaos.arena import Arena
@@ -63,6 +64,15 @@ class Chance:
         else:
             few = self.dice.sample(names, self.dice.randrange(1, len(names) // 2 + 1))
         return few, [name for name in names if name not in few]
+
+    def doomed(self) -> str | None:
+        """The one manager of this run whose disk may lose or change what it holds, if it is free.
+
+        A minority may; which one it is must not change, or what was lost adds up to a majority.
+        """
+        if self.arena.doomed is None:
+            self.arena.doomed = self.dice.choice(self.arena.cluster.names)
+        return self.arena.doomed if self.arena.doomed in self._free() else None
 
     def _free(self) -> list[str]:
         return [name for name in self.arena.cluster.names if name not in self.arena.hit]
@@ -227,6 +237,44 @@ def fill(directory: Path, room_bytes: int) -> None:
                 return  # The manager took the last of it: full is full.
 
 
+async def wipe(chance: Chance) -> Begun | None:
+    """`kill -9` of one manager, always the same, and its disk is empty when it starts again."""
+    name = chance.doomed()
+    if name is None:
+        return None
+    begun = kill_these(chance.arena, [name])
+    data = chance.arena.cluster.managers[name].data
+    for path in data.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return begun and evolve(begun, words=f"wiped {name}")
+
+
+async def rot(chance: Chance) -> Begun | None:
+    """`kill -9` of one manager, always the same, and some bytes of its journal are others after."""
+    name = chance.doomed()
+    if name is None:
+        return None
+    begun = kill_these(chance.arena, [name])
+    files = sorted(path for path in _journal_of(chance.arena, name) if path.stat().st_size)
+    if not files:
+        return begun
+    file = chance.dice.choice(files)
+    count, size = chance.dice.choice([1, 16, 512]), file.stat().st_size
+    at = chance.dice.randrange(size)
+    with file.open("r+b") as out:
+        out.seek(at)
+        present = out.read(count)
+        out.seek(at)
+        out.write(bytes(byte ^ 0xFF for byte in present))
+    words = f"{len(present)} bytes of {size} at {at} are others in {file.name} of {name}"
+    return begun and evolve(begun, words=words)
+
+
+def _journal_of(arena: Arena, name: str) -> Iterator[Path]:
+    folder = arena.cluster.managers[name].data / "raft"
+    return (path for path in folder.rglob("*") if path.is_file() and path.name != "lock")
+
+
 async def transfer(chance: Chance) -> Begun | None:
     """Leadership is handed over."""
     try:
@@ -241,5 +289,6 @@ def _list(names: Sequence[str]) -> str:
 
 
 FAULTS: dict[str, Callable[[Chance], Awaitable[Begun | None]]] = {
-    fault.__name__: fault for fault in (kill, pause, cut, oneway, diskfull, loss, stop, transfer)
+    fault.__name__: fault
+    for fault in (kill, pause, cut, oneway, diskfull, loss, stop, transfer, wipe, rot)
 }
