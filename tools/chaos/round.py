@@ -255,8 +255,12 @@ class _Round:
     def _figures(self, operations: Sequence[Operation]) -> dict[str, object]:
         arena = self._arena
         changes = [op for op in operations if op.kind is not Kind.READ]
-        acknowledged = sorted(op.returned_ns for op in changes if op.outcome is Outcome.OK)
-        gaps = [(later - earlier) / 1e9 for earlier, later in itertools.pairwise(acknowledged)]
+        acknowledged = sorted(op.returned_ns / 1e9 for op in changes if op.outcome is Outcome.OK)
+        gap_s, gap_at = max(
+            ((later - earlier, earlier) for earlier, later in itertools.pairwise(acknowledged)),
+            default=(0.0, 0.0),
+        )
+        meanwhile = [w for begin, end, w in self._words if begin < gap_at + gap_s and end > gap_at]
         logs = [
             manager.log.read_text(errors="replace") for manager in arena.cluster.managers.values()
         ]
@@ -270,7 +274,9 @@ class _Round:
             **counts,
             "writes_acknowledged": len(acknowledged),
             "ops_s": round(counts["ok"] / self._plan.seconds, 1),
-            "longest_gap_s": round(max(gaps, default=0.0), 2),
+            "longest_gap_s": round(gap_s, 2),
+            "longest_gap_at_s": round(gap_at - self._began, 1),
+            "longest_gap_during": meanwhile,
             "starved_s": round(arena.cluster.starved_s, 1),
             "leaders": len(arena.leaders_seen),
             "term": max(status.term for status in arena.statuses.values()),
