@@ -27,7 +27,7 @@ STOP_S = 20.0
 ORDERLY = (0, -signal.SIGTERM)
 """How a manager may end that was told to: by itself, or before it could listen."""
 
-DISK_BYTES = 64 << 20
+DISK_BYTES = 192 << 20
 MIN_FREE_BYTES = 16 << 20
 """On a small disk: below this the leader is to refuse writes."""
 

@@ -6,6 +6,7 @@ draws the rest, so the same seed repeats the schedule and not the run.
 
 import asyncio
 import bisect
+import contextlib
 import itertools
 import json
 import math
@@ -18,12 +19,17 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
+from meshswarm.errors import Unavailable
+from meshswarm.store.commands import PutConfig
 from meshswarm.store.view import View
 from tools.chaos.arena import MANAGED, Arena, opened
 from tools.chaos.check import findings
 from tools.chaos.cluster import Exit
 from tools.chaos.faults import FAULTS, Chance
 from tools.chaos.history import Kind, Operation, Outcome, operations_in, value_of
+
+WEIGHT_BYTES = 64 << 10
+WEIGHT_EVERY_S = 0.2
 
 HEALED_S = 20.0
 """After healing, each manager must acknowledge a write within this time."""
@@ -53,6 +59,8 @@ class Plan:
     steps: tuple[Step, ...]
     settings: Mapping[str, str]
     """Of the managers, as environment variables."""
+    weights: int = 0
+    """So many configs of 64 KiB lie in the state, and in each snapshot, and are rewritten."""
     command: tuple[str, ...] = MANAGED
 
 
@@ -85,6 +93,7 @@ def planned(seed: int, seconds: float, kinds: Sequence[str], managers: int) -> P
         managers=managers,
         steps=tuple(_steps(dice, seconds, kinds)),
         settings=settings,
+        weights=dice.choice([0, 0, 64]),
     )
 
 
@@ -150,13 +159,23 @@ class _Round:
         load = arena.begin_load()
         async with asyncio.TaskGroup() as group:
             progress = group.create_task(self._tell_progress(), name="progress")
+            weights = group.create_task(self._rewrite_weights(), name="weights")
             await self._break()
             self.say("healed")
             await self._heal()
             progress.cancel()
+            weights.cancel()
         await arena.end_load(load)
         view = await arena.same_states()
         self._judge(operations_in(arena.rig.scratch), view)
+
+    async def _rewrite_weights(self) -> None:
+        """Keep the state heavy, a config after the other."""
+        for number in itertools.cycle(range(self._plan.weights)):
+            data = random.randbytes(WEIGHT_BYTES)
+            with contextlib.suppress(Unavailable):
+                await self._arena.client.propose(PutConfig(name=f"w{number}", data=data))
+            await asyncio.sleep(WEIGHT_EVERY_S)
 
     async def _break(self) -> None:
         """Carry the schedule out; returns when every fault has ended and the time is over."""
@@ -270,6 +289,7 @@ class _Round:
         return {
             "seconds": self._plan.seconds,
             "faults": len(self._words),
+            "weights": self._plan.weights,
             "operations": len(operations),
             **counts,
             "writes_acknowledged": len(acknowledged),
