@@ -101,9 +101,9 @@ BAD: dict[str, tuple[str, list[Operation]]] = {
         "WRITE OUT OF ORDER",
         [op("write", "a", (0, 1), 5), op("write", "b", (2, 3), 4, key="other")],
     ),
-    "a plain write is refused": (
+    "a command is refused for no reason": (
         "REFUSED",
-        [op("write", "a", (0, 1), outcome=Outcome.REFUSED)],
+        [op("write", "a", (0, 1), outcome=Outcome.ODD)],
     ),
 }
 

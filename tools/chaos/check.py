@@ -115,7 +115,7 @@ def _wrong_read(read: Operation, writes: _Writes) -> Iterator[str]:
 def _odd_answers(operations: Sequence[Operation]) -> Iterator[str]:
     """Refusals for which there is no reason."""
     for operation in operations:
-        if operation.kind is Kind.WRITE and operation.outcome is Outcome.REFUSED:
+        if operation.outcome is Outcome.ODD:
             yield f"REFUSED: {_words(operation)}\n    was told: {operation.why}"
 
 
@@ -134,11 +134,11 @@ def _says_something(operation: Operation) -> bool:
         return False
     if operation.kind is Kind.READ:
         return operation.outcome is Outcome.OK
-    return operation.kind is Kind.SWAP or operation.outcome is not Outcome.REFUSED
+    return True
 
 
 def _plain(operation: Operation) -> linearizability.Operation:
-    is_known = operation.outcome is not Outcome.UNKNOWN
+    is_known = operation.outcome in (Outcome.OK, Outcome.REFUSED)
     done = operation.outcome is Outcome.OK
     kind, value, result = {
         Kind.READ: ("read", None, operation.value),

@@ -133,7 +133,9 @@ class Register:
         try:
             outcome = await self._client.propose(write_of(key, value, version))
         except Conflict as error:
-            done(Outcome.REFUSED, value=value, expected=expected, why=_why(error))
+            has_moved_on = kind is Kind.SWAP and f", not at {version}" in error.message
+            outcome_ = Outcome.REFUSED if has_moved_on else Outcome.ODD
+            done(outcome_, value=value, expected=expected, why=_why(error))
         except OutcomeUnknown as error:
             done(Outcome.UNKNOWN, value=value, expected=expected, why=_why(error))
         except Unavailable as error:

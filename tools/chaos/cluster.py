@@ -34,11 +34,12 @@ MIN_FREE_BYTES = 16 << 20
 
 @frozen(kw_only=True)
 class Exit:
-    """A manager that ended without being told to."""
+    """A manager that ended without being told to, or did not though it was."""
 
     manager: str
     at_s: float
-    code: int
+    code: int | None
+    """None: it was told to end, and did not in time."""
     last_words: str
 
 
@@ -62,6 +63,8 @@ class Manager:
         self._environment = {**os.environ, **environment}
         self._process: subprocess.Popen[bytes] | None = None
         self._start_at_s = 0.0
+        self._ends_before_s: float | None = None
+        """By when it must have ended, if it was told to; less what it has starved till then."""
 
     @property
     def pid(self) -> int | None:
@@ -85,15 +88,13 @@ class Manager:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            self._process = None
+            self._process, self._ends_before_s = None, None
 
-    def finish_stop(self) -> None:
-        """Wait for the end after a SIGTERM; one that is not in order is noted."""
+    def stop(self) -> None:
+        """SIGTERM; `look_after` sees to it that it ends in order, and in time."""
         if self._process is not None:
-            code = self._process.wait(timeout=STOP_S)
-            self._process = None
-            if code not in ORDERLY:
-                self._note_exit(code)
+            self._process.terminate()
+            self._ends_before_s = time.monotonic() + STOP_S - self.starved_s
 
     def send(self, number: signal.Signals) -> None:
         """Send the process a signal, if it runs."""
@@ -108,11 +109,17 @@ class Manager:
             if not self.is_held and now >= self._start_at_s:
                 self.start()
             return None
-        code = self._process.poll()
+        code, ends_before_s = self._process.poll(), self._ends_before_s
         if code is None:
+            if ends_before_s and now > ends_before_s + self.starved_s:
+                self._ends_before_s = None
+                return self._note_exit(None)
             return None
-        self._process, self._start_at_s = None, now + RESTART_S
-        return None if code in ORDERLY and self.is_held else self._note_exit(code)
+        self._process, self._ends_before_s = None, None
+        if ends_before_s and code in ORDERLY:
+            return None
+        self._start_at_s = now + RESTART_S
+        return self._note_exit(code)
 
     def rss_bytes(self) -> int:
         """Resident memory; 0 if it does not run."""
@@ -132,7 +139,7 @@ class Manager:
         self.starved_s += waited_s - (before_s if pid == self.pid else 0.0)
         self._starved_now = (self.pid, waited_s)
 
-    def _note_exit(self, code: int) -> Exit:
+    def _note_exit(self, code: int | None) -> Exit:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         last_words = "\n".join(lines[-6:])
         exit_ = Exit(manager=self.name, at_s=time.monotonic(), code=code, last_words=last_words)

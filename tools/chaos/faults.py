@@ -106,18 +106,16 @@ def kill_these(arena: Arena, names: Sequence[str]) -> Begun | None:
 
 
 async def stop(chance: Chance) -> Begun | None:
-    """SIGTERM to one; started again at the end."""
+    """SIGTERM to one; started again at the end, or when it has ended."""
     name = chance.one()
     if name is None:
         return None
     (victim,) = take(chance.arena, [name])
     victim.is_held = True
-    victim.send(signal.SIGTERM)
+    victim.stop()
 
     def end() -> None:
-        victim.finish_stop()
         victim.is_held = False
-        victim.start()
         chance.arena.hit.discard(name)
 
     return Begun(words=f"SIGTERM {name}", end=end)

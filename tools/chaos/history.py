@@ -37,6 +37,8 @@ class Outcome(Enum):
     """A swap that found another value than `expected`."""
     FAILED = "failed"
     """Surely nothing was done."""
+    ODD = "odd"
+    """An answer for which there is no reason; it may have been done."""
     UNKNOWN = "unknown"
     """It may have been done, may still be, or never will."""
 
@@ -58,12 +60,6 @@ class Operation:
     """The log index at which it took effect, or whose view was read; 0 if not known."""
     why: str = ""
     """What the client was told of a failure."""
-
-    @property
-    def changes(self) -> bool:
-        """Whether it may have changed its key."""
-        may_have = self.outcome in (Outcome.OK, Outcome.UNKNOWN)
-        return self.kind is not Kind.READ and may_have
 
     def line(self) -> str:
         """This operation as one line of JSON."""
