@@ -150,7 +150,7 @@ async def test_s41_a_leader_that_was_stopped_serves_no_stale_read() -> None:
 
 
 async def test_s66_full_disks_end_by_themselves() -> None:
-    """The leader's disk, then a follower's: the others go on, and nobody repairs anything."""
+    """The leader's disk, then a follower's: the others go on, and nobody repairs or restarts it."""
     async with opened(3, environment=FAST, small_disks=True) as arena, checked_load(arena):
         leader = leader_of(arena)
         with during(faults.fill_these(arena, [leader], 0)):
@@ -164,6 +164,9 @@ async def test_s66_full_disks_end_by_themselves() -> None:
             await asyncio.sleep(2 * LONGEST_ELECTION_S)
             await arena.writable(leader_of(arena))
         await arena.writable(follower)
+        assert [] == [
+            exit_ for manager in arena.cluster.managers.values() for exit_ in manager.exits
+        ]
 
 
 async def test_s73_a_peer_that_is_down_costs_the_others_no_memory() -> None:

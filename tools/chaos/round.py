@@ -34,7 +34,7 @@ WEIGHT_EVERY_S = 0.2
 HEALED_S = 20.0
 """After healing, each manager must acknowledge a write within this time."""
 
-DISK_WORDS = re.compile(r"disk is full|No space left|database or disk", re.IGNORECASE)
+NO_ROOM_TO_START = re.compile("the data directory cannot be written: No space left")
 BROKEN_WORDS = re.compile(r"Traceback|AssertionError|consensus failed|never retrieved")
 
 
@@ -330,8 +330,8 @@ def _read_back(operations: Sequence[Operation], view: View) -> list[Operation]:
 
 
 def _was_full(exit_: Exit) -> bool:
-    """Whether a manager stopped because its disk refused a write for lack of room."""
-    return exit_.code == 1 and DISK_WORDS.search(exit_.last_words) is not None
+    """Whether a manager did not start because its disk was full; one that runs waits it out."""
+    return exit_.code == 7 and NO_ROOM_TO_START.search(exit_.last_words) is not None
 
 
 def _told(exit_: Exit) -> str:
