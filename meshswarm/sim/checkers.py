@@ -193,9 +193,13 @@ class Checkers:
         """A core handed out work."""
         self.consensus.ready(status, ready)
 
-    def wrote(self, node: NodeId, disk: Disk) -> None:
+    def wrote(self, node: NodeId, ready: Ready) -> None:
         """A write became durable."""
-        self.consensus.wrote(node, disk.hard_state)
+        self.consensus.wrote(node, ready)
+
+    def wiped(self, node: NodeId) -> None:
+        """A manager lost everything that it had on its disk."""
+        self.consensus.wiped(node)
 
     def started(self, node: NodeId, disk: Disk, view: View) -> None:
         """A manager begins with this."""

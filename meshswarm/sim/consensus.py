@@ -19,6 +19,7 @@ from meshswarm.raft.messages import (
     TimeoutNow,
     VoteReply,
 )
+from meshswarm.raft.quorum import majority_of
 from meshswarm.raft.ready import Ready
 from meshswarm.raft.refusals import ConfChangeRefused
 from meshswarm.raft.status import RaftStatus
@@ -42,6 +43,14 @@ class Consensus:
     _starts: dict[NodeId, tuple[Index, Term]] = field(factory=dict)
     """The snapshot that each log follows."""
     _commits: dict[NodeId, Index] = field(factory=dict)
+    _held: dict[tuple[Index, Term], set[NodeId]] = field(factory=dict)
+    """Who had an entry durable at some time."""
+    _snapshots: dict[NodeId, Index] = field(factory=dict)
+    """Up to where a leader's snapshot took the place of each one's log."""
+    _acked: dict[tuple[Term, NodeId, NodeId], Index] = field(factory=dict)
+    """What a leader was told in its term by each peer."""
+    _reigns: set[Term] = field(factory=set)
+    """Terms whose leader was looked at when it won."""
     _changes: dict[tuple[Index, Term], ConfChange] = field(factory=dict)
     """Membership changes that were in some log."""
     _hard: dict[NodeId, HardState] = field(factory=dict)
@@ -62,15 +71,35 @@ class Consensus:
                 self._votes(voter, term, candidate, disk)
             case RequestVote(pre_vote=False, from_=candidate, term=term):
                 self._votes(candidate, term, candidate, disk)
-            case AppendReply(rejected=False, from_=node, index=index, term=term):
-                saved = disk.hard_state.term
-                if saved < term or (saved == term and disk.last_index < index):
-                    raise Violation(
-                        f"{node} acknowledges entry {index} in term {term}; durable are "
-                        f"{disk.last_index} and term {saved}"
-                    )
+            case VoteReply(pre_vote=False):
+                self._knows_term(message, disk)
+            case AppendReply():
+                self._knows_term(message, disk)
+                if not message.rejected and disk.hard_state.term == message.term:
+                    self._acknowledges(message, disk)
             case _:
                 pass
+
+    def _knows_term(self, message: AppendReply | VoteReply, disk: Disk) -> None:
+        if disk.hard_state.term < message.term:
+            raise Violation(
+                f"{message.from_} answers in term {message.term}; durable is {disk.hard_state}"
+            )
+
+    def _acknowledges(self, reply: AppendReply, disk: Disk) -> None:
+        """What is acknowledged is durable, and what the leader holds there (Raft 5.3)."""
+        node, index = reply.from_, reply.index
+        if disk.last_index < index:
+            raise Violation(
+                f"{node} acknowledges entry {index} in term {reply.term}; durable are "
+                f"{disk.last_index} and term {disk.hard_state.term}"
+            )
+        held, wanted = disk.term_at(index), self._logs[reply.to].get(index)
+        leads = self.leader_of.get(reply.term) == reply.to
+        if leads and None not in (held, wanted) and held != wanted:
+            raise Violation(f"{node} acknowledges {index}/{held}, the leader holds term {wanted}")
+        said = reply.term, reply.to, node
+        self._acked[said] = max(index, self._acked.get(said, index))
 
     def _votes(self, voter: NodeId, term: Term, candidate: NodeId, disk: Disk) -> None:
         """A vote is durable before anyone hears of it, and cast once a term (Raft 5.2)."""
@@ -81,14 +110,23 @@ class Consensus:
         if saved.term < term or (saved.term == term and saved.vote != candidate):
             raise Violation(f"{voter} tells its vote in term {term}; durable is {saved}")
 
+    # --- leaders ------------------------------------------------------------------------------
+
     def _leads(self, node: NodeId, term: Term) -> None:
         """Election Safety: at most one leader a term."""
-        other = self.leader_of.get(term)
-        if other == node:
-            return
-        if other is not None:
+        other = self.leader_of.setdefault(term, node)
+        if other != node:
             raise Violation(f"{other} and {node} lead term {term}")
-        self.leader_of[term] = node
+
+    def _wins(self, status: RaftStatus) -> None:
+        """A majority of its voters voted for a new leader, and it holds whatever was committed."""
+        node, term = status.id, status.term
+        self._leads(node, term)
+        self._reigns.add(term)
+        voters = status.conf.voters
+        votes = sum(self._voted.get((voter, term)) == node for voter in voters)
+        if votes < majority_of(len(voters)) and voters != (node,):
+            raise Violation(f"{node} leads term {term} by {votes} of {len(voters)} votes")
         self._is_complete(node, term)
 
     def _is_complete(self, node: NodeId, term: Term) -> None:
@@ -98,6 +136,26 @@ class Consensus:
             wanted = self.committed[Index(index)][0]
             if log.get(Index(index)) != wanted:
                 raise Violation(f"{node} leads term {term} without committed {index}/{wanted}")
+
+    def _is_justified(self, status: RaftStatus) -> None:
+        """What a leader commits is durable with a majority that told it so, or is the leader's."""
+        index, term = status.commit, self._logs[status.id].get(status.commit)
+        if term is None:
+            return
+        holders = self._held.get((index, term), set())
+        voters = status.conf.voters
+        durable = [v for v in voters if v in holders or self._snapshots.get(v, 0) >= index]
+        if len(durable) < majority_of(len(voters)):
+            raise Violation(
+                f"{status.id} commits {index}/{term}, which of {voters} only {durable} hold"
+            )
+        for peer in status.peers:
+            told = self._acked.get((status.term, status.id, peer.id), Index(0))
+            if peer.match > told:
+                raise Violation(
+                    f"{status.id} believes that {peer.id} holds {peer.match} in term "
+                    f"{status.term}, and was told {told}"
+                )
 
     # --- logs ---------------------------------------------------------------------------------
 
@@ -112,6 +170,8 @@ class Consensus:
             self._starts[node] = (meta.index, meta.term)
         if ready.entries:
             self._append(status, ready.entries)
+            if status.role is Role.LEADER and status.term not in self._reigns:
+                self._wins(status)
         for entry in ready.committed:
             self._commit(node, entry)
         self._see_commit(status)
@@ -154,7 +214,10 @@ class Consensus:
             )
 
     def _see_commit(self, status: RaftStatus) -> None:
-        """The commit index never falls; a leader only raises it to its own term (Raft 5.4.2)."""
+        """The commit index never falls; a leader only raises it to its own term (Raft 5.4.2).
+
+        It stops at a membership change of any term, for that must be applied before what follows.
+        """
         node, before = status.id, self._commits.get(status.id, 0)
         if status.commit == before:
             return
@@ -162,24 +225,57 @@ class Consensus:
             raise Violation(f"{node}: commit index {before} becomes {status.commit}: {status}")
         self._commits[node] = status.commit
         term = self._logs[node].get(status.commit)
-        if status.role is Role.LEADER and term != status.term:
+        is_stop = term is not None and (status.commit, term) in self._changes
+        if status.role is not Role.LEADER:
+            return
+        self._is_justified(status)
+        if term != status.term and not is_stop:
             raise Violation(f"leader {node} of term {status.term} commits an entry of {term}")
 
     # --- disks --------------------------------------------------------------------------------
 
-    def wrote(self, node: NodeId, hard: HardState) -> None:
-        """A write became durable: terms only grow, a term's vote is cast once."""
+    def wrote(self, node: NodeId, ready: Ready) -> None:
+        """A write became durable."""
+        assert ready.hard_state is not None, f"nothing was written of {ready}"
+        self._promises(node, ready.hard_state)
+        if ready.snapshot is not None:
+            self._snapshots[node] = ready.snapshot.meta.index
+        for entry in ready.entries:
+            self._held.setdefault((entry.index, entry.term), set()).add(node)
+            if entry.kind is EntryKind.CONF_CHANGE:
+                self._knows_earlier_change(node, entry.index, ready.hard_state)
+
+    def _promises(self, node: NodeId, hard: HardState) -> None:
+        """Durable terms only grow, and a term's vote is cast once."""
         before = self._hard.get(node, HardState())
         revoked = before.vote is not None and before.vote != hard.vote
         if hard.term < before.term or (hard.term == before.term and revoked):
             raise Violation(f"{node} had {before} durable, and now {hard}")
         self._hard[node] = hard
 
+    def _knows_earlier_change(self, node: NodeId, index: Index, hard: HardState) -> None:
+        """Whoever holds a membership change durably knows that the one before it is committed.
+
+        Otherwise it might campaign after a crash among voters that are none any more.
+        """
+        log = self._logs[node]
+        earlier = [at for at, term in self._changes if at < index and log.get(at) == term]
+        if earlier and hard.commit < max(earlier):
+            raise Violation(
+                f"{node} holds change {index}, and not that {max(earlier)} is committed: {hard}"
+            )
+
+    def wiped(self, node: NodeId) -> None:
+        """A node lost all that it had durable; its votes still stand."""
+        del self._hard[node]
+
     def started(self, node: NodeId, disk: Disk) -> None:
         """A node begins with what its disk holds."""
-        self.wrote(node, disk.hard_state)
+        self._promises(node, disk.hard_state)
         self._logs[node] = {}
-        meta = disk.snapshot.meta if disk.snapshot else None
+        meta = disk.meta
+        if meta is not None:
+            self._snapshots[node] = max(meta.index, self._snapshots.get(node, Index(0)))
         self._commits[node] = max(disk.hard_state.commit, meta.index if meta else Index(0))
         self._starts[node] = (meta.index, meta.term) if meta else (Index(0), Term(0))
         if disk.entries:
@@ -187,6 +283,8 @@ class Consensus:
             before = Index(first.index - 1)
             self._starts[node] = (before, self._entry_at[first.index, first.term][1])
             self._enter(node, disk.entries)
+            for entry in disk.entries:  # written, though it died before it knew
+                self._held.setdefault((entry.index, entry.term), set()).add(node)
 
 
 def _changed(conf: ConfState, change: ConfChange) -> ConfState:

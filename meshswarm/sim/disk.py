@@ -19,7 +19,7 @@ from functools import partial
 
 from attrs import Factory, define, frozen
 
-from meshswarm.ids import Index
+from meshswarm.ids import Index, Term
 from meshswarm.raft.ready import Ready
 from meshswarm.raft.types import Entry, HardState, Snapshot, SnapshotMeta
 from meshswarm.sim.clock import Life, Work
@@ -94,6 +94,12 @@ class Disk:
         """The last entry that is durable, or what the snapshot stands for."""
         floor = self.snapshot.meta.index if self.snapshot else 0
         return Index(max(floor, self.entries[-1].index if self.entries else 0))
+
+    def term_at(self, index: Index) -> Term | None:
+        """The term of the entry stored there; None if there is none (any more)."""
+        if self.entries and 0 <= index - self.entries[0].index < len(self.entries):
+            return self.entries[index - self.entries[0].index].term
+        return self.meta.term if self.meta and self.meta.index == index else None
 
     @property
     def meta(self) -> SnapshotMeta | None:

@@ -148,7 +148,7 @@ class Driver:
             self._install(ready.snapshot)
         if ready.token is not None:
             write = Append(ready=ready, is_incomplete=self.core.is_recovering)
-            self._disk.submit(self._life, write, partial(self._persisted, ready.token))
+            self._disk.submit(self._life, write, partial(self._persisted, ready))
         if ready.committed:
             self._apply_all(ready.committed)
         for state in ready.read_states:
@@ -162,10 +162,11 @@ class Driver:
         if ready.soft_state is not None:
             self._note_role()
 
-    def _persisted(self, token: int) -> None:
-        self._around.checkers.wrote(self.id, self._disk)
+    def _persisted(self, ready: Ready) -> None:
+        assert ready.token is not None, f"nothing was written of {ready}"
+        self._around.checkers.wrote(self.id, ready)
         self._count_ticks()
-        self._send_all(self.core.persisted(token))
+        self._send_all(self.core.persisted(ready.token))
         self._pump_soon()
 
     def _send_all(self, messages: Sequence[Message]) -> None:

@@ -149,6 +149,12 @@ class Network:
             return delay_ms
         return delay_ms + max(0, self.clogs.get((from_, to), 0) - self.clock.now_ms)
 
+    def forget_clogs(self) -> None:
+        """Let go of those that are over."""
+        now_ms = self.clock.now_ms
+        for path in [path for path, until_ms in self.clogs.items() if until_ms <= now_ms]:
+            del self.clogs[path]
+
     def _break(self, from_: str, to: str, life: Life, work: Work) -> None:
         """A process died: its peer learns that, soon or when its own timeout passes."""
         delay_ms = GIVE_UP_MS if self.is_cut(from_, to) else self.delay_ms()

@@ -61,7 +61,7 @@ def run(
     rng = random.Random(f"{seed} {managers}")
     bare_by_chance = rng.random() < BARE_SHARE
     drawn = shape.drawn(rng, managers, is_bare=bare_by_chance if is_bare is None else is_bare)
-    chosen = faults.drawn(rng)
+    chosen = faults.drawn(rng, is_bare=drawn.is_bare)
     if kinds is not None:
         chosen = list(kinds)
     world = World(rng, drawn, listener)

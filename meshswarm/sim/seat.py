@@ -16,7 +16,7 @@ from meshswarm.ids import Index, NodeId
 from meshswarm.raft.messages import InstallSnapshot, Message
 from meshswarm.raft.types import Role
 from meshswarm.sim.checkers import Checkers
-from meshswarm.sim.clock import Bell, Life, Promise, Script
+from meshswarm.sim.clock import Bell, Life, Promise, Script, Work
 from meshswarm.sim.driver import Driver, Surroundings, Watch
 from meshswarm.sim.hearing import Hearing, Report
 from meshswarm.sim.hosts import Host
@@ -98,6 +98,10 @@ class Seat:
         """A peer's Raft message."""
         self._hearing.note(message.from_, self._life.clock.now_ms)
         self.driver.step(message)
+
+    def ask_of_it(self, work: Work) -> None:
+        """Let an operator's wish reach this process, when it runs."""
+        self._life.run(work)
 
     # --- proposals and reads ------------------------------------------------------------------
 

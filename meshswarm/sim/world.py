@@ -111,17 +111,26 @@ class World:
         doors = self._premises.managers.values()
         return [door.process for door in doors if door.process is not None]
 
-    def has_sound_quorum(self, without: Iterable[NodeId] = ()) -> bool:
+    def has_sound_quorum(
+        self,
+        without: Iterable[NodeId] = (),
+        *,
+        also: ConfState | None = None,
+        founders: bool = False,
+    ) -> bool:
         """Whether enough voters have a whole log, these left out, whatever the members are now.
 
-        The limit of all that may be broken: what a quorum has lost nothing can bring back.
+        The limit of all that may be broken: what a quorum has lost nothing can bring back. `also`
+        is one more membership to look at; with `founders` it is that of a node that knows nothing.
         """
         lost = set(without)
         sound = {node for node, host in self.hosts.items() if host.disk.is_whole} - lost
-        return all(
-            len(sound & set(conf.voters)) >= majority_of(len(conf.voters))
-            for conf in self.checkers.consensus.possible_confs()
-        )
+        confs = self.checkers.consensus.possible_confs()
+        if also is not None:
+            confs.append(also)
+        if founders:
+            confs.append(ConfState(tuple(NodeId(name) for name in self.shape.founder_ids)))
+        return all(len(sound & set(conf.voters)) >= majority_of(len(conf.voters)) for conf in confs)
 
     def unsettled(self, dead: Iterable[NodeId] = ()) -> list[str]:
         """Why the cluster is not whole; empty if it is. Of the `dead` nothing is expected."""
