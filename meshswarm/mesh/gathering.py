@@ -48,7 +48,7 @@ class Gathering(Generic[Item, Answer]):
         self._under_way = 0
 
     async def put(self, item: Item) -> Answer:
-        """The answer for `item`; whoever stops waiting for it stops nothing that others wait for."""
+        """The answer for `item`; whoever stops waiting for it stops nothing that others want."""
         if not self._waiting and self._under_way < WINDOW:
             return await self._put_alone(item)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()

@@ -83,9 +83,12 @@ def views(data: bytes) -> None:
 def snapshot_files(data: bytes) -> None:
     """A snapshot's file is that snapshot, or `Corrupt`."""
     with tempfile.TemporaryDirectory(dir=_fast()) as root:
-        (Path(root) / str(_NAME)).write_bytes(data)
+        path = Path(root) / str(_NAME)
+        path.write_bytes(data)
         with suppress(Corrupt):
-            assert snapshots.read_snapshot(Path(root), None, _NAME) == journal_world.snapshot(7)
+            meta = snapshots.check_snapshot(path, None, _NAME).meta
+            found = Snapshot(meta, b"".join(snapshots.read_slices(path, _NAME)))
+            assert found == journal_world.snapshot(7)
 
 
 _NAME = SnapshotName(Index(7), Term(1))
@@ -209,7 +212,7 @@ def _view_seeds() -> list[bytes]:
 
 def _snapshot_seeds() -> list[bytes]:
     with tempfile.TemporaryDirectory() as root:
-        snapshots.write_snapshot(Path(root), journal_world.CLUSTER, journal_world.snapshot(7))
+        journal_world.stored(Path(root), journal_world.snapshot(7))
         return [(Path(root) / str(_NAME)).read_bytes()]
 
 
@@ -265,7 +268,7 @@ async def _lived(directory: Path, crashed: Path) -> None:
         await journal_world.written(journal, write)
     commit_index = state.hard_state.commit
     term = state.entries[commit_index - 1].term
-    await journal.save_snapshot(journal_world.snapshot(commit_index, term), keep=5)
+    await journal_world.save(journal, journal_world.snapshot(commit_index, term), keep=5)
     shutil.copytree(directory, crashed)
     await journal.close()
 
