@@ -27,6 +27,7 @@ from attrs import frozen
 from tools.bench.failover import leader_kill_write
 from tools.bench.lab import Lab, cluster, emit, say
 from tools.bench.peers.etcd import etcd
+from tools.bench.peers.pysyncobj import pysyncobj
 
 SECONDS = 4.0
 FAILOVERS = 9
@@ -52,7 +53,8 @@ LOADS = {
 }
 FAILOVER_CASES = ("failover_default", "failover_fast")
 
-Runner = Callable[[Load], dict[str, float]]
+Runner = Callable[[Load], dict[str, float] | None]
+"""Runs a load; None if the system cannot do that."""
 
 
 def ours(lab: Lab) -> Runner:
@@ -83,7 +85,20 @@ def etcd_runner() -> Iterator[Runner]:
         yield lambda load: members.load(kinds[load.kind], load.clients, load.batch, SECONDS)
 
 
-PEERS = {"etcd": etcd_runner}
+@contextmanager
+def pysyncobj_runner() -> Iterator[Runner]:
+    """Runs a load on PySyncObj, which has neither transactions nor linearizable reads."""
+    with pysyncobj() as nodes:
+
+        def run(load: Load) -> dict[str, float] | None:
+            if load.kind != "write" or load.batch > 1:
+                return None
+            return nodes.load(load.clients, SECONDS)
+
+        yield run
+
+
+PEERS = {"etcd": etcd_runner, "pysyncobj": pysyncobj_runner}
 
 
 def medians(runs: list[dict[str, float]]) -> dict[str, float]:
@@ -101,9 +116,10 @@ def measure_loads(cases: list[str], runs: int, peers: list[str]) -> None:
             found: dict[str, list[dict[str, float]]] = {name: [] for name in systems}
             for number in range(runs):
                 for name, run in systems.items():
-                    found[name].append(run(LOADS[case]))
-                    say(f"{case} {number + 1}/{runs} {name}: {found[name][-1]}")
-            report(case, {name: medians(figures) for name, figures in found.items()}, runs)
+                    figures = run(LOADS[case])
+                    say(f"{case} {number + 1}/{runs} {name}: {figures or 'cannot do that'}")
+                    found[name] += [figures] if figures else []
+            report(case, {name: medians(all_) for name, all_ in found.items() if all_}, runs)
 
 
 def report(case: str, found: dict[str, dict[str, float]], runs: int) -> None:
@@ -113,7 +129,8 @@ def report(case: str, found: dict[str, dict[str, float]], runs: int) -> None:
         ratios = {}
         if name != "meshswarm":
             ratios = {
-                f"ratio_{figure}": round(mine[figure] / figures[figure], 2) for figure in figures
+                f"ratio_{figure}": round(mine[figure] / value, 2)
+                for figure, value in figures.items()
             }
         emit("raft", case, system=name, runs=runs, **figures, **ratios)
 
