@@ -11,9 +11,12 @@ from tests.support.hosts import NAMES, Hosts, hosts_of_one_machine
 
 pytestmark = pytest.mark.timeout(180)
 
+PATIENT = {"MESHSWARM_LIVENESS_DOWN_MS": "60000"}
+"""So that a node that restarts slowly, on a busy machine, is not given up meanwhile."""
+
 
 def test_sigterm_hands_leadership_over_and_leaves_tasks_running(tmp_path: Path) -> None:
-    with hosts_of_one_machine(tmp_path) as hosts:
+    with hosts_of_one_machine(tmp_path, **PATIENT) as hosts:
         hosts.dev.deploy(process_service(replicas=3))
         pids = {int(task["runtime_id"]) for task in hosts.dev.tasks("t_web")}
         leader = hosts.leader()
@@ -27,7 +30,7 @@ def test_sigterm_hands_leadership_over_and_leaves_tasks_running(tmp_path: Path) 
 
 
 def test_a_restarted_agent_adopts_what_runs(tmp_path: Path) -> None:
-    with hosts_of_one_machine(tmp_path) as hosts:
+    with hosts_of_one_machine(tmp_path, **PATIENT) as hosts:
         hosts.dev.deploy(process_service(replicas=3))
         pids = {int(task["runtime_id"]) for task in hosts.dev.tasks("t_web")}
         name = next(name for name in NAMES if name != hosts.leader())

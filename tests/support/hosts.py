@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,8 +29,10 @@ def _free_ports(count: int) -> list[int]:
 class Hosts:
     """Three nodes on one host, each with its files in one directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, settings: Mapping[str, str] | None = None) -> None:
         self.directory = directory
+        self.settings = settings or {}
+        """Variables that override each node's settings."""
         self.dev = Dev(directory)
         nodes = zip(NAMES, _free_ports(len(NAMES)), strict=True)
         options = [f"--node={name}=127.0.0.1:{port}" for name, port in nodes]
@@ -44,6 +46,7 @@ class Hosts:
             **os.environ,
             "MESHSWARM_NODE_DATA_DIR": str(self.directory / f"{name}.data"),
             "MESHSWARM_AGENT_RUNTIMES": "process",
+            **self.settings,
         }
 
     def command(self, name: str) -> list[str]:
@@ -84,9 +87,9 @@ class Hosts:
 
 
 @contextmanager
-def hosts_of_one_machine(directory: Path) -> Iterator[Hosts]:
+def hosts_of_one_machine(directory: Path, **settings: str) -> Iterator[Hosts]:
     """Three running nodes with a leader; all are gone at the end, with their tasks."""
-    hosts = Hosts(directory)
+    hosts = Hosts(directory, settings)
     try:
         for name in NAMES:
             hosts.start(name)
