@@ -136,6 +136,14 @@ class Arena:
         what = f"a write through {name} is acknowledged"
         return await self.until(written, what, within_s)
 
+    async def stopped(self) -> None:
+        """SIGTERM to all managers, and wait until they have ended."""
+        managers = list(self.cluster.managers.values())
+        for manager in managers:
+            manager.is_held = True
+            manager.stop()
+        await self.until(lambda: all(one.is_stopped for one in managers), "managers stop")
+
     async def same_states(self) -> View:
         """Wait until all managers show equal bytes at an equal index; what they show."""
         views: list[View] = []

@@ -59,12 +59,18 @@ class Manager:
         self.starved_s = 0.0
         """How long its processes could have run and waited for a processor, so far."""
         self._starved_now = (0, 0.0)
-        self._command = [*command, "node", "start", "--config", str(rig.scratch / f"{name}.toml")]
+        self.config = rig.scratch / f"{name}.toml"
+        self._command = [*command, "node", "start", "--config", str(self.config)]
         self._environment = {**os.environ, **environment}
         self._process: subprocess.Popen[bytes] | None = None
         self._start_at_s = 0.0
         self._ends_before_s: float | None = None
         """By when it must have ended, if it was told to; less what it has starved till then."""
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether its process has ended."""
+        return self._process is None
 
     @property
     def pid(self) -> int | None:

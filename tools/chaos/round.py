@@ -22,6 +22,7 @@ from attrs import define, field, frozen
 from meshswarm.errors import Unavailable
 from meshswarm.store.commands import PutConfig
 from meshswarm.store.view import View
+from tools.chaos import journals
 from tools.chaos.arena import MANAGED, Arena, opened
 from tools.chaos.check import findings
 from tools.chaos.cluster import Exit
@@ -168,6 +169,8 @@ class _Round:
         await arena.end_load(load)
         view = await arena.same_states()
         self._judge(operations_in(arena.rig.scratch), view)
+        await arena.stopped()
+        self._verdict.violations += await journals.findings(arena.cluster)
 
     async def _rewrite_weights(self) -> None:
         """Keep the state heavy, a config after the other."""

@@ -1,0 +1,96 @@
+"""What the managers' disks say when all is over: sound journals, one log, one state.
+
+The clients' view of the state leaves out what they cannot ask for (the sessions by which a command
+is carried out once); here it is compared in full, replayed from each disk by itself.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from attrs import frozen
+
+from meshswarm.cluster.journal import Journal
+from meshswarm.cluster.journal_check import inspect
+from meshswarm.cluster.journal_recovery import Recovered
+from meshswarm.cluster.membership import Membership
+from meshswarm.ids import Index
+from meshswarm.mesh.peers import Peer, PeerRole
+from meshswarm.raft.types import EntryKind
+from meshswarm.settings import load_settings
+from meshswarm.store.apply import advance, apply
+from meshswarm.store.view import View, decode_view, encode_view
+from tools.chaos.cluster import Cluster, Manager
+
+
+@frozen(kw_only=True)
+class Held:
+    """What one manager's disk holds."""
+
+    manager: str
+    recovered: Recovered
+
+    @property
+    def commit(self) -> Index:
+        """Up to where it knows the log to be committed."""
+        return self.recovered.hard_state.commit
+
+    def state_at(self, index: Index) -> bytes:
+        """The state after the entry at `index`, replayed from the snapshot and the log."""
+        snapshot = self.recovered.snapshot
+        view = decode_view(snapshot.data) if snapshot else View()
+        assert view.index <= index, f"{self.manager} has a snapshot of {view.index} > {index}"
+        for entry in self.recovered.entries:
+            if view.index < entry.index <= index:
+                assert entry.index == view.index + 1, f"{entry.index} after {view.index}"
+                if entry.kind is EntryKind.NORMAL:
+                    view = apply(view, index=entry.index, term=entry.term, data=entry.data).view
+                else:
+                    view = advance(view, index=entry.index, term=entry.term)
+        assert view.index == index, f"{self.manager} ends at {view.index}, not {index}"
+        return encode_view(view)
+
+
+async def findings(cluster: Cluster) -> list[str]:
+    """What the disks of stopped managers should not hold."""
+    told, held = [], []
+    for manager in cluster.managers.values():
+        report = inspect(manager.data)
+        faults = [fault for fault in (*report.faults, report.damage) if fault]
+        told += [f"JOURNAL: of {manager.name}: {fault}" for fault in faults]
+        held.append(await _opened(manager))
+    return [*told, *_different_logs(held), *_different_states(held)]
+
+
+async def _opened(manager: Manager) -> Held:
+    settings = load_settings(manager.config, {})
+    membership = Membership.of(
+        Peer(name=row.name, role=PeerRole.MANAGER, public_key=row.public_key, address=row.address)
+        for row in settings.managers
+    )
+    journal, recovered = Journal.open(
+        manager.data / "raft",
+        cluster_id=settings.cluster.id,
+        node_id=settings.me.id,
+        initial_conf=membership.initial_conf,
+    )
+    await journal.close()
+    return Held(manager=manager.name, recovered=recovered)
+
+
+def _different_logs(held: Sequence[Held]) -> Iterator[str]:
+    """Committed entries that are not the same on two disks (Raft section 5.3)."""
+    first: dict[Index, tuple[object, str]] = {}
+    for one in held:
+        for entry in one.recovered.entries:
+            if entry.index <= one.commit:
+                known, other = first.setdefault(entry.index, (entry, one.manager))
+                if known != entry:
+                    yield f"LOGS DIFFER: {one.manager} has {entry!r:.300}, {other} {known!r:.300}"
+                    return
+
+
+def _different_states(held: Sequence[Held]) -> Iterator[str]:
+    index = min(one.commit for one in held)
+    states = {one.manager: one.state_at(index) for one in held}
+    if len(set(states.values())) > 1:
+        sizes = {name: len(state) for name, state in states.items()}
+        yield f"STATES DIFFER: at index {index}, bytes {sizes}"
