@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshswarm import node, settings
+from meshswarm import client, node, settings
 from meshswarm.errors import Conflict, Denied, Invalid, NotFound
 from meshswarm.model.node import NodeRole
 from meshswarm.model.service import RuntimeKind
@@ -185,6 +185,16 @@ public_key = "short"
 )
 def test_contradictions_are_faults(tmp_path: Path, addition: str, fault: str) -> None:
     assert faults(tmp_path, LEAST + addition) == (fault,)
+
+
+def test_a_log_entry_holds_what_a_client_sends_together(tmp_path: Path) -> None:
+    """Else commands that fit one by one are refused because they were proposed at once."""
+    least = 2 * client.MAX_TOGETHER_BYTES
+    assert (
+        load(tmp_path, f"{LEAST}[raft]\nmax_append_bytes = {least}").raft.max_append_bytes == least
+    )
+    (told,) = faults(tmp_path, f"{LEAST}[raft]\nmax_append_bytes = {least - 1}")
+    assert f"must be >= {least}" in told
 
 
 def test_the_node_must_be_one_of_the_peers(tmp_path: Path) -> None:
