@@ -5,19 +5,21 @@ is carried out once); here it is compared in full, replayed from each disk by it
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from attrs import frozen
 
 from meshswarm.cluster.journal import Journal
-from meshswarm.cluster.journal_check import inspect
+from meshswarm.cluster.journal_check import LIVE, inspect
 from meshswarm.cluster.journal_recovery import Recovered
 from meshswarm.cluster.membership import Membership
+from meshswarm.cluster.snapshots import read_slices
 from meshswarm.ids import Index
 from meshswarm.mesh.peers import Peer, PeerRole
 from meshswarm.raft.types import EntryKind
 from meshswarm.settings import load_settings
 from meshswarm.store.apply import advance, apply
-from meshswarm.store.view import View, decode_view, encode_view
+from meshswarm.store.view import View, encode_view, view_of_slices
 from tools.chaos.cluster import Cluster, Manager
 
 
@@ -26,6 +28,7 @@ class Held:
     """What one manager's disk holds."""
 
     manager: str
+    directory: Path
     recovered: Recovered
 
     @property
@@ -35,8 +38,7 @@ class Held:
 
     def state_at(self, index: Index) -> bytes:
         """The state after the entry at `index`, replayed from the snapshot and the log."""
-        snapshot = self.recovered.snapshot
-        view = decode_view(snapshot.data) if snapshot else View()
+        view = self._snapshot()
         assert view.index <= index, f"{self.manager} has a snapshot of {view.index} > {index}"
         for entry in self.recovered.entries:
             if view.index < entry.index <= index:
@@ -47,6 +49,12 @@ class Held:
                     view = advance(view, index=entry.index, term=entry.term)
         assert view.index == index, f"{self.manager} ends at {view.index}, not {index}"
         return encode_view(view)
+
+    def _snapshot(self) -> View:
+        if self.recovered.snapshot is None:
+            return View()
+        name = self.recovered.snapshot.name
+        return view_of_slices(read_slices(self.directory / str(name), name))
 
 
 async def findings(cluster: Cluster) -> list[str]:
@@ -66,14 +74,15 @@ async def _opened(manager: Manager) -> Held:
         Peer(name=row.name, role=PeerRole.MANAGER, public_key=row.public_key, address=row.address)
         for row in settings.managers
     )
+    directory = manager.data / LIVE
     journal, recovered = Journal.open(
-        manager.data / "raft",
+        directory,
         cluster_id=settings.cluster.id,
         node_id=settings.me.id,
         initial_conf=membership.initial_conf,
     )
     await journal.close()
-    return Held(manager=manager.name, recovered=recovered)
+    return Held(manager=manager.name, directory=directory, recovered=recovered)
 
 
 def _different_logs(held: Sequence[Held]) -> Iterator[str]:
