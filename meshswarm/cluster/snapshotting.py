@@ -25,8 +25,10 @@ LOG_PER_STATE = 4
 writing it costs in proportion to the state (thesis section 5.1.2) ..."""
 
 LOG_BYTES_MAX = 32 << 20
-"""... or so large: it is in memory."""
+"""... or so large, however few entries it has: it is in memory."""
 
+TRAILING_BYTES_MAX = 32 << 20
+"""The most that is kept behind a snapshot, however few entries that are."""
 
 RETRY_S = 10.0
 """The pause after the disk had no room for a snapshot."""
@@ -93,16 +95,19 @@ class Snapshots:
 
     def note_applied(self, index: Index) -> None:
         """The state is at `index` now: is a snapshot due?"""
-        if index - self._newest < self._settings.snapshot_entries:
-            return
-        worth = min(LOG_PER_STATE * self._state_bytes, LOG_BYTES_MAX)
-        if self._core.bytes_since(self._newest) >= worth:
+        size = self._core.bytes_since(self._newest)
+        if size >= LOG_BYTES_MAX or (
+            index - self._newest >= self._settings.snapshot_entries
+            and size >= LOG_PER_STATE * self._state_bytes
+        ):
             self._is_due.set()
 
     async def _take(self) -> None:
         view, meta = self._hub.view, self._core.snapshot_meta()
         assert view.index == meta.index, f"the view is at {view.index}, the core at {meta.index}"
-        keep = self._settings.trailing_entries
+        keep = self._core.entries_within(
+            meta.index, self._settings.trailing_entries, TRAILING_BYTES_MAX
+        )
         await self._journal.save_snapshot(meta, self._counted(view), keep=keep)
         if meta.index > self._newest:
             self._newest = meta.index

@@ -322,6 +322,10 @@ class RaftCore:
         assert not state.log.is_installing, "a snapshot from the leader is not applied yet"
         return SnapshotMeta(state.log.applied, state.log.term(state.log.applied), state.conf)
 
+    def entries_within(self, index: Index, max_entries: int, max_bytes: int) -> int:
+        """How many entries up to `index` stay within both limits, of those that are kept."""
+        return index - self._state.log.first_within(index, max_entries, max_bytes)
+
     def bytes_since(self, index: Index) -> int:
         """What the applied entries after `index` count, as far as they are kept."""
         log = self._state.log

@@ -9,7 +9,7 @@ makes a rewritten entry durable.
 """
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Sequence
 
@@ -114,6 +114,15 @@ class RaftLog:
     def size_bytes(self, after: Index, through: Index) -> int:
         """What the entries after one index and through another count against limits."""
         return self._bytes_through(through - self.offset) - self._bytes_through(after - self.offset)
+
+    def first_within(self, through: Index, max_entries: int, max_bytes: int) -> Index:
+        """The least index after which no more follows, up to `through`, than these limits allow."""
+        end = through - self.offset
+        low = max(0, end - max_entries)
+        floor = self._bytes_through(end) - max_bytes
+        if self._bytes_through(low) >= floor:
+            return Index(self.offset + low)
+        return Index(self.offset + 1 + bisect_left(self._end_bytes, floor, low, end))
 
     @property
     def uncommitted_bytes(self) -> int:

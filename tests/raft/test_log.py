@@ -169,3 +169,26 @@ def test_entries_that_do_not_lead_up_to_the_snapshot_were_replaced_by_it() -> No
     for stale in (entries_of([1, 1, 1], 1), entries_of([1, 1, 1, 1, 1], 1)):
         log = RaftLog(snapshot=meta(4, 2), entries=stale, committed=Index(4), applied=Index(4))
         assert (log.first_index, log.last_index) == (5, 4)
+
+
+@given(
+    sizes=st.lists(st.integers(0, 40), max_size=12),
+    compacted=st.integers(0, 12),
+    max_entries=st.integers(0, 12),
+    max_bytes=st.integers(0, 400),
+)
+def test_what_is_kept_behind_a_snapshot_stays_within_both_limits_and_is_the_most_that_does(
+    sizes: list[int], compacted: int, max_entries: int, max_bytes: int
+) -> None:
+    log = log_of([])
+    log.append([Entry(Index(i), Term(1), bytes(size)) for i, size in enumerate(sizes, start=1)])
+    through = log.last_index
+    log.commit_to(through)
+    log.applying = log.applied = through
+    log.compact(Index(min(compacted, through)))
+    after = log.first_within(through, max_entries, max_bytes)
+    assert through - after <= max_entries
+    assert log.size_bytes(after, through) <= max_bytes
+    if after > log.offset:
+        one_more = Index(after - 1)
+        assert through - one_more > max_entries or log.size_bytes(one_more, through) > max_bytes
