@@ -182,8 +182,14 @@ class Progress:
         return True
 
     def lost_data(self, retry_from: Index) -> None:
-        """The peer says that it lost entries it once held: forget what it acknowledged."""
+        """The peer says that it lost entries it once held: forget what it acknowledged.
+
+        It says so at each heartbeat; a snapshot that is on its way goes on, for that is what it
+        needs.
+        """
         self.match = Index(0)
+        if self.state is ProgressState.SNAPSHOT:
+            return
         self.become_probe()
         self.next = max(retry_from, Index(1))
         self.sent_commit = Index(0)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import shutil
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -59,6 +60,11 @@ def applied(manager: Manager) -> int:
 
 def others(cluster: Managers, manager: Manager) -> list[Manager]:
     return [member for member in cluster.members if member is not manager]
+
+
+def beats(manager: Manager) -> int:
+    """Messages that reached it."""
+    return manager.endpoint.counters()["messages_in"] if manager.endpoint else 0
 
 
 def have_equal_states(cluster: Managers) -> bool:
@@ -196,6 +202,25 @@ async def test_s59_a_receiver_that_restarts_goes_on_where_it_was(
         assert have_equal_states(cluster)
         begun = [r for r in caplog.messages if r.startswith("receiving a snapshot")]
         assert int(begun[-1].rpartition("from=")[2]) >= CHUNK
+        assert caplog.text.count(INSTALLED) == 1
+
+
+async def test_a_wiped_manager_is_sent_one_snapshot_however_long_that_takes(
+    tmp_path: Path, line: Line, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    async with lagging(tmp_path) as (cluster, leader, sleeper):
+        shutil.rmtree(tmp_path / sleeper.name)
+        line.is_open.clear()
+        sleeper.start()
+        await until(lambda: line.offers > 0)
+        heard = beats(sleeper)
+        # At each heartbeat it says that it lacks what it may once have acknowledged.
+        await until(lambda: beats(sleeper) >= heard + 10)
+        line.is_open.set()
+        await until(lambda: applied(sleeper) == applied(leader))
+        assert have_equal_states(cluster)
+        assert caplog.text.count("sending a snapshot") == 1
         assert caplog.text.count(INSTALLED) == 1
 
 

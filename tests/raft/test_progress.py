@@ -108,3 +108,22 @@ def test_lost_data_forgets_what_was_acknowledged() -> None:
     progress = progress_at(5)
     progress.lost_data(Index(3))
     assert (progress.match, progress.next, progress.state) == (0, 3, ProgressState.PROBE)
+
+
+def test_a_peer_that_goes_on_saying_it_lost_data_gets_its_snapshot_once() -> None:
+    progress = Progress(Index(10), 4, 1000)
+    states = []
+    for step in (
+        lambda: progress.lost_data(Index(1)),
+        lambda: progress.become_snapshot(Index(20)),
+        lambda: progress.lost_data(Index(1)),
+        lambda: progress.accepted(Index(20), Index(21)),
+    ):
+        step()
+        states.append((progress.state.value, progress.pending_snapshot, progress.match))
+    assert states == [
+        ("probe", 0, 0),
+        ("snapshot", 20, 0),
+        ("snapshot", 20, 0),
+        ("replicate", 0, 20),
+    ]

@@ -309,6 +309,7 @@ async def under_load(lab: Lab, name: str) -> None:
         elapsed = time.perf_counter() - began
         after = max(status.term for status in await statuses(lab))
     assert caught_up.is_set(), f"{name} did not catch up within {STEP_S} s"
+    tell_of_unrest(lab)
     emit(
         "raft_state",
         "snapshot_200mb",
@@ -322,6 +323,15 @@ async def under_load(lab: Lab, name: str) -> None:
         write_max_during_ms=percentile(during, 100),
         leader_rss_mb=round(rss, 1),
     )
+
+
+def tell_of_unrest(lab: Lab) -> None:
+    """What the managers logged of elections, stalls and snapshots, for whoever looks into it."""
+    told = ("role changed", "stuck", "snapshot", "lead")
+    for log in sorted(lab.directory.glob("*/node.log")):
+        for line in log.read_text(encoding="utf-8").splitlines():
+            if any(word in line for word in told):
+                say(f"{log.parent.name}: {line}")
 
 
 async def timed_writes(
