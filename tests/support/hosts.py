@@ -99,5 +99,5 @@ def hosts_of_one_machine(directory: Path, **settings: str) -> Iterator[Hosts]:
         for process in hosts.processes.values():
             process.kill()
             process.wait()
-        for name in NAMES:
-            runtime.kill_all(directory / f"{name}.data" / "agent")
+        for agent in directory.glob("*/agent"):  # also those of copies that a test made
+            runtime.kill_all(agent)
