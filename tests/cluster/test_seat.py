@@ -27,6 +27,7 @@ from meshswarm.store.commands import (
     Request,
     encode_command,
 )
+from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import encode_view
 from tests.support.managers import FAST, Manager, Managers, managers, until
 
@@ -110,16 +111,27 @@ async def test_what_was_acknowledged_survives_the_leader(tmp_path: Path) -> None
         assert (await leader.seat.proposals.read()).service_named("kept") is not None
 
 
-async def test_a_command_under_way_to_a_dead_leader_goes_to_the_next_one(tmp_path: Path) -> None:
-    async with _led(tmp_path) as (cluster, leader):
+async def test_a_command_under_way_to_a_dead_leader_goes_to_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with _led(tmp_path) as (cluster, leader), asyncio.TaskGroup() as tasks:
         seat = _others(cluster, leader)[0].seat
         assert seat is not None
-        await leader.stop()
-        # Asked while the follower still takes the dead one for the leader.
-        assert seat.driver.core.status().leader == leader.keys.id
+        assert leader.seat is not None
+        has_it = asyncio.Event()
+
+        async def never_answer(*_: object) -> Outcome:
+            has_it.set()
+            await asyncio.Event().wait()
+            raise AssertionError("an event that nobody sets")
+
+        monkeypatch.setattr(leader.seat.proposals, "append_here", never_answer)
         request = Request(client=ClientId("c"), sequence=1)
-        outcome = await seat.proposals.submit(encode_command(_put("late")), request, "c")
-        assert outcome.error is None
+        submit = seat.proposals.submit(encode_command(_put("late")), request, "c")
+        under_way = tasks.create_task(submit, name="the command")
+        await has_it.wait()
+        await leader.stop()
+        assert (await under_way).error is None
         assert (await seat.proposals.read()).service_named("late") is not None
 
 

@@ -138,7 +138,7 @@ async def test_an_unreadable_error_is_still_an_error(body: object) -> None:
             await anext(chunks)
 
 
-@pytest.mark.parametrize("body", [None, 0, -1, "9", 1 << 70, 1.5])
+@pytest.mark.parametrize("body", [None, 0, -1, "9", 1 << 63, 1.5])
 async def test_nonsense_credit_means_nothing(body: object) -> None:
     async def one(_: Request) -> AsyncIterator[Chunk]:
         yield Chunk("one")

@@ -26,7 +26,11 @@ LIMITS = MeshLimits(header_bytes_max=4096, payload_bytes_max=2048, payloads_max=
 
 numbers = st.integers(0, NUMBER_MAX)
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.binary(max_size=20),
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 64), (1 << 64) - 1)
+    | st.text(max_size=20)
+    | st.binary(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
     max_leaves=10,
 )
