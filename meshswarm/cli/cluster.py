@@ -9,7 +9,8 @@ from meshswarm.cli.options import Format, Options, Output, options_of
 from meshswarm.cli.talk import say
 
 if TYPE_CHECKING:
-    from meshswarm.client import Client, Elected
+    from meshswarm.answers import Elected
+    from meshswarm.client import Client
 
 app = typer.Typer(no_args_is_help=True, help="See the managers, their log, and who leads.")
 

@@ -24,9 +24,9 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
+from meshswarm.answers import Answer, ManagerStatus
 from meshswarm.cli.rows import plain
 from meshswarm.cli.show import Column, Listing, Row
-from meshswarm.client import Answer, ManagerStatus
 
 LEADER = "Leader"
 """How a manager that leads names its state."""

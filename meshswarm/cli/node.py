@@ -9,7 +9,8 @@ from meshswarm.cli.complete import complete_node
 from meshswarm.cli.options import Output, options_of
 
 if TYPE_CHECKING:
-    from meshswarm.client import Answer, Client
+    from meshswarm.answers import Answer
+    from meshswarm.client import Client
     from meshswarm.store.view import View
 
 app = typer.Typer(no_args_is_help=True, help="Run a node; see the nodes.")

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from meshswarm.answers import Answer, LogLine, ManagerMetrics, TaskLines
 from meshswarm.cli.main import main
-from meshswarm.client import Answer, LogLine, ManagerMetrics, TaskLines
 from meshswarm.errors import KeyRefused, Unavailable
 from meshswarm.ids import Index, NodeId, TaskId, Term
 from meshswarm.model.task import Health, Reason, TaskState

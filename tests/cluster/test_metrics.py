@@ -5,7 +5,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from meshswarm.client import ManagerMetrics, ManagerStatus
+from meshswarm.answers import ManagerMetrics, ManagerStatus
 from meshswarm.cluster.metrics import KEPT, Largest, Quantiles, Recent
 from meshswarm.mesh.faults import Fault
 from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec

@@ -12,7 +12,8 @@ from typing import cast
 
 from attrs import evolve
 
-from meshswarm.client import Answer, Client, Elected, LogLine, ManagerStatus, TaskLines
+from meshswarm.answers import Answer, Elected, LogLine, ManagerStatus, TaskLines
+from meshswarm.client import Client
 from meshswarm.errors import Unavailable
 from meshswarm.ids import Index, NodeId, ServiceId, TaskId, Term
 from meshswarm.model.node import NodeDescription, NodeRole, NodeState

@@ -26,7 +26,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
-from meshswarm.client import Client, ManagerStatus, connected
+from meshswarm.answers import ManagerStatus
+from meshswarm.client import Client, connected
 from meshswarm.errors import MeshswarmError
 from meshswarm.mesh import keys
 from meshswarm.mesh.peers import Peer, PeerRole

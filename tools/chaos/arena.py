@@ -16,7 +16,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from attrs import field, frozen
 
-from meshswarm.client import Client, ManagerStatus, connected
+from meshswarm.answers import ManagerStatus
+from meshswarm.client import Client, connected
 from meshswarm.errors import MeshswarmError
 from meshswarm.mesh import keys
 from meshswarm.settings import load_client_context

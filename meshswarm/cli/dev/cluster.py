@@ -6,11 +6,12 @@ from contextlib import aclosing
 
 from attrs import field, frozen
 
+from meshswarm.answers import ManagerStatus
 from meshswarm.cli.dev import processes
 from meshswarm.cli.dev.layout import Layout
 from meshswarm.cli.dev.processes import Pulse
 from meshswarm.cli.managers import leader_of
-from meshswarm.client import Client, ManagerStatus
+from meshswarm.client import Client
 from meshswarm.errors import MeshswarmError, Unavailable, WaitTimedOut
 from meshswarm.ids import NodeId, ServiceId, Term
 from meshswarm.model.node import NodeState

@@ -9,8 +9,8 @@ from meshswarm.cli.options import Format, Options, Output, options_of
 from meshswarm.cli.talk import count, say, seconds
 
 if TYPE_CHECKING:
+    from meshswarm.answers import Answer
     from meshswarm.cli.dev.layout import Layout
-    from meshswarm.client import Answer
 
 app = typer.Typer()
 

@@ -1,0 +1,118 @@
+"""What managers answer to clients, as values: their status, lines of logs, who was elected."""
+
+from collections.abc import Mapping
+
+from attrs import Factory, frozen
+
+from meshswarm.errors import MeshswarmError
+from meshswarm.ids import Index, NodeId, Term
+
+
+@frozen(kw_only=True)
+class PeerProgress:
+    """How far one peer has got, as the leader sees it."""
+
+    name: str
+    match: Index
+    next: Index
+    lag: int
+    """Entries that it lacks."""
+    state: str
+    active: bool
+
+
+@frozen(kw_only=True)
+class ManagerMetrics:
+    """What one manager counted and timed since its start; times are of the last 1,000 events.
+
+    A time is None before the first of its events.
+    """
+
+    fsync_p50_ms: float | None = None
+    fsync_p99_ms: float | None = None
+    """One group of log entries written and synced to this manager's disk."""
+    commit_p50_ms: float | None = None
+    commit_p99_ms: float | None = None
+    """From a command's append, by this manager as leader, until it was committed and applied."""
+    loop_lag_p99_ms: float | None = None
+    loop_lag_max_ms: float = 0.0
+    """How late the ticks came that everything else waits behind."""
+    elections: int = 0
+    """Terms in which this manager ran for leader."""
+    leader_changes: int = 0
+    """How often it found another manager leading than the one before."""
+    snapshot_index: Index = Index(0)
+    journal_bytes: int = 0
+    free_bytes: int = 0
+    """Room left on the disk of the data directory."""
+    dropped: Mapping[str, int] = Factory(dict)
+    """Messages that were not taken in, by cause."""
+
+
+@frozen(kw_only=True)
+class ManagerStatus:
+    """What one manager says of itself, with or without a quorum."""
+
+    name: str
+    id: NodeId
+    raft_state: str
+    leader: str | None = None
+    leader_id: NodeId | None = None
+    term: Term
+    last_index: Index
+    commit_index: Index
+    applied_index: Index
+    heartbeat_ms: int
+    election_timeout_ms: int
+    peers: tuple[PeerProgress, ...] = ()
+    """On the leader only."""
+    sessions: int = 0
+    """Agents that it serves."""
+    version: str = ""
+    mesh: Mapping[str, int] = Factory(dict)
+    """Messages that came and went, and those dropped, by cause."""
+    unfit_because: str | None = None
+    """Why it would not lead now; None if it could."""
+    recovering: bool = False
+    """It lost part of its log, and does not vote before it has it again."""
+    metrics: ManagerMetrics = ManagerMetrics()
+
+
+@frozen(kw_only=True)
+class Answer:
+    """How one manager answered the question for its status: `status`, or else `error`."""
+
+    name: str
+    address: str
+    status: ManagerStatus | None = None
+    error: MeshswarmError | None = None
+
+
+@frozen(kw_only=True)
+class LogLine:
+    """One entry of the replicated log, in words."""
+
+    index: Index
+    term: Term
+    at_ms: int | None
+    """Log time; None for an entry without a command."""
+    by: str
+    words: str
+
+
+@frozen(kw_only=True)
+class Elected:
+    """Who leads after a transfer, in which term."""
+
+    leader: str
+    term: Term
+
+
+@frozen(kw_only=True)
+class TaskLines:
+    """Some lines that a task wrote."""
+
+    stream: str
+    """`stdout` or `stderr`."""
+    at_ms: int | None = None
+    lines: tuple[str, ...]
