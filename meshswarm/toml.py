@@ -75,6 +75,18 @@ class TomlFile:
                     table[key] = _from_text(self._environment[variable], hint)
                     self._places[f"{section}.{key}"] = f"${variable}"
 
+        for variable in sorted(self._environment):
+            self._suspect(variable, sections)
+
+    def _suspect(self, variable: str, sections: Iterable[str]) -> None:
+        """Refuse a variable that names almost a section; others may be anybody's."""
+        word, _, key = variable.removeprefix(ENVIRONMENT_PREFIX).partition("_")
+        if not variable.startswith(ENVIRONMENT_PREFIX) or not key or word.lower() in sections:
+            return
+        for meant in difflib.get_close_matches(word.lower(), list(sections), 1, 0.75):
+            better = f"{ENVIRONMENT_PREFIX}{meant.upper()}_{key}"
+            self._faults.append(f"${variable}: no section `{word.lower()}`; did you mean {better}?")
+
     def _table(self, path: str, raw: object, kind: type[Any]) -> Any:
         """One `kind`; None if something in it is wrong, which is then remembered."""
         if not isinstance(raw, dict):

@@ -216,6 +216,13 @@ def test_unknown_variables_of_a_section_are_faults(tmp_path: Path) -> None:
     )
 
 
+def test_a_variable_that_names_almost_a_section_is_a_fault(tmp_path: Path) -> None:
+    assert faults(tmp_path, LEAST, MESHSWARM_RAFTT_HEARTBEAT_MS="50", MESHSWARM_TASK_ID="t1") == (
+        "$MESHSWARM_RAFTT_HEARTBEAT_MS: no section `raftt`; "
+        "did you mean MESHSWARM_RAFT_HEARTBEAT_MS?",
+    )
+
+
 def test_wrong_shapes_are_faults(tmp_path: Path) -> None:
     text = 'cluster = 4\npeers = 3\n[node]\nname = "a"\nlabels = {disk = 1}\n[mesh]\nlisten = 1\n'
     assert faults(tmp_path, text) == (
