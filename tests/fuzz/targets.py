@@ -81,6 +81,21 @@ def views(data: bytes) -> None:
         encode_view(decode_view(data))
 
 
+def snapshot_chunks(data: bytes) -> None:
+    """A body with payloads is an offer, a chunk or an answer of a snapshot, or `Undecodable`."""
+    head, *payloads = [*_parts(data)] or [b""]
+    with suppress(codec.Undecodable):
+        body = codec.loads(head)
+        with suppress(codec.Undecodable):
+            message, size = wire.unpack_offer(body, tuple(payloads))
+            assert (message, size) == wire.unpack_offer(*wire.pack_offer(message, size))
+        with suppress(codec.Undecodable):
+            chunk = wire.unpack_chunk(body, tuple(payloads))
+            assert chunk == wire.unpack_chunk(*wire.pack_chunk(chunk))
+        answer = wire.SnapshotAnswer.unpacked(body)
+        assert answer == wire.SnapshotAnswer.unpacked(answer.packed())
+
+
 def snapshot_files(data: bytes) -> None:
     """A snapshot's file is that snapshot, or `Corrupt`."""
     with tempfile.TemporaryDirectory(dir=_fast()) as root:
@@ -128,6 +143,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         raft_messages,
         commands,
         views,
+        snapshot_chunks,
         snapshot_files,
         journals,
         compose_files,
@@ -211,6 +227,17 @@ def _view_seeds() -> list[bytes]:
     return [encode_view(View()), encode_view(_populated())]
 
 
+def _chunk_seeds() -> list[bytes]:
+    meta = SnapshotMeta(Index(9), Term(2), ConfState((NodeId("a"), NodeId("b"))))
+    offered = InstallSnapshot(
+        from_=NodeId("a"), to=NodeId("b"), term=Term(3), snapshot=Snapshot(meta, b"digest")
+    )
+    chunk = wire.SnapshotChunk(meta.index, meta.term, b"digest", 700, b"data")
+    answer = wire.SnapshotAnswer(wire.SnapshotState.WANTED, 700)
+    packed = (wire.pack_offer(offered, 5_000), wire.pack_chunk(chunk), (answer.packed(), ()))
+    return [joined(codec.dumps(body), *payloads) for body, payloads in packed]
+
+
 def _snapshot_seeds() -> list[bytes]:
     with tempfile.TemporaryDirectory() as root:
         journal_world.stored(Path(root), journal_world.snapshot(7))
@@ -233,6 +260,7 @@ _SEEDS: dict[str, Callable[[], list[bytes]]] = {
     "raft-messages": _raft_seeds,
     "commands": _command_seeds,
     "views": _view_seeds,
+    "snapshot-chunks": _chunk_seeds,
     "snapshot-files": _snapshot_seeds,
     "journals": _journal_seeds,
     "compose-files": _compose_seeds,
