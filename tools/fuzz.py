@@ -44,6 +44,7 @@ def main(arguments: list[str]) -> None:
         f"-malloc_limit_mb={ALLOCATION_MB}",
         f"-timeout={INPUT_S}",
         f"-artifact_prefix={corpus}-",
+        "-len_control=0",  # long inputs from the start: most readers want a good deal
         "-print_final_stats=1",
         *(other for other in others if other.startswith("-")),
     ]

@@ -115,8 +115,8 @@ def journals(data: bytes) -> None:
     with tempfile.TemporaryDirectory(dir=_fast()) as root:
         directory = Path(root) / "raft"
         shutil.copytree(_journal(), directory)
-        for edit in _parts(data):
-            _damage(directory, edit)
+        for at in range(0, len(data), EDIT_BYTES):
+            _damage(directory, data[at : at + EDIT_BYTES])
         for _ in range(2):  # what a first start made of it, a second one must understand
             try:
                 recovered = asyncio.run(_reopened(directory))
@@ -245,9 +245,9 @@ def _snapshot_seeds() -> list[bytes]:
 
 
 def _journal_seeds() -> list[bytes]:
-    flip = bytes((0, 0, 0x10, 0x00, 0xFF))
-    cut = bytes((1, 1, 0x20, 0x00))
-    return [b"", joined(flip), joined(cut, flip)]
+    one_byte = [bytes((file, 0, 0x40, 0x00, 1, 0xFF)) for file in range(4)]
+    cut, gone = bytes((1, 1, 0x80, 0x00, 0, 0)), bytes((2, 3, 0, 0, 0, 0))
+    return [b"", *one_byte, cut, gone, cut + one_byte[0]]
 
 
 def _compose_seeds() -> list[bytes]:
@@ -308,21 +308,25 @@ async def _reopened(directory: Path) -> Recovered:
     return recovered
 
 
+EDIT_BYTES = 6
+
+
 def _damage(directory: Path, edit: bytes) -> None:
-    """Damage one file as `edit` says: which, how, from where on, with what."""
+    """Damage one file as these bytes say: which, how, from where on, with how many of what."""
+    which, how, *where, count, value = edit.ljust(EDIT_BYTES, b"\0")
     files = sorted(path for path in directory.iterdir() if path.is_file() and path.name != "lock")
-    if len(edit) < 4 or not files:
+    if not files:
         return
-    path = files[edit[0] % len(files)]
-    whole = path.read_bytes()
-    start = int.from_bytes(edit[2:4], "big") * len(whole) >> 16
-    match edit[1] % 4:
+    path = files[which % len(files)]
+    whole, put = path.read_bytes(), bytes((value,)) * count
+    start = int.from_bytes(bytes(where), "big") * len(whole) >> 16
+    match how % 4:
         case 0:
-            path.write_bytes(whole[:start] + edit[4:] + whole[start + len(edit) - 4 :])
+            path.write_bytes(whole[:start] + put + whole[start + count :])
         case 1:
-            path.write_bytes(whole[:start] + edit[4:])
+            path.write_bytes(whole[:start] + put)
         case 2:
-            path.write_bytes(whole[:start] + edit[4:] + whole[start:])
+            path.write_bytes(whole[:start] + put + whole[start:])
         case _:
             path.unlink()
 
