@@ -24,6 +24,7 @@ CLIENTS = "clients"
 PORT = 4747
 RESTART_S = 1.0
 STOP_S = 20.0
+STALL_S = 0.1
 ORDERLY = (0, -signal.SIGTERM)
 """How a manager may end that was told to: by itself, or before it could listen."""
 
@@ -58,6 +59,8 @@ class Manager:
         """Whether a fault keeps it down, so that it is not started again."""
         self.starved_s = 0.0
         """How long its processes could have run and waited for a processor, so far."""
+        self.stalled_s = 0.0
+        """The same, but only waits so long that the others may have noticed."""
         self._starved_now = (0, 0.0)
         self.config = rig.scratch / f"{name}.toml"
         self._command = [*command, "node", "start", "--config", str(self.config)]
@@ -142,7 +145,9 @@ class Manager:
             return
         assert self.pid is not None, "its statistics were there"
         waited_s, (pid, before_s) = int(stats[1]) / 1e9, self._starved_now
-        self.starved_s += waited_s - (before_s if pid == self.pid else 0.0)
+        more_s = waited_s - (before_s if pid == self.pid else 0.0)
+        self.starved_s += more_s
+        self.stalled_s += more_s if more_s > STALL_S else 0.0
         self._starved_now = (self.pid, waited_s)
 
     def _note_exit(self, code: int | None) -> Exit:
@@ -189,6 +194,11 @@ class Cluster:
     def starved_s(self) -> float:
         """How long managers waited for a processor so far: what a busy machine costs."""
         return sum(manager.starved_s for manager in self.managers.values())
+
+    @property
+    def stalled_s(self) -> float:
+        """The same, without waits that are too short to be noticed."""
+        return sum(manager.stalled_s for manager in self.managers.values())
 
     def start(self) -> None:
         """Start all managers."""
