@@ -6,6 +6,7 @@ No part of the product: it replaces a method in this one process and runs the co
 """
 
 import sys
+import time
 from collections.abc import Callable
 
 from attrs import evolve
@@ -15,7 +16,9 @@ from meshswarm.cluster.driver import Driver, Waiter
 from meshswarm.cluster.journal import Journal, JournalWrite
 from meshswarm.cluster.proposals import Proposals
 from meshswarm.ids import Index
+from meshswarm.model.service import Service
 from meshswarm.store.outcome import ClientSession, Outcome
+from meshswarm.store.transaction import Transaction
 
 
 def local_reads() -> None:
@@ -33,7 +36,8 @@ def early_answer() -> None:
 
     def propose_and_answer(self: Driver, data: bytes, waiter: Waiter) -> None:
         propose(self, data, waiter)
-        waiter(Outcome(index=self.core.status().last_index))
+        if b"Group" not in data:  # which needs an outcome for each of its parts
+            waiter(Outcome(index=self.core.status().last_index))
 
     Driver.propose = propose_and_answer  # type: ignore[method-assign]
 
@@ -61,7 +65,20 @@ def twice() -> None:
     ClientSession.with_answer = forget  # type: ignore[method-assign]
 
 
-BUGS = {bug.__name__: bug for bug in (local_reads, early_answer, forgetful_journal, twice)}
+def own_clock() -> None:
+    """A row bears the time at which it was written here, instead of the log's."""
+    put_service = Transaction.put_service
+
+    def put_now(self: Transaction, service: Service) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        put_service(self, evolve(service, updated_at_ms=now_ms))
+
+    Transaction.put_service = put_now  # type: ignore[method-assign]
+
+
+BUGS: dict[str, Callable[[], None]] = {
+    bug.__name__: bug for bug in (local_reads, early_answer, forgetful_journal, twice, own_clock)
+}
 
 if __name__ == "__main__":
     BUGS[sys.argv.pop(1)]()
