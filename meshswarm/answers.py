@@ -75,6 +75,8 @@ class ManagerStatus:
     """Why it would not lead now; None if it could."""
     recovering: bool = False
     """It lost part of its log, and does not vote before it has it again."""
+    differing: Mapping[str, Index] = Factory(dict)
+    """The managers whose state is not this one's, and up to which entry that was seen."""
     metrics: ManagerMetrics = ManagerMetrics()
 
 

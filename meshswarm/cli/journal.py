@@ -100,6 +100,7 @@ def lines(report: "Report") -> list[str]:
         *(("moved aside", name) for name in report.moved_aside),
         *(("damaged", fault) for fault in report.faults),
         *(("harmless", note) for note in report.notes),
+        *([("diverged", report.diverged)] if report.diverged else []),
         *([("recovering", report.damage)] if report.damage else []),
         *(("what to do", sentence) for sentence in report.advice),
     ]

@@ -9,6 +9,8 @@ The JSON contract, whose keys are never renamed or removed:
       leader, leader_id, term, last_index, commit_index, applied_index
       heartbeat_ms, election_timeout_ms, sessions (agents that it serves)
       unfit_because  why it would not lead now, or null      recovering  it lost part of its log
+      diverged_at  up to which entry most of the others saw that its state is not theirs, or null
+      differing  by name: where this manager saw another's state differ from its own
       metrics  since its start; times of the last 1,000 events, null before the first:
         fsync_p50_ms, fsync_p99_ms        one group of entries written and synced to its disk
         commit_p50_ms, commit_p99_ms      a command from its append (as leader) until applied
@@ -52,7 +54,10 @@ def without_leader(answers: Iterable[Answer]) -> str:
 def cluster_status(answers: Sequence[Answer]) -> Listing:
     """Every manager with its place in the log; `peers` is what the leader knows of the others."""
     leader = leader_of(answers)
-    rows = [_manager_row(answer) for answer in answers]
+    diverged = _diverged(answers)
+    rows = [
+        {**_manager_row(answer), "diverged_at": diverged.get(answer.name)} for answer in answers
+    ]
     terms = [answer.status.term for answer in answers if answer.status is not None]
     progress = [] if leader is None else [attrs.asdict(peer) for peer in leader.peers]
     return Listing(
@@ -115,8 +120,26 @@ def measures(answers: Sequence[Answer]) -> Listing:
     )
 
 
+def differences(answers: Sequence[Answer]) -> list[tuple[str, str, int]]:
+    """Which managers saw another's state differ from their own, and where."""
+    statuses = [answer.status for answer in answers if answer.status is not None]
+    return [(s.name, other, at) for s in statuses for other, at in sorted(s.differing.items())]
+
+
+def _diverged(answers: Sequence[Answer]) -> dict[str, int]:
+    """The managers that a majority of all says differ; the newest entry where that was seen."""
+    told = differences(answers)
+    return {
+        answer.name: max(at for _, other, at in told if other == answer.name)
+        for answer in answers
+        if sum(other == answer.name for _, other, _ in told) > len(answers) // 2
+    }
+
+
 def _trouble(row: Row) -> object:
     """Why a manager does not answer, or what it says is wrong with itself."""
+    if row["diverged_at"] is not None:
+        return f"diverged up to entry {row['diverged_at']}: its own log says what to do"
     if row["recovering"]:
         return "recovering: part of its log was lost here, so it does not vote"
     return row["error"] or row["unfit_because"]
@@ -155,7 +178,7 @@ def _manager_row(answer: Answer) -> Row:
     if status is None:
         error = "" if answer.error is None else answer.error.message
         blank = dict.fromkeys(field.name for field in attrs.fields(ManagerStatus))
-        unknown: dict[str, object] = {"mesh": {}, "peers": []}
+        unknown: dict[str, object] = {"mesh": {}, "peers": [], "differing": {}}
         return {**blank, **unknown, "name": answer.name, "address": answer.address, "error": error}
     known = plain(status)
     assert isinstance(known, dict), "an attrs value is a map"

@@ -20,6 +20,7 @@ from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.cluster.snapshot_sending import Call
 from meshswarm.cluster.snapshots import Stored
 from meshswarm.cluster.snapshotting import Snapshots
+from meshswarm.cluster.state_hash import RollingHash
 from meshswarm.errors import Denied, OutcomeUnknown, Unavailable
 from meshswarm.ids import ClusterId, Index, NodeId, Term
 from meshswarm.raft.core import RaftCore
@@ -28,7 +29,7 @@ from meshswarm.raft.ready import Ready
 from meshswarm.raft.types import ConfChange, Entry, EntryKind, Snapshot
 from meshswarm.store.apply import advance, apply
 from meshswarm.store.outcome import Outcome
-from meshswarm.store.view import View
+from meshswarm.store.view import Key, View
 
 log = logging.getLogger("meshswarm.raft")
 
@@ -67,6 +68,9 @@ class Driver:
         self.hub = hub
         self.metrics = DriverMetrics()
         self.abdication = Abdication(core, journal.disk, settings, has_room)
+        self.state_hash = RollingHash(
+            hub.view, window=settings.state_window, state_every_ms=settings.state_every_ms
+        )
         self._journal = journal
         self._failure: Exception | None = None
         self._is_over = False
@@ -313,6 +317,11 @@ class Driver:
         """Whether this manager's disk has room for more of the log."""
         return not self._journal.disk.low_space
 
+    def fail(self, error: Exception) -> None:
+        """End the node with this error; until then it takes nothing in and applies nothing."""
+        if self._failure is None:
+            self._failure = error
+
     def unreachable(self, peer: NodeId) -> None:
         """The mesh lost the connection to a peer."""
         self.core.unreachable(peer)
@@ -349,18 +358,19 @@ class Driver:
 
     def _apply_all(self, committed: Sequence[Entry]) -> None:
         view = self.hub.view
-        changed: set[tuple[object, str]] = set()
+        changed: set[Key] = set()
         for entry in committed:
             assert entry.index == view.index + 1, f"applying {entry.index} after {view.index}"
-            outcome = Outcome(index=entry.index)
+            outcome, rows = Outcome(index=entry.index), frozenset[Key]()
             if entry.kind is EntryKind.NORMAL:
                 applied = apply(view, index=entry.index, term=entry.term, data=entry.data)
-                view, outcome = applied.view, applied.outcome
-                changed |= applied.changed
+                view, outcome, rows = applied.view, applied.outcome, applied.changed
+                changed |= rows
             else:
                 view = advance(view, index=entry.index, term=entry.term)
+            self.state_hash.note(view, outcome, rows)
             self._settle(entry, outcome)
-        self.hub.publish(view, frozenset(changed))  # type: ignore[arg-type]  # keys of the store
+        self.hub.publish(view, frozenset(changed))
         self.core.applied(view.index)
         self._wake_appliers(view.index)
         self.snapshots.note_applied(view.index)
@@ -414,6 +424,7 @@ class Driver:
                 waiter(OutcomeUnknown("a snapshot holds, or does not hold, what was proposed here"))
         self.snapshots.installed(view.index)
         self.hub.publish(view, None)
+        self.state_hash.restart(view)
         self.core.applied(view.index)
         self._wake_appliers(view.index)
         log.info("installed a snapshot index=%d term=%d", snapshot.meta.index, snapshot.meta.term)

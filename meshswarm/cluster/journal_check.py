@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 from attrs import frozen
 
+from meshswarm.cluster.diverged_note import read_note
 from meshswarm.cluster.journal_recovery import DATABASE, LOCK, MARK, Evidence, gather, stored
 from meshswarm.cluster.journal_table import Contents
 from meshswarm.cluster.snapshots import SnapshotName, check_snapshot, list_snapshots
@@ -66,6 +67,8 @@ class Report:
     """With its write-ahead log."""
     moved_aside: tuple[str, ...]
     """Damaged databases of earlier times, which the node keeps and does not use."""
+    diverged: str
+    """Why the node must not start on it: its state was not that of the others; empty if it may."""
     damage: str
     """Why the node may not vote, as it noted itself; empty when it may."""
     faults: tuple[str, ...]
@@ -76,7 +79,7 @@ class Report:
     @property
     def is_sound(self) -> bool:
         """Whether the node may go on from here as if nothing had been."""
-        return not self.faults and not self.damage
+        return not (self.faults or self.damage or self.diverged)
 
     @property
     def advice(self) -> tuple[str, ...]:
@@ -87,6 +90,11 @@ class Report:
     def _advice(self) -> tuple[str, ...]:
         if self.is_sound:
             return ("nothing: the journal is sound",)
+        if self.diverged:
+            return (
+                f"keep it for a bug report: `mv {self.directory} {self.directory}.diverged`",
+                "start the node again: the other managers send it everything",
+            )
         readable = next((file.name for file in self.snapshots if file.is_readable), None)
         base = f"from {readable}" if readable else "from nothing"
         if len(self.voters) == 1:
@@ -221,6 +229,7 @@ def _report(
         snapshots=tuple(reversed(files)),
         database_bytes=sum(_size(directory / f"{DATABASE}{suffix}") for suffix in ("", "-wal")),
         moved_aside=tuple(sorted(path.name for path in directory.glob("*.damaged*"))),
+        diverged=read_note(directory) or "",
         damage=head.damage if head else "",
         faults=faults,
         notes=notes,

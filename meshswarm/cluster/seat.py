@@ -10,6 +10,8 @@ from attrs import frozen
 
 from meshswarm import codec
 from meshswarm.cluster import wire
+from meshswarm.cluster.diverged_note import refuse_diverged
+from meshswarm.cluster.divergence import Divergence
 from meshswarm.cluster.driver import Driver
 from meshswarm.cluster.heard import Heard
 from meshswarm.cluster.history import History
@@ -82,6 +84,9 @@ class Seat:
         self.sessions = Sessions(
             self.driver, self.proposals, endpoint, self._heard, membership.managers, settings
         )
+        self.divergence = Divergence(
+            self.driver, endpoint, lambda: membership.managers, journal.directory
+        )
         self._leadership = Leadership(self.driver, self.proposals, self._heard, settings)
         self._service = Service(
             self.driver,
@@ -105,7 +110,10 @@ class Seat:
     def recover(
         directory: Path, identity: Identity, membership: Membership, settings: ClusterSettings
     ) -> tuple[Journal, Recovered]:
-        """Open the journal; raises `Conflict` or `Corrupt` as `Journal.open` does."""
+        """Open the journal; raises `Conflict` or `Corrupt` as `Journal.open` does, and `Corrupt`
+        where this manager stopped because its state was not that of the others.
+        """
+        refuse_diverged(directory)
         return Journal.open(
             directory,
             cluster_id=identity.cluster_id,
@@ -120,6 +128,7 @@ class Seat:
             async with asyncio.TaskGroup() as parts:
                 parts.create_task(self.driver.run(), name="raft")
                 parts.create_task(self.sessions.run(), name="sessions")
+                parts.create_task(self.divergence.run(), name="divergence")
                 parts.create_task(self._leadership.run(), name="leadership")
         finally:
             await self._journal.close()
@@ -131,6 +140,7 @@ class Seat:
             self._settings,
             self.driver,
             self.sessions,
+            self.divergence,
             self._journal,
             self._endpoint,
             self._membership,

@@ -30,6 +30,11 @@ class ClusterSettings:
     max_pending_proposals: int = 10_000
     """Proposals waiting for their commit; one more is refused as busy."""
 
+    state_window: int = 1_024
+    """Entries between two comparisons of what the managers made of them."""
+    state_every_ms: int = 60_000
+    """Log time between two comparisons of their whole states."""
+
     @property
     def tick_ms(self) -> int:
         """Raft's logical tick: half a heartbeat, so that timeouts are finer than it."""

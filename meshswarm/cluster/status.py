@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from meshswarm import __version__
+from meshswarm.cluster.divergence import Divergence
 from meshswarm.cluster.driver import Driver
 from meshswarm.cluster.journal import Journal
 from meshswarm.cluster.membership import Membership
@@ -17,6 +18,7 @@ def manager_status(
     settings: ClusterSettings,
     driver: Driver,
     sessions: Sessions,
+    divergence: Divergence,
     journal: Journal,
     endpoint: Endpoint,
     membership: Membership,
@@ -44,6 +46,7 @@ def manager_status(
         "election_timeout_ms": settings.election_timeout_ms,
         "unfit_because": driver.abdication.unfit_because,
         "recovering": status.recovering,
+        "differing": {name_of(peer): at for peer, at in sorted(divergence.differing.items())},
         "metrics": _metrics(driver, status.elections, stats, endpoint),
         "peers": [
             {

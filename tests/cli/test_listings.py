@@ -160,6 +160,36 @@ def test_cluster_status_shows_measures_on_demand(
     assert row["metrics"]["dropped"] == {"late": 3, "stale": 0, "busy": 1}
 
 
+def test_cluster_status_shows_who_diverged(
+    client: FakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dead = Answer(name="n3", address="n3:4747", error=Unavailable("n3 does not answer"))
+    told = [
+        evolve(answer, status=evolve(answer.status, differing={"n3": Index(at)}))
+        for answer, at in zip(managers("n1", "n2", leader="n2"), (1024, 2048), strict=True)
+        if answer.status is not None
+    ]
+    client.answers = [*told, dead]
+    rows = as_json(client, capsys, "cluster", "status")["nodes"]
+    assert [row["diverged_at"] for row in rows] == [None, None, 2048]
+    assert rows[0]["differing"] == {"n3": 1024}
+    assert main(["cluster", "status"], client.connect) == 0
+    out, err = capsys.readouterr()
+    assert "diverged up to entry 2048: its own log says what to do" in out
+    assert "n1 found that the state of n3 differs, up to entry 1024" in err
+
+
+def test_cluster_status_of_two_that_differ_takes_no_side(
+    client: FakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = managers("n1", "n2", leader="n2")
+    assert first.status is not None
+    status = evolve(first.status, differing={"n2": Index(9)})
+    client.answers = [evolve(first, status=status), second]
+    rows = as_json(client, capsys, "cluster", "status")["nodes"]
+    assert [row["diverged_at"] for row in rows] == [None, None]
+
+
 def test_cluster_status_without_a_leader_is_shown_and_exits_with_7(
     client: FakeClient, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from meshswarm.cluster.membership import Membership
 from meshswarm.cluster.seat import Identity, Seat
 from meshswarm.cluster.settings import ClusterSettings
+from meshswarm.errors import MeshswarmError
 from meshswarm.ids import ClusterId
 from meshswarm.mesh import keys
 from meshswarm.mesh.endpoint import Endpoint
@@ -81,7 +82,11 @@ class Manager:
             identity = Identity(cluster_id=ClusterId("test"), node_id=self.keys.id, name=self.name)
             membership = Membership.of(manager.peer for manager in self._cluster.members)
             settings = self._cluster.settings
-            journal, recovered = Seat.recover(self._directory, identity, membership, settings)
+            try:
+                journal, recovered = Seat.recover(self._directory, identity, membership, settings)
+            except MeshswarmError as failure:
+                self.failure = failure
+                return
             self.seat = Seat(identity, membership, endpoint, journal, recovered, settings)
             try:
                 await self.seat.run()
