@@ -48,6 +48,7 @@ def run(settings: Settings) -> int:
 
 async def _serve(settings: Settings, keys: KeyPair, data_dir: DataDir) -> None:
     """All parts of the node, until it is told to stop or one of them fails."""
+    gc.disable()  # until all that was stored is read
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -69,7 +70,9 @@ async def _serve(settings: Settings, keys: KeyPair, data_dir: DataDir) -> None:
             if part is not None
         ]
         parts.create_task(_stop_when_fenced(fenced), name="fence")
-        gc.freeze()  # What a node is made of stays: the collector need not look at it again.
+        # What a node is made of stays: the collector need not look at it, now or later.
+        gc.freeze()
+        gc.enable()
         systemd.notify("READY=1")
         log.info("started node=%s id=%s", settings.node.name, settings.me.id)
         await stop.wait()

@@ -117,7 +117,10 @@ class LogTable:
         """Add entries; rows at their indexes must not exist."""
         self._db.executemany(
             "INSERT INTO entry (entry_index, term, kind, crc, data) VALUES (?, ?, ?, ?, ?)",
-            [(e.index, e.term, e.kind.value, _crc(e), e.data) for e in entries],
+            [
+                (e.index, e.term, k := e.kind.value, _crc(e.index, e.term, k, e.data), e.data)
+                for e in entries
+            ],
         )
 
     def truncate_from(self, first: Index) -> None:
@@ -255,16 +258,13 @@ def _entry(row: tuple[object, ...]) -> Entry:
         case int() as index, int() as term, int() as kind, int() as crc, bytes() as data if (
             0 <= term < 1 << 63 and 0 < index < 1 << 63 and kind in _KINDS
         ):
-            entry = Entry(Index(index), Term(term), data, _KINDS[kind])
-            if _crc(entry) == crc:
-                return entry
+            if _crc(index, term, kind, data) == crc:
+                return Entry(Index(index), Term(term), data, _KINDS[kind])
     raise Corrupt(f"entry {row[0]} is damaged: its checksum does not fit")
 
 
-def _crc(entry: Entry) -> int:
-    return zlib.crc32(
-        entry.data, zlib.crc32(_CHECKED.pack(entry.index, entry.term, entry.kind.value))
-    )
+def _crc(index: int, term: int, kind: int, data: bytes) -> int:
+    return zlib.crc32(data, zlib.crc32(_CHECKED.pack(index, term, kind)))
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

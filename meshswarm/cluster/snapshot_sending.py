@@ -113,6 +113,8 @@ class Sending:
         """Give the core the snapshot that `peer` needs; it then hands out the message to send."""
         try:
             file = await self._file_for(peer)
+            while not self._reaches_log(file):  # compacted while the file was checked
+                file = await self._file_for(peer)
         except (Corrupt, OSError) as error:
             log.error("no snapshot can be sent to %s: %s", peer, error)
             self._want_fresh()
@@ -125,13 +127,16 @@ class Sending:
         """The file that a transfer to `peer` broke off with, or else the newest one."""
         kept = self._files.get(peer)
         if kept is not None:
-            if kept.stored.meta.index + 1 >= self._core.status().first_index:
+            if self._reaches_log(kept):
                 return kept
             self._forget(peer)
         file = await self._in_thread(self._open_newest)
         self._forget(peer)
         self._files[peer] = file
         return file
+
+    def _reaches_log(self, file: Outgoing) -> bool:
+        return file.stored.meta.index + 1 >= self._core.status().first_index
 
     def _open_newest(self) -> Outgoing:
         while (name := self._journal.newest_snapshot) is not None:
@@ -157,9 +162,8 @@ class Sending:
         """Give back the files that the log no longer reaches, and all when not leading."""
         status = self._core.status()
         for peer, file in list(self._files.items()):
-            is_busy = peer in self._transfers
-            too_old = file.stored.meta.index + 1 < status.first_index
-            if not is_busy and (too_old or status.leader != status.id):
+            is_useful = self._reaches_log(file) and status.leader == status.id
+            if peer not in self._transfers and not is_useful:
                 self._forget(peer)
 
     def close(self) -> None:
