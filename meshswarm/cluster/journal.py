@@ -57,7 +57,7 @@ MIN_FREE_BYTES = 256 << 20
 CHECKPOINT_BYTES = 16 << 20
 """Write-ahead log after which a checkpoint is made as soon as nothing waits."""
 
-MAX_WAL_BYTES = 64 << 20
+MAX_WAL_BYTES = 32 << 20
 """Write-ahead log after which a checkpoint is made even though something waits."""
 
 DROPPED_AT_ONCE = 1_000

@@ -24,10 +24,12 @@ LOG_PER_STATE = 4
 """A snapshot waits until the log since the last one is so many times as large as the state, for
 writing it costs in proportion to the state (thesis section 5.1.2) ..."""
 
-LOG_BYTES_MAX = 32 << 20
-"""... or so large, however few entries it has: it is in memory."""
+LOG_BYTES = 16 << 20
+STATE_PER_LOG = 4
+"""... but no longer than until the log takes so much, however few entries it has, or a quarter of
+the state: both are in memory."""
 
-TRAILING_BYTES_MAX = 32 << 20
+TRAILING_BYTES = 16 << 20
 """The most that is kept behind a snapshot, however few entries that are."""
 
 RETRY_S = 10.0
@@ -96,7 +98,7 @@ class Snapshots:
     def note_applied(self, index: Index) -> None:
         """The state is at `index` now: is a snapshot due?"""
         size = self._core.bytes_since(self._newest)
-        if size >= LOG_BYTES_MAX or (
+        if size >= max(LOG_BYTES, self._state_bytes // STATE_PER_LOG) or (
             index - self._newest >= self._settings.snapshot_entries
             and size >= LOG_PER_STATE * self._state_bytes
         ):
@@ -106,7 +108,7 @@ class Snapshots:
         view, meta = self._hub.view, self._core.snapshot_meta()
         assert view.index == meta.index, f"the view is at {view.index}, the core at {meta.index}"
         keep = self._core.entries_within(
-            meta.index, self._settings.trailing_entries, TRAILING_BYTES_MAX
+            meta.index, self._settings.trailing_entries, TRAILING_BYTES
         )
         await self._journal.save_snapshot(meta, self._counted(view), keep=keep)
         if meta.index > self._newest:
