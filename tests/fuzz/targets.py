@@ -15,17 +15,21 @@ from functools import cache
 from pathlib import Path
 
 from meshswarm import codec
+from meshswarm.agent.memory import Memory, MemoryFile
+from meshswarm.agent.runtimes.task_dir import TaskDir
 from meshswarm.cluster import snapshots, wire
 from meshswarm.cluster.journal import Recovered
 from meshswarm.cluster.snapshots import SnapshotName
 from meshswarm.compose.load import load
-from meshswarm.errors import Conflict, Corrupt, Invalid
-from meshswarm.ids import Index, NodeId, Term
+from meshswarm.errors import Conflict, Corrupt, Invalid, MeshswarmError
+from meshswarm.ids import ClusterId, Index, NodeId, TaskId, Term
+from meshswarm.mesh import keys
 from meshswarm.mesh.frames import BadFrame, Message, Type, decode, encode, routing_id_of
 from meshswarm.mesh.limits import MeshLimits
 from meshswarm.model.node import NodeDescription, NodeRole
 from meshswarm.raft.messages import AppendEntries, InstallSnapshot, RequestVote
 from meshswarm.raft.types import ConfState, Entry, EntryKind, Snapshot, SnapshotMeta
+from meshswarm.settings import load_client_context, load_settings
 from meshswarm.store.apply import apply
 from meshswarm.store.commands import LogEntry, PutService, RegisterNode, encode_command
 from meshswarm.store.view import View, decode_view, encode_view
@@ -130,6 +134,35 @@ def journals(data: bytes) -> None:
                 assert recovered.entries == ()
 
 
+def agent_files(data: bytes) -> None:
+    """What an agent remembers is read or forgotten, never an error."""
+    with tempfile.TemporaryDirectory(dir=_fast()) as root:
+        files = TaskDir(Path(root), TaskId("t"))
+        files.path.mkdir()
+        memory = Path(root) / "state.cbor"
+        for path in (memory, files.path / "record.cbor", files.launch_file, files.life_file):
+            path.write_bytes(data)
+        MemoryFile(memory, ClusterId("c"), NodeId("n")).load()
+        files.record()
+        files.cgroups()
+        files.life()
+
+
+def own_files(data: bytes) -> None:
+    """A settings, context or key file is read, or an error of ours says what is wrong with it."""
+    with tempfile.TemporaryDirectory(dir=_fast()) as root:
+        path = Path(root) / "file"
+        path.touch(0o600)
+        path.write_bytes(data)
+        for read in (_settings, load_client_context, keys.load):
+            with suppress(MeshswarmError):
+                read(path)
+
+
+def _settings(path: Path) -> None:
+    load_settings(path, {})
+
+
 def compose_files(data: bytes) -> None:
     """A Compose text is a stack, or `Invalid`."""
     with suppress(Invalid):
@@ -146,6 +179,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         snapshot_chunks,
         snapshot_files,
         journals,
+        agent_files,
+        own_files,
         compose_files,
     )
 }
@@ -250,6 +285,19 @@ def _journal_seeds() -> list[bytes]:
     return [b"", *one_byte, cut, gone, cut + one_byte[0]]
 
 
+def _agent_seeds() -> list[bytes]:
+    memory = Memory(cluster_id=ClusterId("c"), node_id=NodeId("n"))
+    return [codec.encode(memory), b'{"cgroups": ["/sys/fs/cgroup/x/cgroup.procs"]}', b"boot x\n"]
+
+
+def _own_seeds() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as root:
+        key_file = Path(root) / "key"
+        keys.save(keys.generate(), key_file)
+        settings = Path(__file__).parents[2] / "config" / "node.toml"
+        return [key_file.read_bytes(), settings.read_bytes(), b"[raft]\nheartbeat_ms = 1\n"]
+
+
 def _compose_seeds() -> list[bytes]:
     demo = Path(__file__).parents[2] / "config" / "demo" / "compose.yml"
     return [demo.read_bytes(), b"services: {a: {image: 'x:${A:-1}', ports: ['80:80/udp']}}\n"]
@@ -263,6 +311,8 @@ _SEEDS: dict[str, Callable[[], list[bytes]]] = {
     "snapshot-chunks": _chunk_seeds,
     "snapshot-files": _snapshot_seeds,
     "journals": _journal_seeds,
+    "agent-files": _agent_seeds,
+    "own-files": _own_seeds,
     "compose-files": _compose_seeds,
 }
 

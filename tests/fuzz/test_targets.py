@@ -2,14 +2,17 @@
 
 import random
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from meshswarm.agent.runtimes.task_dir import TaskDir
+from meshswarm.ids import TaskId
 from tests.fuzz.targets import TARGETS, joined, seeds
 
-SLOW = ("journals", "snapshot-files")
+SLOW = ("journals", "snapshot-files", "agent-files", "own-files")
 """These touch files."""
 
 BYTES_PER_BYTE = 600
@@ -46,6 +49,17 @@ def test_damaged_files_are_noticed(name: str, data: list[bytes], seed: int) -> N
     TARGETS[name](joined(*data))
 
 
+@pytest.mark.parametrize(
+    "launch", [b"[]", b"{}", b'"x"', b'{"cgroups": 3}', b'{"cgroups": [3, null]}', b"[" * 200_000]
+)
+def test_a_damaged_launch_file_names_no_cgroup(launch: bytes, tmp_path: Path) -> None:
+    """What atheris would need long to find: JSON of another shape."""
+    files = TaskDir(tmp_path, TaskId("t"))
+    files.path.mkdir()
+    files.launch_file.write_bytes(launch)
+    assert [] == files.cgroups()
+
+
 def mutated(data: bytes, chance: random.Random) -> bytes:
     """A few bytes changed, cut out, repeated or put in."""
     out = bytearray(data)
@@ -72,6 +86,7 @@ GREEDY = {
     "empty maps": b"\x99\x27\x10" + b"\xa0" * 10_000,
     "nested arrays": b"\x81" * 10_000,
     "a huge number": b"\xc2\x59\xff\x00" + b"\xff" * 0xFF00,
+    "nested text": b"a = " + b"[" * 10_000,
     "a huge slice": b"\xff\xff\xff\xff\xff\xff\xff\xff" * 2,
 }
 

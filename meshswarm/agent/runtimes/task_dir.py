@@ -84,12 +84,16 @@ class TaskDir:
         write_aside(self.launch_file, json.dumps(launch).encode())
 
     def cgroups(self) -> list[Path]:
-        """The cgroups that the task was put into."""
+        """The cgroups that the task was put into; none if the file is damaged or missing."""
         try:
             launch = json.loads(self.launch_file.read_bytes())
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return []
-        return [Path(procs).parent for procs in launch["cgroups"]]
+        match launch:
+            case {"cgroups": [*files]}:
+                return [Path(procs).parent for procs in files if isinstance(procs, str)]
+            case _:
+                return []
 
     def note(self, line: str) -> None:
         """Append a line to the life file."""
