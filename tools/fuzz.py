@@ -12,7 +12,8 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["meshswarm", "cbor2", "cattrs", "ruamel"]):
-    from tests.fuzz.targets import TARGETS, seeds
+    from tests.fuzz.seeds import seeds
+    from tests.fuzz.targets import TARGETS
 
 ROOT = Path(__file__).parents[1] / "build" / "fuzz"
 

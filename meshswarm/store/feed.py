@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
+from meshswarm.codec import Undecodable
 from meshswarm.ids import Index, NodeId, ServiceId, TaskId, Term
 from meshswarm.model.config import Config
 from meshswarm.model.node import Node
@@ -82,12 +83,15 @@ def delta_of(view: View, changed: Iterable[Key], tables: frozenset[Table]) -> De
 
 
 def follow(view: View, delta: Delta) -> View:
-    """The watcher's next copy."""
+    """The watcher's next copy; raises `Undecodable` if the delta deletes what can be no row."""
     transaction = Transaction(view, replaying=True)
     transaction.at(index=delta.index, term=delta.term, clock_ms=delta.clock_ms)
     # Deletions first: a name that was freed may have been taken anew.
     for table, key in delta.deleted:
-        _delete(transaction, Table(table), key)
+        try:
+            _delete(transaction, Table(table), key)
+        except ValueError as error:
+            raise Undecodable(f"no row that could be deleted: {table} {key:.100}") from error
     for node in delta.nodes:
         transaction.put_node(node)
     for service in delta.services:

@@ -1,40 +1,39 @@
 """What reads bytes from disk or wire, as functions of bytes that must not fail.
 
 Each takes anything, feeds it to one reader, and lets that reader's own typed error pass; whatever
-else comes out is a finding. The docstring's first line is the invariant. `SEEDS` are inputs that
-are read to the end, to be mutated: hypothesis does so in the normal suite, atheris for as long as
-it is let (`python3 tools/run.py fuzz TARGET --seconds N`).
+else comes out is a finding. The docstring's first line is the invariant. `seeds.py` has inputs to
+be mutated: hypothesis does so in the normal suite, atheris for as long as it is let
+(`python3 tools/run.py fuzz TARGET --seconds N`).
 """
 
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from meshswarm import codec
-from meshswarm.agent.memory import Memory, MemoryFile
+from meshswarm.agent.memory import MemoryFile
 from meshswarm.agent.runtimes.task_dir import TaskDir
 from meshswarm.cluster import snapshots, wire
 from meshswarm.cluster.journal import Recovered
-from meshswarm.cluster.snapshots import SnapshotName
 from meshswarm.compose.load import load
 from meshswarm.errors import Conflict, Corrupt, Invalid, MeshswarmError
 from meshswarm.ids import ClusterId, Index, NodeId, TaskId, Term
 from meshswarm.mesh import keys
-from meshswarm.mesh.frames import BadFrame, Message, Type, decode, encode, routing_id_of
+from meshswarm.mesh.frames import BadFrame, decode, encode, routing_id_of
 from meshswarm.mesh.limits import MeshLimits
-from meshswarm.model.node import NodeDescription, NodeRole
-from meshswarm.raft.messages import AppendEntries, InstallSnapshot, RequestVote
-from meshswarm.raft.types import ConfState, Entry, EntryKind, Snapshot, SnapshotMeta
+from meshswarm.raft.messages import AppendEntries
+from meshswarm.raft.types import Snapshot
 from meshswarm.settings import load_client_context, load_settings
 from meshswarm.store.apply import apply
-from meshswarm.store.commands import LogEntry, PutService, RegisterNode, encode_command
-from meshswarm.store.view import View, decode_view, encode_view
+from meshswarm.store.commands import LogEntry
+from meshswarm.store.feed import Delta, follow
+from meshswarm.store.view import decode_view, encode_view
 from tests.cluster import journal_world
-from tests.support.builders import commit, service_spec
+from tests.fuzz.seeds import SNAPSHOT, parts, populated
 
 LIMITS = MeshLimits()
 NUMBER_MAX = (1 << 63) - 1
@@ -42,9 +41,8 @@ NUMBER_MAX = (1 << 63) - 1
 
 def frames(data: bytes) -> None:
     """Frames are a message that encodes to frames again, or a `BadFrame`."""
-    parts = list(_parts(data))
     with suppress(BadFrame):
-        sent = encode(decode(parts, LIMITS), LIMITS)
+        sent = encode(decode(list(parts(data)), LIMITS), LIMITS)
         assert sent == encode(decode(sent, LIMITS), LIMITS)
     with suppress(BadFrame):
         routing_id_of(data)
@@ -52,7 +50,7 @@ def frames(data: bytes) -> None:
 
 def raft_messages(data: bytes) -> None:
     """A body with payloads is a Raft message whose numbers are in range, or `Undecodable`."""
-    head, *payloads = [*_parts(data)] or [b""]
+    head, *payloads = [*parts(data)] or [b""]
     try:
         message = wire.unpack(codec.loads(head), tuple(payloads))
     except codec.Undecodable:
@@ -73,7 +71,7 @@ _NUMBERS = ("term", "commit", "prev_index", "prev_term", "index", "hint_index", 
 def commands(data: bytes) -> None:
     """Any log entry is applied or refused, never an exception, and leaves a view that is sound."""
     for entry in (data, LogEntry(at_ms=5, by="n", request=None, command=data).encoded()):
-        applied = apply(_populated(), index=Index(3), term=Term(1), data=entry)
+        applied = apply(populated(), index=Index(3), term=Term(1), data=entry)
         assert applied.view.index == 3
         encoded = encode_view(applied.view)
         assert encoded == encode_view(decode_view(encoded))
@@ -85,9 +83,15 @@ def views(data: bytes) -> None:
         encode_view(decode_view(data))
 
 
+def watch_changes(data: bytes) -> None:
+    """What a manager sends to watchers is followed, or `Undecodable`."""
+    with suppress(codec.Undecodable):
+        follow(populated(), codec.decode(data, Delta))
+
+
 def snapshot_chunks(data: bytes) -> None:
     """A body with payloads is an offer, a chunk or an answer of a snapshot, or `Undecodable`."""
-    head, *payloads = [*_parts(data)] or [b""]
+    head, *payloads = [*parts(data)] or [b""]
     with suppress(codec.Undecodable):
         body = codec.loads(head)
         with suppress(codec.Undecodable):
@@ -103,15 +107,12 @@ def snapshot_chunks(data: bytes) -> None:
 def snapshot_files(data: bytes) -> None:
     """A snapshot's file is that snapshot, or `Corrupt`."""
     with tempfile.TemporaryDirectory(dir=_fast()) as root:
-        path = Path(root) / str(_NAME)
+        path = Path(root) / str(SNAPSHOT)
         path.write_bytes(data)
         with suppress(Corrupt):
-            meta = snapshots.check_snapshot(path, None, _NAME).meta
-            found = Snapshot(meta, b"".join(snapshots.read_slices(path, _NAME)))
+            meta = snapshots.check_snapshot(path, None, SNAPSHOT).meta
+            found = Snapshot(meta, b"".join(snapshots.read_slices(path, SNAPSHOT)))
             assert found == journal_world.snapshot(7)
-
-
-_NAME = SnapshotName(Index(7), Term(1))
 
 
 def journals(data: bytes) -> None:
@@ -176,6 +177,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         raft_messages,
         commands,
         views,
+        watch_changes,
         snapshot_chunks,
         snapshot_files,
         journals,
@@ -186,135 +188,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 }
 
 WRITES = 12
-
-
-def seeds(target: str) -> list[bytes]:
-    """Inputs of a target that are read to the end."""
-    return _SEEDS[target]()
-
-
-# --- inputs ---------------------------------------------------------------------------------------
-
-
-def joined(*parts: bytes) -> bytes:
-    """Several byte strings as one input: two bytes of length before each."""
-    return b"".join(len(part).to_bytes(2, "big") + part for part in parts)
-
-
-def _parts(data: bytes) -> Iterator[bytes]:
-    while data:
-        length = int.from_bytes(data[:2], "big")
-        yield data[2 : 2 + length]
-        data = data[2 + length :]
-
-
-def _frame_seeds() -> list[bytes]:
-    call = Message(Type.CALL, 3, 7, 1, "propose", [b"x", None, {"a": 1}], (b"payload", b""))
-    name = b"abcdefghijklm.control.4.nonce"
-    return [joined(*encode(call, LIMITS)), joined(*encode(Message(Type.PING, 1, 1), LIMITS)), name]
-
-
-def _raft_seeds() -> list[bytes]:
-    a, b, term = NodeId("a"), NodeId("b"), Term(3)
-    meta = SnapshotMeta(Index(9), Term(2), ConfState((a, b), (), (NodeId("z"),)))
-    sent = (
-        RequestVote(from_=a, to=b, term=term, last_index=Index(9), last_term=Term(2)),
-        AppendEntries(
-            from_=a,
-            to=b,
-            term=term,
-            prev_index=Index(7),
-            prev_term=Term(2),
-            entries=(Entry(Index(8), Term(2), b"x"), Entry(Index(9), term, b"", EntryKind.NOOP)),
-            commit=Index(6),
-        ),
-        InstallSnapshot(from_=a, to=b, term=term, snapshot=Snapshot(meta, b"state")),
-    )
-    packed = [wire.pack(message) for message in sent]
-    return [joined(codec.dumps(body), *payloads) for body, payloads in packed]
-
-
-@cache
-def _populated() -> View:
-    view = commit(View(), _registration("n1")).view
-    return commit(view, PutService(spec=service_spec("web", replicas=2))).view
-
-
-def _command_seeds() -> list[bytes]:
-    put = encode_command(PutService(spec=service_spec("db", replicas=1)))
-    entry = LogEntry(at_ms=9, by="cli", request=None, command=put)
-    return [put, encode_command(_registration("n2")), entry.encoded()]
-
-
-def _registration(name: str) -> RegisterNode:
-    return RegisterNode(
-        node_id=NodeId(f"id-{name}"),
-        name=name,
-        role=NodeRole.WORKER,
-        address="",
-        incarnation=1,
-        labels={"zone": "a"},
-        description=NodeDescription(),
-    )
-
-
-def _view_seeds() -> list[bytes]:
-    return [encode_view(View()), encode_view(_populated())]
-
-
-def _chunk_seeds() -> list[bytes]:
-    meta = SnapshotMeta(Index(9), Term(2), ConfState((NodeId("a"), NodeId("b"))))
-    offered = InstallSnapshot(
-        from_=NodeId("a"), to=NodeId("b"), term=Term(3), snapshot=Snapshot(meta, b"digest")
-    )
-    chunk = wire.SnapshotChunk(meta.index, meta.term, b"digest", 700, b"data")
-    answer = wire.SnapshotAnswer(wire.SnapshotState.WANTED, 700)
-    packed = (wire.pack_offer(offered, 5_000), wire.pack_chunk(chunk), (answer.packed(), ()))
-    return [joined(codec.dumps(body), *payloads) for body, payloads in packed]
-
-
-def _snapshot_seeds() -> list[bytes]:
-    with tempfile.TemporaryDirectory() as root:
-        journal_world.stored(Path(root), journal_world.snapshot(7))
-        return [(Path(root) / str(_NAME)).read_bytes()]
-
-
-def _journal_seeds() -> list[bytes]:
-    one_byte = [bytes((file, 0, 0x40, 0x00, 1, 0xFF)) for file in range(4)]
-    cut, gone = bytes((1, 1, 0x80, 0x00, 0, 0)), bytes((2, 3, 0, 0, 0, 0))
-    return [b"", *one_byte, cut, gone, cut + one_byte[0]]
-
-
-def _agent_seeds() -> list[bytes]:
-    memory = Memory(cluster_id=ClusterId("c"), node_id=NodeId("n"))
-    return [codec.encode(memory), b'{"cgroups": ["/sys/fs/cgroup/x/cgroup.procs"]}', b"boot x\n"]
-
-
-def _own_seeds() -> list[bytes]:
-    with tempfile.TemporaryDirectory() as root:
-        key_file = Path(root) / "key"
-        keys.save(keys.generate(), key_file)
-        settings = Path(__file__).parents[2] / "config" / "node.toml"
-        return [key_file.read_bytes(), settings.read_bytes(), b"[raft]\nheartbeat_ms = 1\n"]
-
-
-def _compose_seeds() -> list[bytes]:
-    demo = Path(__file__).parents[2] / "config" / "demo" / "compose.yml"
-    return [demo.read_bytes(), b"services: {a: {image: 'x:${A:-1}', ports: ['80:80/udp']}}\n"]
-
-
-_SEEDS: dict[str, Callable[[], list[bytes]]] = {
-    "frames": _frame_seeds,
-    "raft-messages": _raft_seeds,
-    "commands": _command_seeds,
-    "views": _view_seeds,
-    "snapshot-chunks": _chunk_seeds,
-    "snapshot-files": _snapshot_seeds,
-    "journals": _journal_seeds,
-    "agent-files": _agent_seeds,
-    "own-files": _own_seeds,
-    "compose-files": _compose_seeds,
-}
 
 
 # --- journals -------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from meshswarm.agent.runtimes.task_dir import TaskDir
 from meshswarm.ids import TaskId
-from tests.fuzz.targets import TARGETS, joined, seeds
+from tests.fuzz.seeds import joined, seeds
+from tests.fuzz.targets import TARGETS
 
 SLOW = ("journals", "snapshot-files", "agent-files", "own-files")
 """These touch files."""

@@ -1,9 +1,13 @@
 """The change feed: a watcher's copy becomes the newer view of the tables that it asked for."""
 
+import pytest
+
+from meshswarm.codec import Undecodable
+from meshswarm.ids import Index, Term
 from meshswarm.model.task import DesiredState, TaskState
 from meshswarm.store.commands import ForgetTask, PutService, RemoveService, SetDesired
-from meshswarm.store.feed import delta_of, follow, only
-from meshswarm.store.view import Table
+from meshswarm.store.feed import Delta, delta_of, follow, only
+from meshswarm.store.view import Table, View
 from tests.support.builders import commit, node, service, service_spec, task, view
 
 ALL = frozenset(Table)
@@ -54,3 +58,10 @@ def test_a_node_that_was_dropped_is_gone_with_its_name() -> None:
     )
     assert ["n2"] == list(copy.node_ids)
     assert follow(copy, delta_of(copy, [(Table.NODES, N1.id)], ALL)) == copy
+
+
+@pytest.mark.parametrize("key", [("nodess", "n1"), ("revisions", "web"), ("revisions", "web/x")])
+def test_a_deletion_of_what_can_be_no_row_is_refused(key: tuple[str, str]) -> None:
+    delta = Delta(index=Index(1), term=Term(1), clock_ms=0, deleted=(key,))
+    with pytest.raises(Undecodable, match="no row that could be deleted"):
+        follow(View(), delta)
