@@ -35,6 +35,8 @@ def main() -> int:
     unknown = sorted(set(kinds) - set(FAULTS))
     if unknown:
         parser.error(f"no fault {unknown[0]!r}; there are: {', '.join(FAULTS)}")
+    if wanted.plant:  # such managers take no membership changes from here
+        kinds = tuple(kind for kind in kinds if kind != "members")
     why_not = obstacle()
     if why_not:
         parser.error(why_not)

@@ -20,8 +20,10 @@ from meshswarm.answers import ManagerStatus
 from meshswarm.client import Client, connected
 from meshswarm.errors import MeshswarmError
 from meshswarm.mesh import keys
+from meshswarm.raft.types import ConfChangeKind
 from meshswarm.settings import load_client_context
 from meshswarm.store.view import View, encode_view
+from tools.chaos import changeable
 from tools.chaos.clients import peers_of
 from tools.chaos.cluster import CLIENTS, Cluster
 from tools.chaos.history import Outcome, operation_of, write_of
@@ -47,6 +49,9 @@ class Arena:
         """Managers that have a fault of their own just now."""
         self.doomed: str | None = None
         """The manager whose disk may lose what it holds."""
+        self.demotes = False
+        """Whether managers are demoted in this run."""
+        self.demoted: set[str] = set()
         self.leader: str | None = None
         self.leaders_seen: list[tuple[float, str, int]] = []
         """Since when who led, and in which term."""
@@ -95,6 +100,19 @@ class Arena:
             self.leaders_seen.append((time.monotonic(), *seen))
         for name, manager in self.cluster.managers.items():
             self.rss_bytes[name].append(manager.rss_bytes())
+
+    async def change(self, kind: ConfChangeKind, name: str) -> bool:
+        """Ask the leader for a change of the membership; whether it was there before already."""
+        context = load_client_context(self.cluster.context)
+        peers = {peer.name: peer for peer in peers_of(context)}
+        leader = peers.get(self.leader or "")
+        if leader is None:
+            return False
+        try:
+            await changeable.change(context, leader, kind, peers[name].id)
+        except MeshswarmError as error:
+            return "already" in error.message or "is no voter" in error.message
+        return False
 
     # --- waiting ----------------------------------------------------------------------------------
 

@@ -9,17 +9,21 @@ import random
 import shutil
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import combinations, product
 from pathlib import Path
 
 from attrs import define, evolve, frozen
 
 from meshswarm.errors import Unavailable
+from meshswarm.raft.types import ConfChangeKind
 from tools.chaos.arena import Arena
 from tools.chaos.cluster import CLIENTS, MIN_FREE_BYTES, Manager
 
 BALLAST = "ballast"
 BLOCK = 1 << 16
+MANY = 5
+"""From so many managers on, one may be demoted and another lose its disk; fewer would not do."""
 
 
 @frozen(kw_only=True)
@@ -29,6 +33,8 @@ class Begun:
     words: str
     end: Callable[[], None]
     """Undoes it, as far as it is to be undone."""
+    finish: Callable[[], Awaitable[object]] | None = None
+    """What takes its time after that."""
 
 
 @define
@@ -70,6 +76,8 @@ class Chance:
 
         A minority may; which one it is must not change, or what was lost adds up to a majority.
         """
+        if self.arena.demotes and len(self.arena.cluster.names) < MANY:
+            return None
         if self.arena.doomed is None:
             self.arena.doomed = self.dice.choice(self.arena.cluster.names)
         return self.arena.doomed if self.arena.doomed in self._free() else None
@@ -282,11 +290,30 @@ async def transfer(chance: Chance) -> Begun | None:
     return Begun(words=f"handed over to {elected.leader}", end=lambda: None)
 
 
+async def members(chance: Chance) -> Begun | None:
+    """One manager becomes a learner, and a voter again at the end."""
+    arena = chance.arena
+    name = chance.dice.choice(arena.cluster.names)
+    if name in arena.demoted or (arena.doomed and len(arena.cluster.names) < MANY):
+        return None
+    arena.demotes = True
+    arena.demoted.add(name)
+    await arena.change(ConfChangeKind.DEMOTE, name)
+
+    async def promote() -> None:
+        """Ask until it is told to be a voter already; the answer to one request may be lost."""
+        is_voter = partial(arena.change, ConfChangeKind.ADD_VOTER, name)
+        await arena.until(is_voter, f"{name} becomes a voter again")
+        arena.demoted.discard(name)
+
+    return Begun(words=f"{name} may be but a learner", end=lambda: None, finish=promote)
+
+
 def _list(names: Sequence[str]) -> str:
     return ",".join(names)
 
 
 FAULTS: dict[str, Callable[[Chance], Awaitable[Begun | None]]] = {
     fault.__name__: fault
-    for fault in (kill, pause, cut, oneway, diskfull, loss, stop, transfer, wipe, rot)
+    for fault in (kill, pause, cut, oneway, diskfull, loss, stop, transfer, wipe, rot, members)
 }

@@ -13,6 +13,7 @@ import math
 import random
 import re
 import statistics
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ HEALED_S = 20.0
 """After healing, each manager must acknowledge a write within this time."""
 
 NO_ROOM_TO_START = re.compile("the data directory cannot be written: No space left")
+CHANGEABLE = (sys.executable, "-m", "tools.chaos.changeable")
 BROKEN_WORDS = re.compile(r"Traceback|AssertionError|consensus failed|never retrieved")
 
 
@@ -95,6 +97,7 @@ def planned(seed: int, seconds: float, kinds: Sequence[str], managers: int) -> P
         steps=tuple(_steps(dice, seconds, kinds)),
         settings=settings,
         weights=dice.choice([0, 0, 64]),
+        command=CHANGEABLE if "members" in kinds else MANAGED,
     )
 
 
@@ -200,6 +203,8 @@ class _Round:
             await self._sleep_until(step.at_s + step.for_s)
         finally:
             begun.end()
+        if begun.finish is not None:
+            await begun.finish()
         self._words.append((at, time.monotonic(), f"{step.kind}: {begun.words}"))
         self.say(f"{number} ends    {begun.words}")
 
