@@ -14,7 +14,7 @@ from tests.support import dev
 from tests.support.dev import eventually
 from tools.rig.rig import NAMESPACES, RUNS, Rig, is_alive, raised, runs, sweep
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(60)]
 
 ROOT = Path(__file__).parents[2]
 PORT = 9

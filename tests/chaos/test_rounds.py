@@ -8,7 +8,7 @@ from tools.chaos.__main__ import with_bug
 from tools.chaos.faults import FAULTS
 from tools.chaos.round import Plan, Step, Verdict, planned, played
 
-pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(180)]
 
 MUST = ("kill", "pause", "cut", "oneway", "diskfull")
 

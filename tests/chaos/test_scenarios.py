@@ -21,7 +21,7 @@ from tools.chaos.check import findings
 from tools.chaos.faults import Begun
 from tools.chaos.history import operations_in, value_of, write_of
 
-pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(180)]
 
 ELECTION_S = 0.5
 FAST = {
