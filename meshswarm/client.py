@@ -34,7 +34,7 @@ from meshswarm.mesh.peers import Lane, Peer
 from meshswarm.mesh.requests import Chunk, Reply
 from meshswarm.store.commands import Command, encode_command, group_of
 from meshswarm.store.feed import Delta, follow, row_of
-from meshswarm.store.outcome import Outcome
+from meshswarm.store.outcome import Outcome, outcome_of
 from meshswarm.store.view import Key, Table, View, decode_view
 
 PATIENCE_S = 10.0
@@ -214,7 +214,7 @@ class Client:
             self._turn_to(reply.payloads)
         finally:
             self._unanswered.discard(sequence)  # Answered, or nobody asks for it again.
-        outcome: Outcome = codec.structure(reply.body, Outcome, lenient=True)
+        outcome = outcome_of(reply.body)
         if isinstance(outcome.error, SessionExpired):
             self._begin_anew()
         if len(commands) == 1 or outcome.error is not None:

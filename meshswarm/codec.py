@@ -10,13 +10,13 @@ Unknown attributes are refused by default, as the log must (a node that skips wh
 diverged); mesh calls pass `lenient=True`, so that old and new nodes meet.
 """
 
+from collections.abc import Callable
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import cattrs
 import cbor2
 from cattrs.preconf.cbor2 import Cbor2Converter, make_converter
-from cattrs.strategies import configure_tagged_union
 
 from meshswarm.errors import MeshswarmError
 
@@ -44,8 +44,35 @@ def _converter(lenient: bool) -> Cbor2Converter:
 
 def register_union(union: Any) -> None:
     """Let `union` (`A | B | ...` of attrs classes) be encoded and decoded, tagged by class name."""
+    members = {member.__name__: member for member in get_args(union)}
     for lenient in (False, True):
-        configure_tagged_union(union, _converter(lenient), tag_name=TAG)
+        _register(union, members, _converter(lenient))
+
+
+def _register(union: Any, members: dict[str, type], converter: Cbor2Converter) -> None:
+    """The hooks of one converter; cattrs' own strategy for this takes twice as long."""
+
+    @cache
+    def structuring(name: str) -> Callable[[Any, Any], Any]:
+        return converter.get_structure_hook(members[name])
+
+    @cache
+    def unstructuring(name: str) -> Callable[[Any], Any]:
+        return converter.get_unstructure_hook(members[name])
+
+    def structure_member(plain: Any, _: Any) -> Any:
+        plain = dict(plain)
+        name = plain.pop(TAG)
+        return structuring(name)(plain, members[name])
+
+    def unstructure_member(value: Any) -> Any:
+        name = type(value).__name__
+        plain = unstructuring(name)(value)
+        plain[TAG] = name
+        return plain
+
+    converter.register_structure_hook(union, structure_member)
+    converter.register_unstructure_hook(union, unstructure_member)
 
 
 def dumps(plain: object) -> bytes:

@@ -22,7 +22,7 @@ from meshswarm.mesh.requests import Chunk
 from meshswarm.model.node import NodeDescription
 from meshswarm.store.assignments import AssignmentChange, SessionHello
 from meshswarm.store.commands import Command, RegisterNode, encode_command
-from meshswarm.store.outcome import Outcome
+from meshswarm.store.outcome import outcome_of
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Session:
         reply = await link.call(
             Lane.DATA, "propose", [encode_command(command), None], timeout_s=PROPOSE_TIMEOUT_S
         )
-        outcome: Outcome = codec.structure(reply.body, Outcome, lenient=True)
+        outcome = outcome_of(reply.body)
         if outcome.error is not None:
             raise outcome.error
 

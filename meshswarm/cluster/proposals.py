@@ -21,7 +21,7 @@ from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.peers import Lane, Peer
 from meshswarm.mesh.requests import Reply
 from meshswarm.store.commands import Command, LogEntry, Request, encode_command
-from meshswarm.store.outcome import Outcome
+from meshswarm.store.outcome import Outcome, outcome_of
 from meshswarm.store.view import View
 
 HAND_OVER_S = 2.0
@@ -291,8 +291,7 @@ class Proposals:
             if type(error) is MeshswarmError:  # the leader broke down over it, before or after
                 raise _unknown(error.message) from error
             raise
-        outcome: Outcome = codec.structure(reply.body, Outcome, lenient=True)
-        return outcome
+        return outcome_of(reply.body)
 
     # --- deadlines ----------------------------------------------------------------------------
 

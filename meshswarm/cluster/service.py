@@ -72,7 +72,7 @@ class Service:
                 raise Invalid("a proposal is [command, request name]")
         _check_writer(request.peer, command)
         outcome = await self._proposals.submit(command, request_of(name), request.peer.name)
-        return Reply(codec.unstructure(outcome), self._elsewhere())
+        return Reply(outcome.to_plain(), self._elsewhere())
 
     def _elsewhere(self) -> tuple[bytes, ...]:
         """Who leads, if it is another: whoever asks again saves a hop by asking there."""
@@ -84,7 +84,7 @@ class Service:
         match request.body, request.payloads:
             case [name, str() as by], [bytes() as command]:
                 outcome = await self._proposals.append_here(command, request_of(name), by)
-                return Reply(codec.unstructure(outcome))
+                return Reply(outcome.to_plain())
             case _:
                 raise Invalid("a forwarded proposal is [request name, by] and the command")
 

@@ -2,10 +2,11 @@
 
 Total and deterministic: it reads nothing but its arguments, and a command that cannot be carried
 out changes nothing and comes back as a refusal. What a command means stands in `users`, `agents`
-and `placements` below this module's dispatch.
+and `placements`; the table at the end of this module says where.
 """
 
-from typing import assert_never
+from collections.abc import Callable
+from typing import Any
 
 from attrs import evolve, frozen
 
@@ -156,7 +157,7 @@ def _run_batch(transaction: Transaction, batch: Batch) -> Outcome:
 def _run_one(transaction: Transaction, command: Simple) -> Outcome:
     index = transaction.view.index
     try:
-        effects = _dispatch(transaction, command)
+        effects = _HANDLERS[type(command)](transaction, command)
     except MeshswarmError as error:
         transaction.undo()
         return Outcome.refused(index, error)
@@ -164,41 +165,23 @@ def _run_one(transaction: Transaction, command: Simple) -> Outcome:
     return Outcome(index=index, effects=effects)
 
 
-def _dispatch(transaction: Transaction, command: Simple) -> Effects:  # noqa: C901, PLR0912 -- a table of commands
-    match command:
-        case PutStack():
-            return users.put_stack(transaction, command)
-        case RemoveStack():
-            return users.remove_stack(transaction, command)
-        case PutService():
-            return users.put_service(transaction, command)
-        case ScaleService():
-            return users.scale_service(transaction, command)
-        case RemoveService():
-            return users.remove_service(transaction, command)
-        case UpdateNode():
-            return users.update_node(transaction, command)
-        case PutConfig():
-            return users.put_config(transaction, command)
-        case RemoveConfig():
-            return users.remove_config(transaction, command)
-        case RegisterNode():
-            return agents.register_node(transaction, command)
-        case ReportTasks():
-            return agents.report_tasks(transaction, command)
-        case SetNodeState():
-            return placements.set_node_state(transaction, command)
-        case CreateTask():
-            return placements.create_task(transaction, command)
-        case AssignTask():
-            return placements.assign_task(transaction, command)
-        case ExplainTask():
-            return placements.explain_task(transaction, command)
-        case SetDesired():
-            return placements.set_desired(transaction, command)
-        case LoseTask():
-            return placements.lose_task(transaction, command)
-        case ForgetTask():
-            return placements.forget_task(transaction, command)
-        case _:
-            assert_never(command)
+_HANDLERS: dict[type[Simple], Callable[[Transaction, Any], Effects]] = {
+    PutStack: users.put_stack,
+    RemoveStack: users.remove_stack,
+    PutService: users.put_service,
+    ScaleService: users.scale_service,
+    RemoveService: users.remove_service,
+    UpdateNode: users.update_node,
+    PutConfig: users.put_config,
+    RemoveConfig: users.remove_config,
+    RegisterNode: agents.register_node,
+    ReportTasks: agents.report_tasks,
+    SetNodeState: placements.set_node_state,
+    CreateTask: placements.create_task,
+    AssignTask: placements.assign_task,
+    ExplainTask: placements.explain_task,
+    SetDesired: placements.set_desired,
+    LoseTask: placements.lose_task,
+    ForgetTask: placements.forget_task,
+}
+"""What each command means; a look into a table, for a `match` asks one class after the other."""

@@ -2,6 +2,7 @@
 
 from attrs import Factory, astuple, evolve, field, frozen
 
+from meshswarm.codec import Undecodable
 from meshswarm.errors import MeshswarmError, from_wire
 from meshswarm.ids import ClientId, Index
 
@@ -29,6 +30,12 @@ class Outcome:
     parts: "tuple[Outcome, ...]" = ()
     """Of a group: what became of each of its commands."""
 
+    def to_plain(self) -> list[object]:
+        """This outcome as plain values for the mesh; `outcome_of` reads them."""
+        refusal = None if self.refusal is None else list(astuple(self.refusal))
+        parts = [part.to_plain() for part in self.parts]
+        return [self.index, refusal, list(map(list, self.effects)), parts]
+
     @staticmethod
     def refused(index: Index, error: MeshswarmError) -> "Outcome":
         """The outcome of a command that changed nothing."""
@@ -45,6 +52,50 @@ class Outcome:
     def error(self) -> MeshswarmError | None:
         """Why it was refused; None if it was carried out."""
         return None if self.refusal is None else from_wire(list(astuple(self.refusal)))
+
+
+def outcome_of(plain: object) -> Outcome:
+    """The outcome that `Outcome.to_plain` described; raises `Undecodable` for anything else."""
+    match plain:
+        case [index, None | list() as refusal, list() as effects, list() as parts]:
+            pass
+        case _:
+            raise Undecodable(f"not an outcome: {plain!r:.100}")
+    try:
+        return Outcome(
+            index=Index(_whole(index)),
+            refusal=None if refusal is None else _refusal_of(*refusal),
+            effects=tuple([(_text(name), _text(what)) for name, what in effects]),
+            parts=tuple([outcome_of(part) for part in parts]) if parts else (),
+        )
+    except (TypeError, ValueError) as error:
+        raise Undecodable(f"not an outcome: {plain!r:.100}") from error
+
+
+def _refusal_of(
+    code: object, message: object, where: object, hint: object, details: object
+) -> Refusal:
+    if not isinstance(details, list):
+        raise TypeError(f"not a list of details: {details!r:.100}")
+    return Refusal(
+        code=_text(code),
+        message=_text(message),
+        where=None if where is None else _text(where),
+        hint=None if hint is None else _text(hint),
+        details=tuple(_text(detail) for detail in details),
+    )
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError(f"not a whole number: {value!r:.100}")
+    return value
+
+
+def _text(value: object) -> str:
+    if type(value) is not str:
+        raise TypeError(f"not a text: {value!r:.100}")
+    return value
 
 
 MAX_ANSWERS = 1_024

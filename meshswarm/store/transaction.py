@@ -68,9 +68,12 @@ class Transaction:
 
     def _set(self, **fields: object) -> None:
         for name, value in fields.items():
-            if name not in self._undo:
-                self._undo[name] = getattr(self.view, name)
-            _write(self.view, name, value)
+            self._set_one(name, value)
+
+    def _set_one(self, name: str, value: object) -> None:
+        if name not in self._undo:
+            self._undo[name] = getattr(self.view, name)
+        _write(self.view, name, value)
 
     def _version(self, present: Version) -> Version:
         return present if self._replaying else Version(self.view.index)
@@ -169,7 +172,7 @@ class Transaction:
         version = self._version(config.version)
         if config.version != version:
             config = evolve(config, version=version)
-        self._set(configs=self.view.configs.set(config.name, config))
+        self._set_one("configs", self.view.configs.set(config.name, config))
         self._touched.append((Table.CONFIGS, config.name))
 
     def drop_config(self, name: str) -> None:

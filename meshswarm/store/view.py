@@ -38,6 +38,9 @@ class Table(Enum):
     TASKS = "tasks"
     CONFIGS = "configs"
 
+    __hash__ = object.__hash__
+    """By identity: `Enum` hashes the name in Python, once for each key of the change feed."""
+
 
 Key = tuple[Table, str]
 """One row in the change feed; a revision's key is `SERVICE_ID/NUMBER`."""

@@ -98,7 +98,7 @@ class Manager:
         if isinstance(command, ReportTasks):
             for report in command.reports:
                 self.statuses.setdefault(report.task_id, []).append(report.status)
-        return Reply(codec.unstructure(Outcome(index=Index(1))))
+        return Reply(Outcome(index=Index(1)).to_plain())
 
 
 class World:

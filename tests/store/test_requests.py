@@ -4,6 +4,7 @@ import pytest
 from attrs import evolve
 from immutables import Map
 
+from meshswarm import codec
 from meshswarm.errors import Conflict, Invalid, SessionExpired
 from meshswarm.ids import ClientId, Index
 from meshswarm.store.commands import (
@@ -15,7 +16,7 @@ from meshswarm.store.commands import (
     encode_command,
     group_of,
 )
-from meshswarm.store.outcome import MAX_ANSWERS, ClientSession, Outcome
+from meshswarm.store.outcome import MAX_ANSWERS, ClientSession, Outcome, outcome_of
 from meshswarm.store.transaction import Transaction
 from meshswarm.store.view import View, decode_view, encode_view
 from tests.support.builders import commit, service_spec
@@ -137,3 +138,31 @@ def test_a_group_is_made_of_commands_that_are_encoded_already(length: int) -> No
     commands = (RemoveStack(name="s"),) * length
     encoded = [encode_command(command) for command in commands]
     assert encode_command(Group(commands=commands)) == group_of(encoded)
+
+
+def test_an_outcome_crosses_the_mesh_as_it_is() -> None:
+    group = Group(commands=(_put(1), _put(1_000_000)))
+    outcome = commit(View(), group, request=_request(1)).outcome
+    assert outcome == outcome_of(codec.loads(codec.dumps(outcome.to_plain())))
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        None,
+        [],
+        [1, None, [], [], 5],
+        ["1", None, [], []],
+        [True, None, [], []],
+        [1, [], [], []],
+        [1, ["code", "message", None, None, "details"], [], []],
+        [1, None, 7, []],
+        [1, None, [["a"]], []],
+        [1, None, [["a", 1]], []],
+        [1, None, [], 7],
+        [1, None, [], [7]],
+    ],
+)
+def test_what_is_no_outcome_is_refused(plain: object) -> None:
+    with pytest.raises(codec.Undecodable):
+        outcome_of(plain)
