@@ -239,13 +239,15 @@ def transfer_to(state: RaftState, reign: Reign, target: NodeId) -> None:
 
 
 def best_transferee(state: RaftState, reign: Reign) -> NodeId | None:
-    """The active voter whose log is longest, the first of several; None if none is active."""
-    active = [
+    """Of the voters that answer and are whole the first one with the longest log."""
+    able = [
         peer
         for peer, progress in reign.peers.items()
-        if progress.recent_active and peer in state.conf.voters
+        if progress.silent_ticks < state.config.election_ticks
+        and not progress.is_recovering
+        and peer in state.conf.voters
     ]
-    return max(active, key=lambda peer: reign.peers[peer].match, default=None)
+    return max(able, key=lambda peer: reign.peers[peer].match, default=None)
 
 
 def abdicate(state: RaftState, reign: Reign) -> None:

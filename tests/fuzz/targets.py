@@ -122,6 +122,8 @@ def journals(data: bytes) -> None:
         shutil.copytree(_journal(), directory)
         for at in range(0, len(data), EDIT_BYTES):
             _damage(directory, data[at : at + EDIT_BYTES])
+        if not _files(directory):
+            return  # an empty disk: nobody can know what was there
         for _ in range(2):  # what a first start made of it, a second one must understand
             try:
                 recovered = asyncio.run(_reopened(directory))
@@ -231,13 +233,17 @@ async def _reopened(directory: Path) -> Recovered:
     return recovered
 
 
+def _files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.iterdir() if path.is_file() and path.name != "lock")
+
+
 EDIT_BYTES = 6
 
 
 def _damage(directory: Path, edit: bytes) -> None:
     """Damage one file as these bytes say: which, how, from where on, with how many of what."""
     which, how, *where, count, value = edit.ljust(EDIT_BYTES, b"\0")
-    files = sorted(path for path in directory.iterdir() if path.is_file() and path.name != "lock")
+    files = _files(directory)
     if not files:
         return
     path = files[which % len(files)]
