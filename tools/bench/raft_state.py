@@ -4,9 +4,9 @@
 
 memory          1,000,000 writes of 256 bytes to 10,000 names: resident memory of each manager
                 and its journal on disk, at the end and at the most
-restart_log     a manager is killed and started again with 100,000 entries to apply, until it
-                answers a linearizable read
-restart_50mb    the same with a snapshot of 50 MB, of rows of 256 bytes
+restart_log     a manager is killed after 100,000 writes and started again, until it answers a
+                linearizable read; about half of them are in the log behind its snapshot
+restart_50mb    the same with a snapshot of 50 MB, 90,000 rows of 560 bytes
 snapshot_200mb  a manager that lost its log is sent a snapshot of 200 MB while the others are
                 written to: elections, and how long a write takes before and meanwhile
 
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from meshswarm.answers import ManagerStatus
@@ -34,7 +34,7 @@ from meshswarm.mesh.peers import Peer, PeerRole
 from meshswarm.settings import load_client_context
 from meshswarm.store.commands import Batch, PutConfig
 from meshswarm.store.view import Table
-from tools.bench.idle import resident_mb
+from tools.bench.idle import cpu_s, resident_mb
 from tools.bench.lab import Lab, cluster, command, emit, say
 
 PAYLOAD_BYTES = 256
@@ -160,22 +160,6 @@ def snapshots_mb(directory: Path) -> float:
     return max(sizes, default=0) / 1e6
 
 
-@contextmanager
-def tuned(**raft: int) -> Iterator[Lab]:
-    """A cluster whose managers have these settings of `[raft]`."""
-    with cluster() as lab:
-        lab.dev("stop")
-        lines = "".join(f"{key} = {value}\n" for key, value in raft.items())
-        for file in lab.directory.glob("*/node.toml"):
-            text = file.read_text(encoding="utf-8")
-            assert "[raft]" not in text, f"{file} has settings of its own"
-            # Before the first table of its own: the sections may come in any order.
-            at = text.index("[cluster]")
-            file.write_text(f"{text[:at]}[raft]\n{lines}\n{text[at:]}", encoding="utf-8")
-        lab.dev("--detach")
-        yield lab
-
-
 # --- the cases ----------------------------------------------------------------------------------
 
 
@@ -210,20 +194,23 @@ def memory(scale: float) -> None:
 
 
 def restart_log(scale: float) -> None:
-    """A start with many entries to apply."""
+    """A start with a log as long as they get."""
     count = round(100_000 * scale)
-    with tuned(snapshot_entries=10 * count) as lab:
+    with cluster() as lab:
         run_through(filled(lab, count, NAMES, PAYLOAD_BYTES))
-        restart(lab, "restart_log", entries=count)
+        restart(lab, "restart_log", writes=count)
 
 
 def restart_50mb(scale: float) -> None:
     """A start with a large snapshot of small rows."""
-    names = round(150_000 * scale)
-    with tuned(snapshot_entries=1_000) as lab:
-        run_through(filled(lab, names, names, PAYLOAD_BYTES, batch=100))
-        # What makes a snapshot of all of it due, and the log behind it short.
-        run_through(filled(lab, round(150_000 * scale), names, PAYLOAD_BYTES, batch=10))
+    names, size = round(90_000 * scale), 560
+    with cluster() as lab:
+        run_through(filled(lab, names, names, size, batch=100))
+        follower = next(name for name in sorted(pids(lab)) if name != lab.leader())
+        directory = raft_directory(lab, follower)
+        deadline = time.monotonic() + STEP_S
+        while snapshots_mb(directory) < 50 * scale and time.monotonic() < deadline:
+            run_through(filled(lab, names // 10, names, size, batch=100))
         restart(lab, "restart_50mb", names=names)
 
 
@@ -232,7 +219,7 @@ def restart(lab: Lab, case: str, **figures: object) -> None:
     leader = lab.leader()
     name = next(name for name in sorted(pids(lab)) if name != leader)
     directory = raft_directory(lab, name)
-    times = []
+    times, cpu = [], []
     for _ in range(3):
         lab.dev("kill", name)
         starting = subprocess.Popen(
@@ -241,15 +228,19 @@ def restart(lab: Lab, case: str, **figures: object) -> None:
             stderr=subprocess.DEVNULL,
         )
         times.append(asyncio.run(serves(lab, name)))
+        cpu.append(cpu_s(pids(lab)[name]))
         starting.wait(STEP_S)
         say(f"{case}: {times[-1]:.2f} s")
+    status = next(one for one in asyncio.run(statuses(lab)) if one.name == name)
     emit(
         "raft_state",
         case,
         **figures,
+        entries_after_snapshot=status.applied_index - status.metrics.snapshot_index,
         snapshot_mb=round(snapshots_mb(directory), 1),
         serving_s=round(sorted(times)[1], 2),
         serving_most_s=round(max(times), 2),
+        serving_cpu_s=round(sorted(cpu)[1], 2),
         rss_mb=round(resident_mb(pids(lab)[name]), 1),
     )
 
