@@ -33,6 +33,9 @@ SLICES = 120
 RETRY_S = 0.05
 """Between two attempts when a batch could not be committed."""
 
+COMPLAIN_S = 10.0
+"""Between two log lines that say so."""
+
 
 class Leadership:
     """The leader's control loop."""
@@ -47,6 +50,7 @@ class Leadership:
         self._leads = asyncio.Event()
         self._round: list[ServiceId] = []
         self._slice = 0
+        self._complained_at = -COMPLAIN_S
         driver.on_role_change(self._note_role)
 
     def _note_role(self) -> None:
@@ -116,12 +120,19 @@ class Leadership:
             try:
                 await self._proposals.append_own(batch)
             except Unavailable as error:
-                log.warning("a batch of %d was not confirmed: %s", len(batch.commands), error)
+                self._complain(len(batch.commands), error)
                 return None, RETRY_S
         pause_s = LOOK_AGAIN_S
         if decision.wake_at_ms is not None:
             pause_s = min(pause_s, max(0.0, (decision.wake_at_ms - now_ms) / 1_000))
         return decision.revisit, pause_s
+
+    def _complain(self, commands: int, error: Unavailable) -> None:
+        """Say it now and then: it is tried again at once, and the disk may be nearly full."""
+        now = asyncio.get_running_loop().time()
+        if now - self._complained_at >= COMPLAIN_S:
+            self._complained_at = now
+            log.warning("a batch of %d was not confirmed: %s", commands, error)
 
     async def _sleep(self, watch: Watch, pause_s: float) -> None:
         try:

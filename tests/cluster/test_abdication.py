@@ -15,7 +15,8 @@ from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.errors import Corrupt, Unavailable
 from meshswarm.ids import NodeId
 from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec
-from meshswarm.store.commands import PutService
+from meshswarm.store.commands import Command, PutService
+from meshswarm.store.outcome import Outcome
 from tests.support.managers import FAST, PATIENCE_S, Manager, Managers, managers, until
 from tests.support.raft_script import Script
 from tests.support.sick_disks import SickDisk
@@ -190,6 +191,27 @@ async def test_s66_where_no_disk_has_room_the_leader_stays_and_refuses_writes(
                     await _propose(await cluster.leads(), "refused")
                 told = refused.value.message
         assert await _holds(await cluster.leads(), "before")
+
+
+async def test_a_leader_that_cannot_write_tries_on_and_says_so_now_and_then(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with managers(tmp_path, count=1) as cluster:
+        leader = await cluster.leads()
+        assert leader.seat is not None
+        tried = 0
+
+        async def refuse(_: Command) -> Outcome:
+            nonlocal tried
+            tried += 1
+            raise Unavailable("the leader's disk is nearly full: it takes no writes")
+
+        leader.seat.proposals.append_own = refuse  # type: ignore[assignment, method-assign]
+        task = TaskSpec(runtime=RuntimeKind.PROCESS, command=("sleep", "9"))
+        put = PutService(spec=ServiceSpec(name="wanted", replicas=1, task=task))
+        await leader.seat.proposals.propose(put)
+        await until(lambda: tried >= 5)
+        assert 1 <= caplog.text.count("was not confirmed") < tried
 
 
 # --- a disk that breaks ---------------------------------------------------------------------------
