@@ -119,7 +119,7 @@ def _steps(dice: random.Random, seconds: float, kinds: Sequence[str]) -> Iterato
 
 async def played(plan: Plan, *, keep: bool = False) -> Verdict:
     """Play the round and judge it; what it left is kept if it is bad, or if asked for."""
-    verdict = Verdict()
+    verdict, is_over = Verdict(), False
     async with opened(
         plan.managers,
         environment=plan.settings,
@@ -128,14 +128,21 @@ async def played(plan: Plan, *, keep: bool = False) -> Verdict:
     ) as arena:
         try:
             await _Round(plan, arena, verdict).play()
+            is_over = True
         except* (TimeoutError, AssertionError, RuntimeError) as errors:
             verdict.violations += [f"{type(error).__name__}: {error}" for error in leaves(errors)]
-        if keep or verdict.violations:
-            arena.cluster.save_disks()
-            verdict.kept = arena.rig.keep_scratch()
-            told = {"violations": verdict.violations, **verdict.figures}
-            (verdict.kept / "verdict.json").write_text(json.dumps(told, indent=1))
+            verdict.violations += findings(operations_in(arena.rig.scratch))
+        finally:
+            if keep or verdict.violations or not is_over:
+                _keep(arena, verdict)
     return verdict
+
+
+def _keep(arena: Arena, verdict: Verdict) -> None:
+    arena.cluster.save_disks()
+    verdict.kept = arena.rig.keep_scratch()
+    told = {"violations": verdict.violations, **verdict.figures}
+    (verdict.kept / "verdict.json").write_text(json.dumps(told, indent=1))
 
 
 def leaves(errors: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
@@ -171,8 +178,11 @@ class _Round:
             weights.cancel()
         await arena.end_load(load)
         view = await arena.same_states()
-        self._judge(operations_in(arena.rig.scratch), view)
+        operations = operations_in(arena.rig.scratch) + _read_back(arena, view)
+        self._verdict.figures |= self._figures(operations) | self._recoveries(operations)
+        self._verdict.violations += findings(operations)
         await arena.stopped()
+        self._judge_managers()
         self._verdict.violations += await journals.findings(arena.cluster)
 
     async def _rewrite_weights(self) -> None:
@@ -237,17 +247,11 @@ class _Round:
 
     # --- the verdict ------------------------------------------------------------------------------
 
-    def _judge(self, operations: list[Operation], view: View) -> None:
-        cluster, verdict = self._arena.cluster, self._verdict
-        operations += _read_back(operations, view)
-        verdict.violations += findings(operations)
-        for manager in cluster.managers.values():
-            verdict.violations += [_told(exit_) for exit_ in manager.exits if not _was_full(exit_)]
-            verdict.violations += _broken_lines(manager.log)
-            if manager.pid is None:
-                verdict.violations.append(f"DEAD: {manager.name} does not run at the end")
-        verdict.figures |= self._figures(operations)
-        verdict.figures |= self._recoveries(operations)
+    def _judge_managers(self) -> None:
+        """Who ended by itself, or said what nobody should have to say."""
+        for manager in self._arena.cluster.managers.values():
+            told = [_told(exit_) for exit_ in manager.exits if not _was_full(exit_)]
+            self._verdict.violations += [*told, *_broken_lines(manager.log)]
 
     def _recoveries(self, operations: Sequence[Operation]) -> dict[str, object]:
         """How long after each end of all faults a write was acknowledged, if it was quiet so long.
@@ -319,8 +323,9 @@ class _Round:
         }
 
 
-def _read_back(operations: Sequence[Operation], view: View) -> list[Operation]:
+def _read_back(arena: Arena, view: View) -> list[Operation]:
     """The last view of all managers, as reads of every key."""
+    keys = {operation.key for operation in operations_in(arena.rig.scratch)}
     now = time.monotonic_ns()
     return [
         Operation(
@@ -333,7 +338,7 @@ def _read_back(operations: Sequence[Operation], view: View) -> list[Operation]:
             value=value_of(view, key)[0],
             index=view.index,
         )
-        for key in sorted({operation.key for operation in operations})
+        for key in sorted(keys)
     ]
 
 
