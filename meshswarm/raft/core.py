@@ -291,7 +291,9 @@ class RaftCore:
         state.log.write_completed(token)
         released = state.outbox.persisted(token)
         leading.commit(state)
-        following.finish_repair(state)
+        recovered_at = following.finish_repair(state)
+        if recovered_at is not None:
+            following.tell_repaired(state, recovered_at)
         for message in released:
             if message.to == state.id:
                 self.step(message)

@@ -181,6 +181,7 @@ def on_vote_reply(state: RaftState, reply: VoteReply) -> None:
 def become_leader(state: RaftState) -> None:
     """Begin a reign: probe every peer, and append the entry that lets older ones commit."""
     assert state.vote == state.id, f"`{state.id}` leads term {state.term}, voted {state.vote}"
+    answered = state.campaign.votes if state.campaign is not None else {}
     state.role = Role.LEADER
     state.leader = state.id
     state.campaign = None
@@ -188,6 +189,9 @@ def become_leader(state: RaftState) -> None:
     state.reign = Reign(Reads(state.id))
     state.blank = False
     enrol_peers(state)
+    for peer in answered:
+        if peer in state.reign.peers:
+            state.reign.peers[peer].silent_ticks = 0  # its vote was heard just now
     state.append([b""], EntryKind.NOOP)  # Raft section 5.4.2, 8
 
 

@@ -150,11 +150,24 @@ def _fill_blank(state: RaftState, committed: Index) -> None:
         state.recovering = committed > 0
 
 
-def finish_repair(state: RaftState) -> None:
-    """End the recovery of lost data once everything that was missing is durable."""
-    if state.recovered_at is not None and state.log.durable >= state.recovered_at:
-        state.recovering = False
-        state.recovered_at = None
+def finish_repair(state: RaftState) -> Index | None:
+    """End the recovery of lost data once everything that was missing, up to here, is durable."""
+    recovered_at = state.recovered_at
+    if recovered_at is None or state.log.durable < recovered_at:
+        return None
+    state.recovering = False
+    state.recovered_at = None
+    return recovered_at
+
+
+def tell_repaired(state: RaftState, recovered_at: Index) -> None:
+    """Let the leader know: its appends were answered as long as this node was recovering, and
+    nothing may follow them for a long time."""
+    if state.leader not in (None, state.id):
+        assert state.leader is not None
+        state.send(
+            AppendReply(from_=state.id, to=state.leader, term=state.term, index=recovered_at)
+        )
 
 
 def _note_repair(state: RaftState, message: AppendEntries, last: Index) -> None:
