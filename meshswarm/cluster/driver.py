@@ -154,7 +154,12 @@ class Driver:
         """Carry out what is ready once the present batch of input has been stepped."""
         if not self._pump_scheduled:
             self._pump_scheduled = True
-            asyncio.get_running_loop().call_soon(self._pump)
+            asyncio.get_running_loop().call_soon(self.end_turn)
+
+    def end_turn(self) -> None:
+        """The batch of input is stepped: carry out what is ready, if that was not done already."""
+        if self._pump_scheduled:
+            self._pump()
 
     def _carefully(self, work: Callable[[], None]) -> None:
         """Do `work` unless it is over or something failed; what fails in it ends the node.

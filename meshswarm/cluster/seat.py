@@ -103,6 +103,7 @@ class Seat:
                 # A lane that is first used when it is needed would lose what it is needed for.
                 endpoint.link(peer).open(*Lane)
         endpoint.on_notify(wire.KIND, self._on_raft, roles={PeerRole.MANAGER})
+        endpoint.on_turn_end(self.driver.end_turn)
         endpoint.on_call(wire.SNAPSHOT, self._on_offer, roles={PeerRole.MANAGER})
         endpoint.on_call(wire.SNAPSHOT_CHUNK, self._on_chunk, roles={PeerRole.MANAGER})
 

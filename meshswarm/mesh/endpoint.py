@@ -154,6 +154,14 @@ class Endpoint:
         """Let `handler`, an async generator function, feed streams; cancelled like a call's."""
         self._site.streams.add(method, handler, roles)
 
+    def on_turn_end(self, handler: Callable[[], None]) -> None:
+        """Call `handler`, which must not raise, after each batch of messages from who dialed us.
+
+        What the batch set off can so be done at once, and once, instead of in the next turn of
+        the loop.
+        """
+        self._site.on_turn_end = handler
+
     def on_fenced(self, handler: Callable[[Conflict], None]) -> None:
         """Let `handler` know, once, that a newer process with our identity runs: we should exit."""
         self._site.on_fenced = handler

@@ -52,7 +52,9 @@ class Listener:
         socket = listening_socket(context, keys, site.limits)
         turn = site.limits.messages_per_turn
         self._monitor = Pump(monitor_of(socket), self._on_event, messages_per_turn=turn)
-        self._pump = Pump(socket, self._on_message, messages_per_turn=turn)
+        self._pump = Pump(
+            socket, self._on_message, messages_per_turn=turn, after_turn=site.end_turn
+        )
         try:
             socket.bind(endpoint_of(socket, address))
         except zmq.ZMQError as error:

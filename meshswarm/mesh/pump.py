@@ -30,7 +30,10 @@ class Sent(Enum):
 
 
 class Pump:
-    """Hands each message of `socket` to `on_message`, which must not raise; owns the socket."""
+    """Hands each message of `socket` to `on_message`, which must not raise; owns the socket.
+
+    `after_turn` is called whenever some were handed over, before the loop does anything else.
+    """
 
     def __init__(
         self,
@@ -38,8 +41,10 @@ class Pump:
         on_message: Callable[[Frames], None],
         *,
         messages_per_turn: int,
+        after_turn: Callable[[], None] | None = None,
     ) -> None:
         self.socket = socket
+        self._after_turn = after_turn
         self._on_message = on_message
         self._messages_per_turn = messages_per_turn
         self._loop = asyncio.get_running_loop()
@@ -51,14 +56,20 @@ class Pump:
     def drain(self) -> None:
         """Read what there is, at most one turn's worth; the rest follows in the next turn."""
         self._drain_is_due = False
-        for _ in range(self._messages_per_turn):
+        if self._hand_over() and self._after_turn is not None:
+            self._after_turn()
+
+    def _hand_over(self) -> int:
+        """Hand over what there is, at most one turn's worth; how many messages that were."""
+        for count in range(self._messages_per_turn):
             if not self._has_message:
-                return
+                return count
             frames = [self.socket.recv(_NOBLOCK, copy=False)]
             while frames[-1].more:
                 frames.append(self.socket.recv(_NOBLOCK, copy=False))
             self._on_message(frames)
         self._drain_soon()
+        return self._messages_per_turn
 
     def send(self, frames: Sequence[bytes]) -> Sent:
         """Send all of `frames` or nothing, without waiting."""

@@ -48,6 +48,7 @@ class Site:
         self.messages_in = 0
         self.messages_out = 0
         self.is_closing = False
+        self.on_turn_end: Callable[[], None] | None = None
         self.on_fenced: Callable[[Conflict], None] | None = None
         self.allowed: dict[NodeId, Peer] = {}
         self._by_key: dict[bytes, Peer] = {}
@@ -58,6 +59,11 @@ class Site:
     def open(self, tasks: asyncio.TaskGroup) -> None:
         """From now on handlers run as tasks of this group."""
         self._tasks = tasks
+
+    def end_turn(self) -> None:
+        """What peers dialed to us brought some messages, and they are handed over."""
+        if self.on_turn_end is not None and not self.is_closing:
+            self.on_turn_end()
 
     def now(self) -> float:
         """The running loop's time, in seconds."""
