@@ -90,7 +90,7 @@ def apply_command(view: View, command: Command) -> Applied:
 
 def _applied(transaction: Transaction, outcome: Outcome) -> Applied:
     view = transaction.finished()
-    return Applied(view=view, outcome=outcome, changed=frozenset(transaction.changed))
+    return Applied(view=view, outcome=outcome, changed=transaction.changed)
 
 
 def _run_once(transaction: Transaction, request: Request, command: bytes) -> Outcome:
@@ -148,9 +148,13 @@ def _run_batch(transaction: Transaction, batch: Batch) -> Outcome:
     """Each command on its own; the effects name those that were refused."""
     effects: list[tuple[str, str]] = []
     for command in batch.commands:
-        outcome = _run_one(transaction, command)
-        if outcome.error is not None:
-            effects.append((type(command).__name__, f"refused: {outcome.error.message}"))
+        try:
+            _HANDLERS[type(command)](transaction, command)
+        except MeshswarmError as error:
+            transaction.undo()
+            effects.append((type(command).__name__, f"refused: {error.message}"))
+        else:
+            transaction.keep()
     return Outcome(index=transaction.view.index, effects=tuple(effects))
 
 

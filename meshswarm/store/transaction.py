@@ -36,10 +36,10 @@ class Transaction:
         self.view: View = object.__new__(View)
         for name in _FIELDS:
             _write(self.view, name, getattr(view, name))
-        self.changed: set[Key] = set()
         self._replaying = replaying
         self._undo: dict[str, object] = {}
         self._touched: list[Key] = []
+        self._kept = 0
 
     def at(self, *, index: Index, term: Term, clock_ms: int) -> None:
         """Move to this entry and its log time, which never goes back."""
@@ -49,17 +49,20 @@ class Transaction:
 
     def keep(self) -> None:
         """What was written since the last `keep` stands."""
-        if self._touched:
-            self.changed.update(self._touched)
-            self._touched.clear()
-            self._undo.clear()
+        self._kept = len(self._touched)
+        self._undo.clear()
 
     def undo(self) -> None:
         """Take back what was written since the last `keep`."""
         for name, value in self._undo.items():
             _write(self.view, name, value)
-        self._touched.clear()
+        del self._touched[self._kept :]
         self._undo.clear()
+
+    @property
+    def changed(self) -> frozenset[Key]:
+        """The rows that were written, or deleted."""
+        return frozenset(self._touched)
 
     def finished(self) -> View:
         """The view that came of it; nothing is written any more."""
