@@ -1,8 +1,8 @@
 """The composition root: one node, its parts, and how they start and stop together.
 
-Read this first: it is the table of contents. A node claims its data directory, opens its mesh
-endpoint, takes its seat if it is a manager, and runs its agent; all in one task group, so that a
-part that fails ends the node, loudly, and never half of it.
+Read this first: it is the table of contents. A node claims its data directory, reads what it holds,
+opens its mesh endpoint, takes its seat if it is a manager, and runs its agent; all in one task
+group, so that a part that fails ends the node, loudly, and never half of it.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from meshswarm import systemd
 from meshswarm.agent.agent import Agent
 from meshswarm.agent.settings import AgentIdentity, AgentSettings
 from meshswarm.cluster.membership import Membership
-from meshswarm.cluster.seat import Identity, Seat
+from meshswarm.cluster.seat import Identity, Restored, Seat
 from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.datadir import DataDir
 from meshswarm.errors import Conflict, Invalid, MeshswarmError
@@ -49,6 +49,7 @@ def run(settings: Settings) -> int:
 async def _serve(settings: Settings, keys: KeyPair, data_dir: DataDir) -> None:
     """All parts of the node, until it is told to stop or one of them fails."""
     gc.disable()  # until all that was stored is read
+    restored = _restored(settings, data_dir)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,26 +63,30 @@ async def _serve(settings: Settings, keys: KeyPair, data_dir: DataDir) -> None:
         peers=tuple(_peers(settings)),
     )
     endpoint.on_fenced(fenced.set_result)
-    async with endpoint.opened(), asyncio.TaskGroup() as parts:
-        seat = _seat(settings, endpoint, data_dir)
-        running = [
-            parts.create_task(part.run(), name=name)
-            for name, part in (("seat", seat), ("agent", _agent(settings, endpoint, data_dir)))
-            if part is not None
-        ]
-        parts.create_task(_stop_when_fenced(fenced), name="fence")
-        # What a node is made of stays: the collector need not look at it, now or later.
-        gc.freeze()
-        gc.enable()
-        systemd.notify("READY=1")
-        log.info("started node=%s id=%s", settings.node.name, settings.me.id)
-        await stop.wait()
-        systemd.notify("STOPPING=1")
-        if seat is not None:
-            await seat.leave_leadership(HAND_OVER_S)
-        for task in running:
-            task.cancel()
-        fenced.cancel()
+    try:
+        async with endpoint.opened(), asyncio.TaskGroup() as parts:
+            seat = _seat(settings, endpoint, restored) if restored is not None else None
+            running = [
+                parts.create_task(part.run(), name=name)
+                for name, part in (("seat", seat), ("agent", _agent(settings, endpoint, data_dir)))
+                if part is not None
+            ]
+            parts.create_task(_stop_when_fenced(fenced), name="fence")
+            # What a node is made of stays: the collector need not look at it, now or later.
+            gc.freeze()
+            gc.enable()
+            systemd.notify("READY=1")
+            log.info("started node=%s id=%s", settings.node.name, settings.me.id)
+            await stop.wait()
+            systemd.notify("STOPPING=1")
+            if seat is not None:
+                await seat.leave_leadership(HAND_OVER_S)
+            for task in running:
+                task.cancel()
+            fenced.cancel()
+    finally:
+        if restored is not None:
+            await restored.journal.close()
     log.info("stopped node=%s", settings.node.name)
 
 
@@ -89,16 +94,30 @@ async def _stop_when_fenced(fenced: "asyncio.Future[Conflict]") -> None:
     raise await fenced
 
 
-def _seat(settings: Settings, endpoint: Endpoint, data_dir: DataDir) -> Seat | None:
-    """The manager's seat; None on a worker."""
-    me = settings.me
-    if me.role.value != PeerRole.MANAGER.value:
+def _restored(settings: Settings, data_dir: DataDir) -> Restored | None:
+    """What a manager's seat starts from; None on a worker."""
+    if settings.me.role.value != PeerRole.MANAGER.value:
         return None
-    identity = Identity(cluster_id=settings.cluster.id, node_id=me.id, name=me.name)
-    membership = Membership.of(_peer(row) for row in settings.peers)
-    cluster = _cluster_settings(settings)
-    journal, recovered = Seat.recover(data_dir.path / "raft", identity, membership, cluster)
-    return Seat(identity, membership, endpoint, journal, recovered, cluster)
+    return Seat.recover(
+        data_dir.path / "raft",
+        _identity(settings),
+        _membership(settings),
+        _cluster_settings(settings),
+    )
+
+
+def _seat(settings: Settings, endpoint: Endpoint, restored: Restored) -> Seat:
+    identity, membership = _identity(settings), _membership(settings)
+    return Seat(identity, membership, endpoint, restored, _cluster_settings(settings))
+
+
+def _identity(settings: Settings) -> Identity:
+    me = settings.me
+    return Identity(cluster_id=settings.cluster.id, node_id=me.id, name=me.name)
+
+
+def _membership(settings: Settings) -> Membership:
+    return Membership.of(_peer(row) for row in settings.peers)
 
 
 def _agent(settings: Settings, endpoint: Endpoint, data_dir: DataDir) -> Agent:

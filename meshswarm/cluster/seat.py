@@ -47,6 +47,15 @@ class Identity:
     name: str
 
 
+@frozen
+class Restored:
+    """What a manager starts from; its journal is open, for `Seat.run` to close."""
+
+    journal: Journal
+    recovered: Recovered
+    view: View
+
+
 class Seat:
     """One manager's part in the cluster; `run` it beside the endpoint."""
 
@@ -55,10 +64,10 @@ class Seat:
         identity: Identity,
         membership: Membership,
         endpoint: Endpoint,
-        journal: Journal,
-        recovered: Recovered,
+        restored: Restored,
         settings: ClusterSettings,
     ) -> None:
+        journal, recovered = restored.journal, restored.recovered
         self._identity = identity
         self._membership = membership
         self._endpoint = endpoint
@@ -70,7 +79,7 @@ class Seat:
         self.driver = Driver(
             core,
             journal,
-            Hub(_view(journal.directory, recovered)),
+            Hub(restored.view),
             settings,
             self._send,
             self._call_bulk,
@@ -110,18 +119,22 @@ class Seat:
     @staticmethod
     def recover(
         directory: Path, identity: Identity, membership: Membership, settings: ClusterSettings
-    ) -> tuple[Journal, Recovered]:
-        """Open the journal; raises `Conflict` or `Corrupt` as `Journal.open` does, and `Corrupt`
-        where this manager stopped because its state was not that of the others.
+    ) -> Restored:
+        """Open the journal and read the state in it; blocks for as long as that takes.
+
+        Before the endpoint is opened: a peer whose connection hangs meanwhile would wait longer.
+        Raises `Conflict` or `Corrupt` as `Journal.open` does, and `Corrupt` where this manager
+        stopped because its state was not that of the others.
         """
         refuse_diverged(directory)
-        return Journal.open(
+        journal, recovered = Journal.open(
             directory,
             cluster_id=identity.cluster_id,
             node_id=identity.node_id,
             initial_conf=membership.initial_conf,
             min_free_bytes=settings.min_free_bytes,
         )
+        return Restored(journal, recovered, _view(directory, recovered))
 
     async def run(self) -> None:
         """Run all parts until cancelled; one that fails ends them all. Closes the journal."""

@@ -83,11 +83,11 @@ class Manager:
             membership = Membership.of(manager.peer for manager in self._cluster.members)
             settings = self._cluster.settings
             try:
-                journal, recovered = Seat.recover(self._directory, identity, membership, settings)
+                restored = Seat.recover(self._directory, identity, membership, settings)
             except MeshswarmError as failure:
                 self.failure = failure
                 return
-            self.seat = Seat(identity, membership, endpoint, journal, recovered, settings)
+            self.seat = Seat(identity, membership, endpoint, restored, settings)
             try:
                 await self.seat.run()
             except ExceptionGroup as failure:
