@@ -245,7 +245,8 @@ class Journal:
     def _tidy_up(self, group: list[_Queued]) -> None:
         """What can wait until the group is acknowledged: old snapshots, the write-ahead log."""
         if any(queued.write.snapshot for queued in group):
-            self._prune_snapshots()
+            # Not here: to remove a large file takes a while, and commits wait for this thread.
+            self._archivist.submit(self._prune_snapshots).add_done_callback(self._note_end)
         # A commit writes whole pages: the entries', and about two more.
         self._wal_bytes += sum(queued.size for queued in group) + 3 * 4096
         with self._shared:
@@ -304,7 +305,7 @@ class Journal:
             await self._in_writer(partial(self._adopt, meta))
             while await self._in_writer(partial(self._drop_some, Index(meta.index - keep + 1))):
                 pass
-            await self._in_writer(self._prune_snapshots)
+            await self._in(self._archivist, self._prune_snapshots)
         finally:
             self._saving = False
         return stored
@@ -406,6 +407,7 @@ class Journal:
         loop = asyncio.get_running_loop()
         try:
             await self._in(self._writer, partial(self._shut, loop))
+            await self._in(self._archivist, int)  # what the writer left to it
         finally:
             self._writer.shutdown(wait=False)
             self._archivist.shutdown(wait=False)
