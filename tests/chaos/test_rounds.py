@@ -27,6 +27,7 @@ def one_of_each(seed: int, managers: int) -> Plan:
         managers=managers,
         steps=steps,
         settings=plan.settings,
+        disk=plan.disk,
     )
 
 

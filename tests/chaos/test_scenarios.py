@@ -18,6 +18,7 @@ from meshswarm.store.view import Table
 from tools.chaos import faults
 from tools.chaos.arena import Arena, opened
 from tools.chaos.check import findings
+from tools.chaos.cluster import Disk
 from tools.chaos.faults import Begun
 from tools.chaos.history import operations_in, value_of, write_of
 
@@ -157,7 +158,7 @@ async def test_s41_a_leader_that_was_stopped_serves_no_stale_read() -> None:
 
 async def test_s66_full_disks_end_by_themselves() -> None:
     """The leader's disk, then a follower's: the others go on, and nobody repairs or restarts it."""
-    async with opened(3, environment=FAST, small_disks=True) as arena, checked_load(arena):
+    async with opened(3, environment=FAST, disk=Disk.SMALL) as arena, checked_load(arena):
         leader = leader_of(arena)
         with during(faults.fill_these(arena, [leader], 0)):
             await another_leads(arena, leader)

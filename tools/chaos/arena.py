@@ -25,7 +25,7 @@ from meshswarm.settings import load_client_context
 from meshswarm.store.view import View, encode_view
 from tools.chaos import changeable
 from tools.chaos.clients import peers_of
-from tools.chaos.cluster import CLIENTS, Cluster
+from tools.chaos.cluster import CLIENTS, Cluster, Disk
 from tools.chaos.history import Outcome, operation_of, write_of
 from tools.rig.rig import Rig, raised
 
@@ -251,15 +251,13 @@ async def opened(
     managers: int,
     *,
     environment: Mapping[str, str] | None = None,
-    small_disks: bool = False,
+    disk: Disk = Disk.SHARED,
     command: Sequence[str] = MANAGED,
 ) -> AsyncIterator[Arena]:
     """A cluster of so many managers that has a leader; all of it is gone afterwards."""
     names = [f"m{number}" for number in range(1, managers + 1)]
     with raised(*names, CLIENTS) as rig, rig.entered(CLIENTS):
-        cluster = Cluster(
-            rig, environment=environment or {}, small_disks=small_disks, command=command
-        )
+        cluster = Cluster(rig, environment=environment or {}, disk=disk, command=command)
         arena = Arena(rig, cluster)
         async with AsyncExitStack() as stack:
             await arena.connect(stack)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 
 from attrs import frozen
@@ -29,8 +30,20 @@ ORDERLY = (0, -signal.SIGTERM)
 """How a manager may end that was told to: by itself, or before it could listen."""
 
 DISK_BYTES = 192 << 20
+MIN_FREE = "MESHSWARM_STORE_MIN_FREE_BYTES"
 MIN_FREE_BYTES = 16 << 20
 """On a small disk: below this the leader is to refuse writes."""
+
+
+class Disk(Enum):
+    """What managers keep their data on."""
+
+    SHARED = "shared"
+    """The machine's own."""
+    SMALL = "small"
+    """A small one each, that can be filled."""
+    FREEZABLE = "freezable"
+    """A small one each, that can be filled, and that can hang."""
 
 
 @frozen(kw_only=True)
@@ -80,9 +93,15 @@ class Manager:
         """Its process; None if it does not run."""
         return self._process.pid if self._process else None
 
-    def use_disk(self, size_bytes: int) -> None:
-        """Keep its data on a small disk of its own; before its first start."""
-        self.data.symlink_to(self.rig.disk(self.name, size_bytes))
+    def use_disk(self, disk: Disk) -> None:
+        """Where to keep its data; before its first start."""
+        match disk:
+            case Disk.SHARED:
+                self.data.mkdir()
+            case Disk.SMALL:
+                self.data.symlink_to(self.rig.disk(self.name, DISK_BYTES))
+            case Disk.FREEZABLE:
+                self.data.symlink_to(self.rig.freezable_disk(self.name, DISK_BYTES))
 
     def start(self) -> None:
         """Start the process, if it does not run."""
@@ -166,7 +185,7 @@ class Cluster:
         rig: Rig,
         *,
         environment: Mapping[str, str],
-        small_disks: bool,
+        disk: Disk,
         command: Sequence[str] = (sys.executable, "-m", "meshswarm"),
     ) -> None:
         names = [host for host in rig.hosts if host != CLIENTS]
@@ -175,15 +194,13 @@ class Cluster:
         nodes = [_node(rig, name) for name in names]
         key = rig.scratch / "client.key"
         write_cluster(nodes, name="chaos", client=self.context, client_key=key)
-        small = {"MESHSWARM_STORE_MIN_FREE_BYTES": str(MIN_FREE_BYTES)} if small_disks else {}
+        self.disk = disk
+        small = {} if disk is Disk.SHARED else {MIN_FREE: str(MIN_FREE_BYTES)}
         self.managers = {
             name: Manager(rig, name, command, {**small, **environment}) for name in names
         }
         for manager in self.managers.values():
-            if small_disks:
-                manager.use_disk(DISK_BYTES)
-            else:
-                manager.data.mkdir()
+            manager.use_disk(disk)
 
     @property
     def names(self) -> list[str]:

@@ -18,10 +18,12 @@ from attrs import define, evolve, frozen
 from meshswarm.errors import Unavailable
 from meshswarm.raft.types import ConfChangeKind
 from tools.chaos.arena import Arena
-from tools.chaos.cluster import CLIENTS, MIN_FREE_BYTES, Manager
+from tools.chaos.cluster import CLIENTS, MIN_FREE_BYTES, Disk, Manager
 
 BALLAST = "ballast"
 BLOCK = 1 << 16
+ALMOST = 4 << 20
+"""What is not simply taken, but filled block by block."""
 MANY = 5
 """From so many managers on, one may be demoted and another lose its disk; fewer would not do."""
 
@@ -232,6 +234,11 @@ def fill_these(arena: Arena, names: Sequence[str], room_bytes: int) -> Begun | N
 def fill(directory: Path, room_bytes: int) -> None:
     """Write a file there until no more than so much room is left."""
     with (directory / BALLAST).open("wb", buffering=0) as ballast:
+        disk = os.statvfs(directory)
+        most = disk.f_bavail * disk.f_frsize - room_bytes - ALMOST
+        if most > 0:
+            os.posix_fallocate(ballast.fileno(), 0, most)
+            ballast.seek(most)
         while True:
             disk = os.statvfs(directory)
             wanted = min(BLOCK, disk.f_bavail * disk.f_frsize - room_bytes)
@@ -281,6 +288,26 @@ def _journal_of(arena: Arena, name: str) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file() and path.name != "lock")
 
 
+async def stall(chance: Chance) -> Begun | None:
+    """The disk of one manager hangs: what is written to it waits."""
+    name = chance.one()
+    if name is None or chance.arena.cluster.disk is not Disk.FREEZABLE:
+        return None
+    return stall_this(chance.arena, name)
+
+
+def stall_this(arena: Arena, name: str) -> Begun:
+    """Freeze the disk of this manager."""
+    take(arena, [name])
+    arena.rig.freeze(name)
+
+    def end() -> None:
+        arena.rig.thaw(name)
+        arena.hit.discard(name)
+
+    return Begun(words=f"disk hangs {name}", end=end)
+
+
 async def transfer(chance: Chance) -> Begun | None:
     """Leadership is handed over."""
     try:
@@ -315,5 +342,18 @@ def _list(names: Sequence[str]) -> str:
 
 FAULTS: dict[str, Callable[[Chance], Awaitable[Begun | None]]] = {
     fault.__name__: fault
-    for fault in (kill, pause, cut, oneway, diskfull, loss, stop, transfer, wipe, rot, members)
+    for fault in (
+        kill,
+        pause,
+        cut,
+        oneway,
+        diskfull,
+        loss,
+        stop,
+        transfer,
+        wipe,
+        rot,
+        members,
+        stall,
+    )
 }

@@ -26,9 +26,10 @@ from meshswarm.store.view import View
 from tools.chaos import journals
 from tools.chaos.arena import MANAGED, Arena, opened
 from tools.chaos.check import findings
-from tools.chaos.cluster import Exit
+from tools.chaos.cluster import Disk, Exit
 from tools.chaos.faults import FAULTS, Chance
 from tools.chaos.history import Kind, Operation, Outcome, operations_in, value_of
+from tools.rig.rig import can_freeze
 
 WEIGHT_BYTES = 64 << 10
 WEIGHT_EVERY_S = 0.2
@@ -64,6 +65,7 @@ class Plan:
     """Of the managers, as environment variables."""
     weights: int = 0
     """So many configs of 64 KiB lie in the state, and in each snapshot, and are rewritten."""
+    disk: Disk = Disk.SHARED
     command: tuple[str, ...] = MANAGED
 
 
@@ -97,8 +99,16 @@ def planned(seed: int, seconds: float, kinds: Sequence[str], managers: int) -> P
         steps=tuple(_steps(dice, seconds, kinds)),
         settings=settings,
         weights=dice.choice([0, 0, 64]),
+        disk=_disk(kinds),
         command=CHANGEABLE if "members" in kinds else MANAGED,
     )
+
+
+def _disk(kinds: Sequence[str]) -> Disk:
+    """The least that these faults need, as far as this machine has it."""
+    if "stall" in kinds and can_freeze():
+        return Disk.FREEZABLE
+    return Disk.SMALL if "diskfull" in kinds else Disk.SHARED
 
 
 def _steps(dice: random.Random, seconds: float, kinds: Sequence[str]) -> Iterator[Step]:
@@ -123,7 +133,7 @@ async def played(plan: Plan, *, keep: bool = False) -> Verdict:
     async with opened(
         plan.managers,
         environment=plan.settings,
-        small_disks="diskfull" in plan.kinds,
+        disk=plan.disk,
         command=plan.command,
     ) as arena:
         try:
@@ -302,6 +312,7 @@ class _Round:
             "seconds": self._plan.seconds,
             "faults": len(self._words),
             "weights": self._plan.weights,
+            "disk": self._plan.disk.value,
             "operations": len(operations),
             **counts,
             "writes_acknowledged": len(acknowledged),

@@ -50,6 +50,12 @@ def obstacle() -> str | None:
     return None if probe.returncode == 0 else "this kernel or container allows no namespaces"
 
 
+def can_freeze() -> bool:
+    """Whether there are disks to be frozen here."""
+    programs = all(shutil.which(program) for program in ("mkfs.ext4", "fsfreeze"))
+    return programs and Path("/dev/loop-control").exists()
+
+
 @contextmanager
 def raised(*hosts: str) -> Iterator["Rig"]:
     """These hosts, connected; all of it is gone afterwards, whatever happens."""
@@ -201,9 +207,33 @@ class Rig:
 
     def disk(self, host: str, size_bytes: int) -> Path:
         """A new disk of the host with so much room, in memory: where it is mounted."""
-        where = RUNS / self.name / f"disk-{host}"
-        where.mkdir()
+        where = self._new_mount_point(host)
         _run("mount", "-t", "tmpfs", "-o", f"size={size_bytes},mode=0700", self.name, str(where))
+        return where
+
+    def freezable_disk(self, host: str, size_bytes: int) -> Path:
+        """The same in a file of `scratch`; whoever writes to it waits while it is frozen."""
+        where, image = self._new_mount_point(host), self.scratch / f"{host}.disk"
+        with image.open("wb") as file:
+            file.truncate(size_bytes)
+        _run("mkfs.ext4", "-q", "-m", "0", str(image))
+        _run("mount", "-o", "loop", str(image), str(where))
+        return where
+
+    def freeze(self, host: str) -> None:
+        """Let whoever writes to the host's freezable disk wait, even a kill of theirs."""
+        _run("fsfreeze", "--freeze", str(self._mount_point(host)))
+
+    def thaw(self, host: str) -> None:
+        """Take back one `freeze`."""
+        _run("fsfreeze", "--unfreeze", str(self._mount_point(host)))
+
+    def _mount_point(self, host: str) -> Path:
+        return RUNS / self.name / f"disk-{host}"
+
+    def _new_mount_point(self, host: str) -> Path:
+        where = self._mount_point(host)
+        where.mkdir()
         return where
 
 
@@ -232,9 +262,12 @@ def sweep() -> list[str]:
 def remove(run: str) -> None:
     """Remove a run's processes, namespaces, disks and folders; raises if one does not go."""
     namespaces = [path.name for path in NAMESPACES.glob(f"meshswarm-rig-{run}-*") if path.is_file()]
+    folder = RUNS / run
+    for mounted in _mounted_below(folder):
+        # One that is frozen lets nobody end; of one that is not, this fails.
+        subprocess.run(["fsfreeze", "--unfreeze", mounted], check=False, capture_output=True)
     for namespace in namespaces:
         _kill_all_in(namespace)
-    folder = RUNS / run
     for mounted in _mounted_below(folder):
         _run("umount", "--lazy", mounted)
     for namespace in namespaces:
