@@ -249,11 +249,14 @@ class Proposals:
             return
 
     def _note_leader(self) -> None:
-        """Wake who waits for a leader, and whoever asks one that leads no longer."""
+        """Wake who waits for a leader, and whoever asks one that leads no longer.
+
+        Whose time is over just now is woken by that; its limit can be moved no more.
+        """
         self._leader_known.set()
         leader = self._driver.core.leader
         for limit, asked in self._asking.items():
-            if asked != leader:
+            if asked != leader and not limit.expired():
                 limit.reschedule(self._now())
 
     async def _ask(

@@ -3,11 +3,13 @@
 import asyncio
 from pathlib import Path
 
+import pytest
 from attrs import evolve
 
 from meshswarm import codec
+from meshswarm.cluster.proposals import Proposals
 from meshswarm.errors import OutcomeUnknown, Unavailable
-from meshswarm.ids import ClientId
+from meshswarm.ids import ClientId, NodeId
 from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec
 from meshswarm.store.commands import Command, PutService, Request, encode_command
 from meshswarm.store.outcome import Outcome
@@ -122,3 +124,23 @@ async def test_s17_an_entry_that_another_leader_replaced_was_surely_not_done(
         assert isinstance(outcome, Outcome)
         view = await seat.proposals.read()
         assert view.service_named("replaced") is not None
+
+
+async def test_a_new_leader_and_a_deadline_at_the_same_moment_end_nobody(tmp_path: Path) -> None:
+    """Whoever asks a former leader is woken; one whose time is just over has been woken already."""
+    async with managers(tmp_path) as cluster:
+        leader = await cluster.leads()
+        follower = next(member for member in cluster.members if member is not leader)
+        assert follower.seat is not None
+        with pytest.raises(TimeoutError):
+            await _ask_until_a_leader_comes_too_late(follower.seat.proposals)
+
+
+async def _ask_until_a_leader_comes_too_late(proposals: Proposals) -> None:
+    async with asyncio.timeout(0) as limit:
+        proposals._asking[limit] = NodeId("a former leader")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            proposals._note_leader()
+            del proposals._asking[limit]

@@ -14,7 +14,7 @@ from meshswarm.cluster.journal_check import LIVE, inspect
 from meshswarm.cluster.journal_recovery import Recovered
 from meshswarm.cluster.membership import Membership
 from meshswarm.cluster.snapshots import read_slices
-from meshswarm.ids import Index
+from meshswarm.ids import Index, Term
 from meshswarm.mesh.peers import Peer, PeerRole
 from meshswarm.raft.types import EntryKind
 from meshswarm.settings import load_settings
@@ -34,7 +34,16 @@ class Held:
     @property
     def commit(self) -> Index:
         """Up to where it knows the log to be committed."""
-        return self.recovered.hard_state.commit
+        snapshot, noted = self.recovered.snapshot, self.recovered.hard_state.commit
+        return max(noted, snapshot.meta.index) if snapshot else noted
+
+    def term_at(self, index: Index) -> Term | None:
+        """The term of the entry at `index`, or of the snapshot that ends there; None: not held."""
+        snapshot = self.recovered.snapshot
+        if snapshot is not None and snapshot.meta.index == index:
+            return snapshot.meta.term
+        entries = self.recovered.entries
+        return next((entry.term for entry in entries if entry.index == index), None)
 
     def state_at(self, index: Index) -> bytes:
         """The state after the entry at `index`, replayed from the snapshot and the log."""
@@ -98,8 +107,17 @@ def _different_logs(held: Sequence[Held]) -> Iterator[str]:
 
 
 def _different_states(held: Sequence[Held]) -> Iterator[str]:
-    index = min(one.commit for one in held)
-    states = {one.manager: one.state_at(index) for one in held}
+    """States that differ at the last index that the most advanced disk calls committed.
+
+    A disk may lag, if its manager stopped first: one that does not hold that entry is left out.
+    """
+    newest = max(held, key=lambda one: one.commit)
+    index = newest.commit
+    states = {
+        one.manager: one.state_at(index)
+        for one in held
+        if one.term_at(index) == newest.term_at(index)
+    }
     if len(set(states.values())) > 1:
         sizes = {name: len(state) for name, state in states.items()}
         yield f"STATES DIFFER: at index {index}, bytes {sizes}"
