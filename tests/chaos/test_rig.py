@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import dev
 from tests.support.dev import eventually
-from tools.rig.rig import NAMESPACES, RUNS, Rig, is_alive, raised, runs, sweep
+from tools.rig.rig import NAMESPACES, RUNS, Rig, can_freeze, is_alive, raised, runs, sweep
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(60)]
 
@@ -96,6 +96,22 @@ def test_a_disk_holds_what_fits_and_no_more() -> None:
         (disk / "half").write_bytes(bytes(1 << 19))
         with pytest.raises(OSError, match="No space left"):
             (disk / "more").write_bytes(bytes(1 << 20))
+
+
+@pytest.mark.skipif(not can_freeze(), reason="no loop devices, or no mkfs.ext4 or fsfreeze")
+def test_a_disk_hangs_while_it_is_frozen_and_hinders_no_removal() -> None:
+    with raised("a") as rig:
+        disk = rig.freezable_disk("a", 32 << 20)
+        rig.freeze("a")
+        writer = rig.spawn("a", ["sh", "-c", f"echo x > {disk}/file"], subprocess.DEVNULL)
+        with pytest.raises(subprocess.TimeoutExpired):
+            writer.wait(timeout=1)
+        rig.thaw("a")
+        assert writer.wait() == 0
+        rig.freeze("a")
+        stuck = rig.spawn("a", ["sh", "-c", f"echo y > {disk}/file"], subprocess.DEVNULL)
+    assert stuck.returncode is not None
+    assert not disk.exists()
 
 
 DRIVER = """
