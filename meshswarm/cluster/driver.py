@@ -327,9 +327,9 @@ class Driver:
         if self._failure is None:
             self._failure = error
 
-    def unreachable(self, peer: NodeId) -> None:
-        """The mesh lost the connection to a peer."""
-        self.core.unreachable(peer)
+    def lost_contact(self, peer: NodeId) -> None:
+        """The mesh lost a connection to a peer."""
+        self._carefully(lambda: self.core.lost_contact(peer))
 
     # --- roles --------------------------------------------------------------------------------
 

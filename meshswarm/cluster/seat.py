@@ -113,6 +113,7 @@ class Seat:
                 endpoint.link(peer).open(*Lane)
         endpoint.on_notify(wire.KIND, self._on_raft, roles={PeerRole.MANAGER})
         endpoint.on_turn_end(self.driver.end_turn)
+        endpoint.on_lost(lambda peer: self.driver.lost_contact(peer.id))
         endpoint.on_call(wire.SNAPSHOT, self._on_offer, roles={PeerRole.MANAGER})
         endpoint.on_call(wire.SNAPSHOT_CHUNK, self._on_chunk, roles={PeerRole.MANAGER})
 

@@ -124,6 +124,7 @@ class Dialer:
             self._needs_greeting = False
             if self.channel.is_up:
                 self.channel.lost("the connection was lost")
+                self._site.lost(self._peer)
         if happening is Happening.SUCCEEDED:
             self._greet()
         elif happening in HANDSHAKE_FAILURES:

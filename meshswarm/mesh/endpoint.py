@@ -154,6 +154,10 @@ class Endpoint:
         """Let `handler`, an async generator function, feed streams; cancelled like a call's."""
         self._site.streams.add(method, handler, roles)
 
+    def on_lost(self, handler: Callable[[Peer], None]) -> None:
+        """Call `handler`, which must not raise, when a connection that we dialed breaks."""
+        self._site.on_lost = handler
+
     def on_turn_end(self, handler: Callable[[], None]) -> None:
         """Call `handler`, which must not raise, after each batch of messages from who dialed us.
 

@@ -48,6 +48,7 @@ class Site:
         self.messages_in = 0
         self.messages_out = 0
         self.is_closing = False
+        self.on_lost: Callable[[Peer], None] | None = None
         self.on_turn_end: Callable[[], None] | None = None
         self.on_fenced: Callable[[Conflict], None] | None = None
         self.allowed: dict[NodeId, Peer] = {}
@@ -59,6 +60,11 @@ class Site:
     def open(self, tasks: asyncio.TaskGroup) -> None:
         """From now on handlers run as tasks of this group."""
         self._tasks = tasks
+
+    def lost(self, peer: Peer) -> None:
+        """A connection that we dialed to this peer broke."""
+        if self.on_lost is not None and not self.is_closing:
+            self.on_lost(peer)
 
     def end_turn(self) -> None:
         """What peers dialed to us brought some messages, and they are handed over."""

@@ -20,6 +20,7 @@ from meshswarm.raft.types import (
     Entry,
     EntryKind,
     HardState,
+    Role,
     Snapshot,
     SnapshotMeta,
 )
@@ -192,6 +193,13 @@ class RaftCore:
         progress = self._progress(peer)
         if progress is not None and progress.state is ProgressState.REPLICATE:
             progress.become_probe()
+
+    def lost_contact(self, peer: NodeId) -> None:
+        """The connection to `peer` broke; it may have ended. If it leads, it is soon replaced
+        unless it is heard again: this alone decides nothing, a majority must find the same."""
+        state = self._state
+        if peer == state.leader and state.role is Role.FOLLOWER:
+            election.doubt_leader(state)
 
     def send_snapshot(self, peer: NodeId, snapshot: Snapshot) -> bool:
         """The snapshot that `Ready.snapshot_requests` asked for; False if it came too late."""

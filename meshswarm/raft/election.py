@@ -31,6 +31,21 @@ def due_in(state: RaftState) -> int:
     return min(due, unheard) if unheard > 0 else due
 
 
+def doubt_leader(state: RaftState) -> None:
+    """The connection to the leader broke, as it does when its process ends: do not wait long.
+
+    A leader that lives is heard before the time is up, which ends the doubt. Until then this node
+    does not take it for reason enough to refuse others. Everybody notices at the same time, so it
+    is not chance that keeps them from splitting the votes: each waits a tick longer than the voter
+    before it in the list.
+    """
+    config, others = state.config, [v for v in state.conf.voters if v != state.leader]
+    left = state.election_timeout - state.election_elapsed
+    soon = config.heartbeat_ticks + 1 + (others.index(state.id) if state.id in others else 0)
+    state.election_elapsed = max(state.election_elapsed, config.election_ticks)
+    state.election_timeout = state.election_elapsed + min(left, soon)
+
+
 def campaign(state: RaftState, *, transfer: bool = False) -> None:
     """Run for leader, unless this node must not; at a leader's wish (`transfer`) without
     asking first."""

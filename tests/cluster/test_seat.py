@@ -250,6 +250,19 @@ async def test_leadership_is_not_handed_to_a_manager_that_is_gone(tmp_path: Path
         await leader.seat.proposals.propose(_put("led"))
 
 
+async def test_a_dead_leader_is_missed_by_its_connections_before_its_heartbeats(
+    tmp_path: Path,
+) -> None:
+    async with _led(tmp_path) as (cluster, leader):
+        others = _others(cluster, leader)
+        await until(lambda: all(member.follows for member in others))
+        for member in others:
+            assert member.seat is not None
+            member.seat.driver.core._state.election_timeout = 1 << 30  # silence decides nothing
+        await leader.stop()
+        assert await cluster.leads(not_=leader) in others
+
+
 async def test_a_stopping_leader_hands_over(tmp_path: Path) -> None:
     async with _led(tmp_path) as (cluster, leader):
         assert leader.seat is not None

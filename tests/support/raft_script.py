@@ -246,6 +246,10 @@ class Script:
         force = how == "force"
         self._ask(name, lambda core: core.propose_conf_change(change, force=force))
 
+    def do_lost(self, name: str, peer: str) -> None:
+        """`lost b a`: b's connection to a broke."""
+        self._ask(name, lambda core: core.lost_contact(NodeId(peer)))
+
     def do_unreachable(self, name: str, peer: str) -> None:
         self._ask(name, lambda core: core.unreachable(NodeId(peer)))
 

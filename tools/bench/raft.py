@@ -139,9 +139,11 @@ def measure_failover(case: str, runs: int, peers: list[str]) -> None:
     """SIGKILL of the leader until a write is acknowledged, of each system in turn."""
     found: dict[str, list[float]] = {name: [] for name in ("meshswarm", *peers)}
     with cluster("--nodes", "3") as lab, ExitStack() as stack:
+        arguments: tuple[str, ...] = ()
         if case == "failover_fast":
             make_fast(lab)
-        members = stack.enter_context(etcd()) if "etcd" in peers else None
+            arguments = ("--heartbeat-interval", "20", "--election-timeout", "150")
+        members = stack.enter_context(etcd(*arguments)) if "etcd" in peers else None
         for number in range(runs):
             found["meshswarm"].append(1_000 * asyncio.run(killed(lab)))
             if members is not None:

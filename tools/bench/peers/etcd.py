@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,8 +26,9 @@ PATIENCE_S = 30.0
 class Etcd:
     """A running cluster, and its load client."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, arguments: Sequence[str]) -> None:
         self._directory = directory
+        self._arguments = arguments
         self._tool = directory / "etcdload"
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -61,6 +62,7 @@ class Etcd:
                     *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
                     *("--listen-client-urls", client, "--advertise-client-urls", client),
                     *("--quota-backend-bytes", str(8 << 30), "--log-level", "error"),
+                    *self._arguments,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -114,15 +116,15 @@ class Etcd:
 
 
 @contextmanager
-def etcd() -> Iterator[Etcd]:
-    """A running cluster; stopped and removed at the end."""
+def etcd(*arguments: str) -> Iterator[Etcd]:
+    """A running cluster, its members started with these; stopped and removed at the end."""
     missing = [program for program in ("etcd", "go") if not shutil.which(program)]
     if missing:
         raise SystemExit(
             f"error: no {' and no '.join(missing)} here\nhint: apt-get install {' '.join(PACKAGES)}"
         )
     with tempfile.TemporaryDirectory(prefix="meshswarm-etcd-") as directory:
-        cluster = Etcd(Path(directory))
+        cluster = Etcd(Path(directory), arguments)
         try:
             cluster.start()
             yield cluster
