@@ -95,7 +95,7 @@ def services_to_visit(view: View, changed: frozenset[Key] | None) -> list[Servic
     may_fit = False
     for table, key in changed:
         match table:
-            case Table.SERVICES:
+            case Table.SERVICES | Table.ROLLOUTS:
                 found.add(ServiceId(key))
             case Table.TASKS:
                 task = view.tasks.get(TaskId(key))

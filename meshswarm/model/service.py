@@ -9,6 +9,7 @@ from attrs.validators import ge, gt
 from meshswarm.ids import ServiceId, Version
 from meshswarm.model.network import Port
 from meshswarm.model.resources import Resources
+from meshswarm.model.rollout import UpdatePolicy
 from meshswarm.model.volume import Mount
 
 
@@ -136,6 +137,9 @@ class ServiceSpec:
     """Meaningless, and 1, when the mode is GLOBAL."""
     labels: Mapping[str, str] = Factory(dict)
     """Labels of the service itself; changing them restarts nothing."""
+    update: UpdatePolicy = UpdatePolicy()
+    rollback: UpdatePolicy = UpdatePolicy()
+    """How it goes back to an earlier revision."""
     task: TaskSpec
 
 
@@ -146,7 +150,8 @@ class Service:
     id: ServiceId
     spec: ServiceSpec
     revision: int
-    """Number of the current revision, from 1; grows by one whenever `spec.task` changes."""
+    """Number of the current revision. The first is 1; a change of `spec.task`, or a restart, makes
+    the next one, going back makes an earlier one current again."""
     version: Version
     created_at_ms: int
     updated_at_ms: int
@@ -154,7 +159,7 @@ class Service:
 
 @frozen(kw_only=True)
 class Revision:
-    """One numbered `TaskSpec` of a service; kept while a task refers to it."""
+    """One numbered `TaskSpec` of a service; kept while a task refers to it, or for going back."""
 
     service_id: ServiceId
     number: int

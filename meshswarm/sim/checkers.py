@@ -107,6 +107,8 @@ def _row(view: View, key: Key) -> object:
             return view.stacks.get(name)
         case Table.CONFIGS:
             return view.configs.get(name)
+        case Table.ROLLOUTS:
+            return view.rollouts.get(ServiceId(name))
         case Table.REVISIONS:
             return None  # part of the comparison of bytes
         case _:

@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 from meshswarm.codec import Undecodable
 from meshswarm.errors import Conflict, MeshswarmError, SessionExpired
 from meshswarm.ids import Index, Term
-from meshswarm.store import agents, placements, users
+from meshswarm.store import agents, placements, rollouts, users
 from meshswarm.store.commands import (
     AssignTask,
     Batch,
@@ -24,6 +24,7 @@ from meshswarm.store.commands import (
     Group,
     LogEntry,
     LoseTask,
+    PauseRollout,
     PutConfig,
     PutService,
     PutStack,
@@ -33,9 +34,14 @@ from meshswarm.store.commands import (
     RemoveStack,
     ReportTasks,
     Request,
+    RestartService,
+    ResumeRollout,
+    RevertService,
+    RollBackService,
     ScaleService,
     SetDesired,
     SetNodeState,
+    SetRollout,
     Simple,
     UpdateNode,
     decode_command,
@@ -187,5 +193,11 @@ _HANDLERS: dict[type[Simple], Callable[[Transaction, Any], Effects]] = {
     SetDesired: placements.set_desired,
     LoseTask: placements.lose_task,
     ForgetTask: placements.forget_task,
+    PauseRollout: rollouts.pause_rollout,
+    ResumeRollout: rollouts.resume_rollout,
+    RollBackService: rollouts.roll_back_service,
+    RestartService: rollouts.restart_service,
+    SetRollout: rollouts.set_rollout,
+    RevertService: rollouts.revert_service,
 }
 """What each command means; a look into a table, for a `match` asks one class after the other."""

@@ -13,6 +13,7 @@ from attrs import Factory, frozen
 from meshswarm import codec
 from meshswarm.ids import ClientId, Index, NodeId, ServiceId, TaskId, Version
 from meshswarm.model.node import Availability, NodeDescription, NodeRole, NodeState
+from meshswarm.model.rollout import RolloutPhase, RolloutReason
 from meshswarm.model.service import ServiceSpec
 from meshswarm.model.stack import StackSpec
 from meshswarm.model.task import DesiredState, Reason, TaskStatus
@@ -53,6 +54,36 @@ class ScaleService:
 @frozen(kw_only=True)
 class RemoveService:
     """Remove the service; its tasks are stopped, then forgotten."""
+
+    service_id: ServiceId
+
+
+@frozen(kw_only=True)
+class PauseRollout:
+    """Let no further slot of the service have its turn; refused if no rollout is under way."""
+
+    service_id: ServiceId
+
+
+@frozen(kw_only=True)
+class ResumeRollout:
+    """Go on with a rollout, to its end or for one `step` of `parallelism` slots."""
+
+    service_id: ServiceId
+    step: bool = False
+
+
+@frozen(kw_only=True)
+class RollBackService:
+    """Make an earlier revision current again; None: the one before the last rollout."""
+
+    service_id: ServiceId
+    revision: int | None = None
+
+
+@frozen(kw_only=True)
+class RestartService:
+    """Replace every task of the service by one like it, as an update does."""
 
     service_id: ServiceId
 
@@ -188,6 +219,32 @@ class ForgetTask:
     task_id: TaskId
 
 
+@frozen(kw_only=True)
+class SetRollout:
+    """How far a service's rollout is; refused when it is at another edition by now."""
+
+    service_id: ServiceId
+    edition: int
+    phase: RolloutPhase
+    reason: RolloutReason
+    message: str
+    well: int
+    progressed_at_ms: int
+    not_before_ms: int
+    failed: tuple[str, ...]
+    slots_left: int | None
+
+
+@frozen(kw_only=True)
+class RevertService:
+    """Too much of the rollout failed: back to its stable revision, as the service says."""
+
+    service_id: ServiceId
+    edition: int
+    reason: RolloutReason
+    message: str
+
+
 Simple = (
     PutStack
     | RemoveStack
@@ -206,6 +263,12 @@ Simple = (
     | SetDesired
     | LoseTask
     | ForgetTask
+    | PauseRollout
+    | ResumeRollout
+    | RollBackService
+    | RestartService
+    | SetRollout
+    | RevertService
 )
 codec.register_union(Simple)
 

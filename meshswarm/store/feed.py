@@ -12,6 +12,7 @@ from meshswarm.codec import Undecodable
 from meshswarm.ids import Index, NodeId, ServiceId, TaskId, Term
 from meshswarm.model.config import Config
 from meshswarm.model.node import Node
+from meshswarm.model.rollout import Rollout
 from meshswarm.model.service import Revision, Service
 from meshswarm.model.stack import Stack
 from meshswarm.model.task import Task
@@ -32,14 +33,15 @@ class Delta:
     stacks: tuple[Stack, ...] = ()
     tasks: tuple[Task, ...] = ()
     configs: tuple[Config, ...] = ()
+    rollouts: tuple[Rollout, ...] = ()
     deleted: tuple[tuple[str, str], ...] = ()
     """(table, key) of each deleted row; revisions go with their service's last task."""
 
     @property
     def is_empty(self) -> bool:
         """Whether no row differs."""
-        rows = (self.nodes, self.services, self.revisions, self.stacks, self.tasks, self.configs)
-        return not any((*rows, self.deleted))
+        users = (self.nodes, self.services, self.revisions, self.stacks, self.configs)
+        return not any((*users, self.tasks, self.rollouts, self.deleted))
 
 
 def only(view: View, tables: frozenset[Table]) -> View:
@@ -53,6 +55,7 @@ def only(view: View, tables: frozenset[Table]) -> View:
         stacks=tuple(view.stacks.values()) if Table.STACKS in tables else (),
         tasks=tuple(view.tasks.values()) if Table.TASKS in tables else (),
         configs=tuple(view.configs.values()) if Table.CONFIGS in tables else (),
+        rollouts=tuple(view.rollouts.values()) if Table.ROLLOUTS in tables else (),
     )
 
 
@@ -78,6 +81,7 @@ def delta_of(view: View, changed: Iterable[Key], tables: frozenset[Table]) -> De
         stacks=tuple(rows[Table.STACKS]),  # type: ignore[arg-type]
         tasks=tuple(rows[Table.TASKS]),  # type: ignore[arg-type]
         configs=tuple(rows[Table.CONFIGS]),  # type: ignore[arg-type]
+        rollouts=tuple(rows[Table.ROLLOUTS]),  # type: ignore[arg-type]
         deleted=tuple(deleted),
     )
 
@@ -104,6 +108,8 @@ def follow(view: View, delta: Delta) -> View:
         transaction.put_task(task)
     for config in delta.configs:
         transaction.put_config(config)
+    for rollout in delta.rollouts:
+        transaction.put_rollout(rollout)
     return transaction.finished()
 
 
@@ -120,6 +126,8 @@ def row_of(view: View, table: Table, key: str) -> object | None:
             return view.tasks.get(TaskId(key))
         case Table.CONFIGS:
             return view.configs.get(key)
+        case Table.ROLLOUTS:
+            return view.rollouts.get(ServiceId(key))
         case Table.REVISIONS:
             owner, _, number = key.partition("/")
             numbered = view.revisions.get(ServiceId(owner))
@@ -141,6 +149,8 @@ def _delete(transaction: Transaction, table: Table, key: str) -> None:
                 transaction.drop_task(task)
         case Table.CONFIGS:
             transaction.drop_config(key)
+        case Table.ROLLOUTS:
+            transaction.drop_rollout(ServiceId(key))
         case Table.REVISIONS:
             owner, _, number = key.partition("/")
             transaction.drop_revision(ServiceId(owner), int(number))

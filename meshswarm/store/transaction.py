@@ -10,6 +10,7 @@ from immutables import Map
 from meshswarm.ids import Index, NodeId, ServiceId, Term, Version
 from meshswarm.model.config import Config
 from meshswarm.model.node import Node
+from meshswarm.model.rollout import Rollout
 from meshswarm.model.service import Revision, Service
 from meshswarm.model.stack import Stack
 from meshswarm.model.task import Task
@@ -115,7 +116,8 @@ class Transaction:
         self._touched.append((Table.SERVICES, service.id))
 
     def drop_service(self, service: Service) -> None:
-        """Delete a service; its tasks and the revisions they run stay until the tasks are gone."""
+        """Delete a service with its rollout; its tasks and the revisions they run stay until the
+        tasks are gone."""
         by_stack = self.view.services_by_stack
         if service.spec.stack is not None:
             by_stack = _without(by_stack, service.spec.stack, service.id)
@@ -126,6 +128,7 @@ class Transaction:
         )
         self._touched.append((Table.SERVICES, service.id))
         if not self._replaying:
+            self.drop_rollout(service.id)
             self.prune_revisions(service.id, keep=0)
 
     def put_revision(self, revision: Revision) -> None:
@@ -150,9 +153,14 @@ class Transaction:
         self._touched.append(_revision_key(service_id, number))
 
     def prune_revisions(self, service_id: ServiceId, *, keep: int) -> None:
-        """Delete the service's revisions that no task runs, except the last `keep`."""
+        """Delete the service's revisions that no task runs, except the last `keep`, the current one
+        and those between which it is being rolled out."""
         numbered = self.view.revisions.get(service_id, Map())
         used = {task.revision for task in self.view.tasks_of(service_id)}
+        if (service := self.view.services.get(service_id)) is not None:
+            used.add(service.revision)
+        if (rollout := self.view.rollouts.get(service_id)) is not None:
+            used |= {rollout.revision, rollout.stable_revision}
         recent = sorted(numbered)[-keep:] if keep else []
         for number in sorted(set(numbered) - used - set(recent)):
             self.drop_revision(service_id, number)
@@ -184,6 +192,19 @@ class Transaction:
             return
         self._set(configs=self.view.configs.delete(name))
         self._touched.append((Table.CONFIGS, name))
+
+    def put_rollout(self, rollout: Rollout) -> None:
+        """Write a service's rollout."""
+        rollout = evolve(rollout, version=self._version(rollout.version))
+        self._set(rollouts=self.view.rollouts.set(rollout.service_id, rollout))
+        self._touched.append((Table.ROLLOUTS, rollout.service_id))
+
+    def drop_rollout(self, service_id: ServiceId) -> None:
+        """Delete a service's rollout, if it is there."""
+        if service_id not in self.view.rollouts:
+            return
+        self._set(rollouts=self.view.rollouts.delete(service_id))
+        self._touched.append((Table.ROLLOUTS, service_id))
 
     def put_client(self, session: ClientSession, *, most: int) -> None:
         """Write what is remembered of a client; of more than `most`, those unused for longest

@@ -5,7 +5,7 @@ from attrs import evolve
 from meshswarm.errors import Conflict, Invalid, NotFound
 from meshswarm.ids import ServiceId, Version, digest_id
 from meshswarm.model.config import Config
-from meshswarm.model.service import Mode, Revision, Service, ServiceSpec
+from meshswarm.model.service import Mode, Service, ServiceSpec
 from meshswarm.model.stack import Stack
 from meshswarm.store.commands import (
     PutConfig,
@@ -17,6 +17,7 @@ from meshswarm.store.commands import (
     ScaleService,
     UpdateNode,
 )
+from meshswarm.store.rollouts import put_revision, roll_out
 from meshswarm.store.transaction import Transaction
 
 Effects = tuple[tuple[str, str], ...]
@@ -32,9 +33,6 @@ MAX_CONFIGS = 100_000
 
 MAX_CONFIG_BYTES = 1_000_000
 """Content of one config; a larger one is refused."""
-
-KEPT_REVISIONS = 10
-"""Revisions of a service that are kept for going back to."""
 
 
 def put_stack(transaction: Transaction, command: PutStack) -> Effects:
@@ -183,14 +181,10 @@ def _put(transaction: Transaction, spec: ServiceSpec) -> str:
         raise Conflict(f"service {spec.name} belongs to {owner}", hint="choose another name")
     if present.spec == spec:
         return "unchanged"
-    rolls = present.spec.task != spec.task
-    revision = present.revision + 1 if rolls else present.revision
-    transaction.put_service(
-        evolve(present, spec=spec, revision=revision, updated_at_ms=view.clock_ms)
-    )
-    if rolls:
-        _put_revision(transaction, present.id, revision, spec)
+    if present.spec.task != spec.task:
+        roll_out(transaction, present, spec)
         return "updated"
+    transaction.put_service(evolve(present, spec=spec, updated_at_ms=view.clock_ms))
     return "scaled" if present.spec.replicas != spec.replicas else "updated"
 
 
@@ -210,21 +204,7 @@ def _create(transaction: Transaction, spec: ServiceSpec) -> None:
             updated_at_ms=view.clock_ms,
         )
     )
-    _put_revision(transaction, service_id, 1, spec)
-
-
-def _put_revision(
-    transaction: Transaction, service_id: ServiceId, number: int, spec: ServiceSpec
-) -> None:
-    transaction.put_revision(
-        Revision(
-            service_id=service_id,
-            number=number,
-            task=spec.task,
-            created_at_ms=transaction.view.clock_ms,
-        )
-    )
-    transaction.prune_revisions(service_id, keep=KEPT_REVISIONS)
+    put_revision(transaction, service_id, 1)
 
 
 def _touch_stack(transaction: Transaction, name: str, *, changed: bool) -> None:

@@ -20,6 +20,7 @@ from meshswarm.errors import Conflict, NotFound
 from meshswarm.ids import ClientId, Index, NodeId, ServiceId, TaskId, Term
 from meshswarm.model.config import Config
 from meshswarm.model.node import Node
+from meshswarm.model.rollout import Rollout
 from meshswarm.model.service import Revision, Service
 from meshswarm.model.stack import Stack
 from meshswarm.model.task import Task
@@ -37,13 +38,15 @@ class Table(Enum):
     STACKS = "stacks"
     TASKS = "tasks"
     CONFIGS = "configs"
+    ROLLOUTS = "rollouts"
 
     __hash__ = object.__hash__
     """By identity: `Enum` hashes the name in Python, once for each key of the change feed."""
 
 
 Key = tuple[Table, str]
-"""One row in the change feed; a revision's key is `SERVICE_ID/NUMBER`."""
+"""One row in the change feed; a revision's key is `SERVICE_ID/NUMBER`, a rollout's
+its service's id."""
 
 IdSet = Map[Id, None]
 """A persistent set."""
@@ -67,6 +70,7 @@ class View:
     tasks: Map[TaskId, Task] = Map()
     clients: Map[ClientId, ClientSession] = Map()
     configs: Map[str, Config] = Map()
+    rollouts: Map[ServiceId, Rollout] = Map()
 
     # Derived from the tables above; never encoded.
     node_ids: Map[str, NodeId] = Map()
@@ -160,10 +164,19 @@ def _by_prefix(text: str, table: Map[Id, object], noun: str, hint: str) -> Id:
 
 # --- as bytes -----------------------------------------------------------------------------------
 
-Row = Node | Service | Revision | Stack | Task | ClientSession | Config
+Row = Node | Service | Revision | Stack | Task | ClientSession | Config | Rollout
 """What the tables hold."""
 
-_ROWS: tuple[type[Row], ...] = (Node, Service, Revision, Stack, Task, ClientSession, Config)
+_ROWS: tuple[type[Row], ...] = (
+    Node,
+    Service,
+    Revision,
+    Stack,
+    Task,
+    ClientSession,
+    Config,
+    Rollout,
+)
 """The tables in the order in which a view is encoded, each by the class of its rows. A new one goes
 to the end: its place is what the bytes say of it.
 """
@@ -208,6 +221,7 @@ def _count_rows(view: View) -> int:
         view.tasks,
         view.clients,
         view.configs,
+        view.rollouts,
     )
     return sum(len(table) for table in (*tables, *view.revisions.values()))
 
@@ -231,6 +245,7 @@ def _sorted_rows(view: View, kind: type[Row]) -> Iterator[Row]:
         Task: view.tasks,
         ClientSession: view.clients,
         Config: view.configs,
+        Rollout: view.rollouts,
     }
     table = tables[kind]
     for key in _sorted_keys(table):
@@ -314,6 +329,7 @@ class ViewBuilder:
         self._tasks = Map[TaskId, Task]().mutate()
         self._clients = Map[ClientId, ClientSession]().mutate()
         self._configs = Map[str, Config]().mutate()
+        self._rollouts = Map[ServiceId, Rollout]().mutate()
         self._node_ids = Map[str, NodeId]().mutate()
         self._service_ids = Map[str, ServiceId]().mutate()
         self._unplaced = Map[TaskId, None]().mutate()
@@ -343,6 +359,8 @@ class ViewBuilder:
                 self._stacks[row.name] = row
             case Config():
                 self._configs[row.name] = row
+            case Rollout():
+                self._rollouts[row.service_id] = row
             case _:
                 assert_never(row)
 
@@ -365,6 +383,7 @@ class ViewBuilder:
             tasks=self._tasks.finish(),
             clients=self._clients.finish(),
             configs=self._configs.finish(),
+            rollouts=self._rollouts.finish(),
             node_ids=self._node_ids.finish(),
             service_ids=self._service_ids.finish(),
             services_by_stack=_mapped(self._by_stack),
@@ -395,6 +414,7 @@ def build_view(
     tasks: Iterable[Task] = (),
     clients: Iterable[ClientSession] = (),
     configs: Iterable[Config] = (),
+    rollouts: Iterable[Rollout] = (),
 ) -> View:
     """A view of these rows alone, indexed; `base` gives index, term and clock."""
     builder = ViewBuilder(base)
@@ -406,6 +426,7 @@ def build_view(
         tasks,
         clients,
         configs,
+        rollouts,
     )
     for row in chain.from_iterable(tables):
         builder.put(row)

@@ -17,6 +17,7 @@ from meshswarm.store.commands import (
     ForgetTask,
     Group,
     LoseTask,
+    PauseRollout,
     PutConfig,
     PutService,
     PutStack,
@@ -25,9 +26,14 @@ from meshswarm.store.commands import (
     RemoveService,
     RemoveStack,
     ReportTasks,
+    RestartService,
+    ResumeRollout,
+    RevertService,
+    RollBackService,
     ScaleService,
     SetDesired,
     SetNodeState,
+    SetRollout,
     Simple,
     UpdateNode,
 )
@@ -115,6 +121,21 @@ def _simple(command: Simple, view: View) -> str:  # noqa: C901, PLR0912 -- a tab
             return f"lose task {_task(view, command.task_id)}{_because(command.message)}"
         case ForgetTask():
             return f"forget task {_task(view, command.task_id)}"
+        case PauseRollout():
+            return f"pause the rollout of {_service_name(view, command.service_id)}"
+        case ResumeRollout():
+            how = " for one step" if command.step else ""
+            return f"resume the rollout of {_service_name(view, command.service_id)}{how}"
+        case RollBackService():
+            to = "" if command.revision is None else f" to revision {command.revision}"
+            return f"roll back service {_service_name(view, command.service_id)}{to}"
+        case RestartService():
+            return f"restart service {_service_name(view, command.service_id)}"
+        case SetRollout():
+            return f"rollout of {_service_name(view, command.service_id)} {_rollout(command)}"
+        case RevertService():
+            name = _service_name(view, command.service_id)
+            return f"roll back service {name}{_because(command.message)}"
         case _:
             assert_never(command)
 
@@ -152,6 +173,11 @@ def _slot(command: CreateTask, view: View) -> str:
 def _where(command: CreateTask, view: View) -> str:
     where = "pending" if command.node_id is None else f"on {_node(view, command.node_id)}"
     return where + _because(command.message)
+
+
+def _rollout(command: SetRollout) -> str:
+    phase = command.phase.value.replace("_", " ")
+    return f"{phase}, {_count(command.well, 'slot')} well{_because(command.message)}"
 
 
 def _node(view: View, node_id: NodeId) -> str:

@@ -37,6 +37,7 @@ def _rebuilt(view: View) -> View:
         tasks=tuple(view.tasks.values()),
         clients=tuple(view.clients.values()),
         configs=tuple(view.configs.values()),
+        rollouts=tuple(view.rollouts.values()),
     )
 
 
@@ -73,6 +74,7 @@ def _keys(view: View) -> set[Key]:
         *((Table.STACKS, key) for key in view.stacks),
         *((Table.TASKS, key) for key in view.tasks),
         *((Table.CONFIGS, key) for key in view.configs),
+        *((Table.ROLLOUTS, key) for key in view.rollouts),
         *((Table.REVISIONS, f"{s}/{n}") for s, rows in view.revisions.items() for n in rows),
     }
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from meshswarm.ids import NodeId, ServiceId, TaskId, Version
 from meshswarm.model.node import Availability, NodeDescription, NodeRole, NodeState
+from meshswarm.model.rollout import RolloutPhase, RolloutReason
 from meshswarm.model.service import Mode, ServiceSpec
 from meshswarm.model.stack import StackSpec
 from meshswarm.model.task import DesiredState, Health, Reason, TaskState, TaskStatus
@@ -20,6 +21,7 @@ from meshswarm.store.commands import (
     ForgetTask,
     Group,
     LoseTask,
+    PauseRollout,
     PutConfig,
     PutService,
     PutStack,
@@ -28,9 +30,14 @@ from meshswarm.store.commands import (
     RemoveService,
     RemoveStack,
     ReportTasks,
+    RestartService,
+    ResumeRollout,
+    RevertService,
+    RollBackService,
     ScaleService,
     SetDesired,
     SetNodeState,
+    SetRollout,
     Simple,
     TaskReport,
     UpdateNode,
@@ -127,6 +134,30 @@ simple: st.SearchStrategy[Simple] = st.one_of(
     st.builds(SetDesired, task_id=tasks, desired=st.sampled_from(DesiredState)),
     st.builds(LoseTask, task_id=tasks, message=messages),
     st.builds(ForgetTask, task_id=tasks),
+    st.builds(PauseRollout, service_id=services),
+    st.builds(ResumeRollout, service_id=services, step=st.booleans()),
+    st.builds(RollBackService, service_id=services, revision=st.none() | st.integers(0, 3)),
+    st.builds(RestartService, service_id=services),
+    st.builds(
+        SetRollout,
+        service_id=services,
+        edition=st.integers(1, 3),
+        phase=st.sampled_from(RolloutPhase),
+        reason=st.sampled_from(RolloutReason),
+        message=messages,
+        well=st.integers(0, 3),
+        progressed_at_ms=st.integers(0, 10),
+        not_before_ms=st.integers(0, 10),
+        failed=st.lists(st.sampled_from("12"), unique=True).map(lambda found: tuple(sorted(found))),
+        slots_left=st.none() | st.integers(0, 3),
+    ),
+    st.builds(
+        RevertService,
+        service_id=services,
+        edition=st.integers(1, 3),
+        reason=st.sampled_from(RolloutReason),
+        message=messages,
+    ),
 )
 commands: st.SearchStrategy[Command] = st.deferred(
     lambda: grouped | st.builds(Group, commands=st.lists(grouped, max_size=3).map(tuple))
