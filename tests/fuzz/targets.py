@@ -119,7 +119,9 @@ def journals(data: bytes) -> None:
     """A directory with damaged files is what was written, or says that it is damaged."""
     with tempfile.TemporaryDirectory(dir=_fast()) as root:
         directory = Path(root) / "raft"
-        shutil.copytree(_journal(), directory)
+        directory.mkdir()
+        for name, content in _journal().items():
+            (directory / name).write_bytes(content)
         for at in range(0, len(data), EDIT_BYTES):
             _damage(directory, data[at : at + EDIT_BYTES])
         if not _files(directory):
@@ -202,16 +204,12 @@ def _fast() -> Path | None:
 
 
 @cache
-def _journal() -> Path:
-    """A journal as a kill leaves it; made once a process, and removed at its end."""
-    root = tempfile.TemporaryDirectory(dir=_fast())
-    _KEPT.append(root)
-    crashed = Path(root.name) / "crashed"
-    asyncio.run(_lived(Path(root.name) / "raft", crashed))
-    return crashed
-
-
-_KEPT: list["tempfile.TemporaryDirectory[str]"] = []
+def _journal() -> dict[str, bytes]:
+    """The files of a journal as a kill leaves it; kept in memory, for atheris cleans up nothing."""
+    with tempfile.TemporaryDirectory(dir=_fast()) as root:
+        crashed = Path(root) / "crashed"
+        asyncio.run(_lived(Path(root) / "raft", crashed))
+        return {path.name: path.read_bytes() for path in crashed.iterdir()}
 
 
 async def _lived(directory: Path, crashed: Path) -> None:
