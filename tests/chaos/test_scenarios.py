@@ -92,7 +92,7 @@ async def test_s13_an_isolated_follower_returns_without_an_election() -> None:
         follower, elections = others_of(arena, leader)[0], Elections(arena, term)
         async with checked_load(arena):
             with during(faults.unplug_these(arena, [follower])):
-                await asyncio.sleep(10 * ELECTION_S)
+                await asyncio.sleep(8 * ELECTION_S)
             await arena.writable(follower)
         await arena.settled()
         assert await elections.caused() == 0
@@ -108,7 +108,7 @@ async def test_s16_one_direction_lost_costs_one_change_of_leader_at_most(deaf: s
         async with checked_load(arena):
             with during(faults.drop(arena, list(pairs), "one way")):
                 await arena.writable(others[1])
-                await asyncio.sleep(5 * LONGEST_ELECTION_S)
+                await asyncio.sleep(4 * LONGEST_ELECTION_S)
                 await arena.writable(others[1])
             await arena.settled()
         assert await elections.caused() <= 1
@@ -147,13 +147,12 @@ async def test_s36_a_single_manager_killed_right_after_its_answer_keeps_the_writ
 async def test_s41_a_leader_that_was_stopped_serves_no_stale_read() -> None:
     """Clients that know only this one manager ask it the moment it goes on."""
     async with opened(3, environment=FAST) as arena, checked_load(arena):
-        for _ in range(2):
-            leader = leader_of(arena)
-            with during(faults.pause_these(arena, [leader])):
-                await another_leads(arena, leader)
-                await asyncio.sleep(3 * ELECTION_S)
-            await arena.writable(leader)
-            await arena.settled()
+        leader = leader_of(arena)
+        with during(faults.pause_these(arena, [leader])):
+            await another_leads(arena, leader)
+            await asyncio.sleep(3 * ELECTION_S)
+        await arena.writable(leader)
+        await arena.settled()
 
 
 async def test_s66_full_disks_end_by_themselves() -> None:
@@ -182,18 +181,20 @@ async def test_s73_a_peer_that_is_down_costs_the_others_no_memory() -> None:
     async with opened(3, environment=FAST | small_log) as arena:
         silent = others_of(arena, leader_of(arena))[0]
         others = others_of(arena, silent)
-        await write_big(arena, 300)
+        await write_big(arena, WARM_UP)
         before = {name: arena.cluster.managers[name].rss_bytes() for name in others}
         with during(faults.unplug_these(arena, [silent])):
-            await write_big(arena, 900)
+            await write_big(arena, WRITES)
             after = {name: arena.cluster.managers[name].rss_bytes() for name in others}
         await arena.writable(silent)
         await arena.same_states()
     grown = {name: (after[name] - before[name]) / 1e6 for name in others}
-    assert all(megabytes < BIG_BYTES * 900 / 1e6 / 3 for megabytes in grown.values()), grown
+    assert all(megabytes < BIG_BYTES * WRITES / 1e6 / 3 for megabytes in grown.values()), grown
 
 
 BIG_BYTES = 65_536
+WARM_UP, WRITES = 800, 1_000
+"""A manager's log may hold 32 MiB in memory: the warm-up is more, and what follows twice that."""
 
 
 async def write_big(arena: Arena, count: int) -> None:

@@ -143,7 +143,16 @@ class Rig:
         )
         running = [(where, one) for where, one in self._spawned if one.poll() is None]
         self._spawned = [*running, (host, process)]
+        self._await_arrival(host, process)
         return process
+
+    def _await_arrival(self, host: str, process: "subprocess.Popen[bytes]") -> None:
+        """Return once the process is on its host: from then on whatever cleans up will find it."""
+        deadline = time.monotonic() + GONE_S
+        while process.poll() is None and process.pid not in _pids_in(self.namespace(host)):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{process.args!r} does not arrive on {host}")
+            time.sleep(0.002)
 
     def reap(self, *hosts: str) -> None:
         """End what was spawned on these hosts (none: all), also what had not yet moved there."""
