@@ -66,9 +66,7 @@ def roll_out(
     returns = stable != service.revision and numbered[stable].task == spec.task
     number = stable if returns else max(numbered) + 1
     transaction.put_service(
-        evolve(
-            service, spec=spec, revision=number, updated_at_ms=transaction.view.clock_ms
-        )
+        evolve(service, spec=spec, revision=number, updated_at_ms=transaction.view.clock_ms)
     )
     _begin(transaction, service.id, RolloutPhase.UPDATING, stable, reason, "", spec.update)
     if not returns:

@@ -7,6 +7,7 @@ batch_100                                 100 such writes in one command, 32 com
 read_sequential, reads_256                linearizable reads of one config
 failover_default, failover_fast           SIGKILL of the leader until the next acknowledged write,
                                           at the defaults and at heartbeat 20 / election 150 ms
+memory, restart, snapshot_200mb           what the state costs: see tools/bench/raft_state.py
 
 A peer gets the same load in the same run, in turn with ours, and `ratio` is ours to its.
 """
@@ -24,6 +25,7 @@ from contextlib import ExitStack, contextmanager
 
 from attrs import frozen
 
+from tools.bench import raft_state
 from tools.bench.failover import leader_kill_write
 from tools.bench.lab import Lab, cluster, emit, say
 from tools.bench.peers.etcd import etcd
@@ -52,6 +54,12 @@ LOADS = {
     "reads_256": Load("read", 256),
 }
 FAILOVER_CASES = ("failover_default", "failover_fast")
+STATE_CASES = {
+    "memory": (raft_state.memory,),
+    "restart": (raft_state.restart_log, raft_state.restart_50mb),
+    "snapshot_200mb": (raft_state.snapshot_200mb,),
+}
+CASES = [*LOADS, *FAILOVER_CASES, *STATE_CASES]
 
 Runner = Callable[[Load], dict[str, float] | None]
 """Runs a load; None if the system cannot do that."""
@@ -191,15 +199,18 @@ def main() -> None:
     )
     parser.add_argument("--peer", action="append", choices=sorted(PEERS), default=[])
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", action="append", choices=[*LOADS, *FAILOVER_CASES])
+    parser.add_argument("--only", action="append", choices=CASES)
     wanted = parser.parse_args()
-    chosen = wanted.only or [*LOADS, *FAILOVER_CASES]
+    chosen = wanted.only or CASES
     loads = [case for case in LOADS if case in chosen]
     if loads:
         measure_loads(loads, wanted.runs, wanted.peer)
     for case in FAILOVER_CASES:
         if case in chosen:
             measure_failover(case, max(wanted.runs, FAILOVERS), wanted.peer)
+    for case, parts in STATE_CASES.items():
+        for measure in parts if case in chosen else ():
+            measure(1.0)
 
 
 if __name__ == "__main__":

@@ -179,7 +179,7 @@ def memory(scale: float) -> None:
         time.sleep(5)
         for name, pid in processes.items():
             emit(
-                "raft_state",
+                "raft",
                 "memory",
                 node=name,
                 writes=count,
@@ -233,8 +233,9 @@ def restart(lab: Lab, case: str, **figures: object) -> None:
         say(f"{case}: {times[-1]:.2f} s")
     status = next(one for one in asyncio.run(statuses(lab)) if one.name == name)
     emit(
-        "raft_state",
-        case,
+        "raft",
+        "restart",
+        of=case,
         **figures,
         entries_after_snapshot=status.applied_index - status.metrics.snapshot_index,
         snapshot_mb=round(snapshots_mb(directory), 1),
@@ -303,7 +304,7 @@ async def under_load(lab: Lab, name: str) -> None:
     assert caught_up.is_set(), f"{name} did not catch up within {STEP_S} s"
     tell_of_unrest(lab)
     emit(
-        "raft_state",
+        "raft",
         "snapshot_200mb",
         snapshot_mb=round(snapshots_mb(raft_directory(lab, name)), 1),
         transfer_s=round(elapsed, 1),
