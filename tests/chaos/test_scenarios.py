@@ -189,12 +189,13 @@ async def test_s73_a_peer_that_is_down_costs_the_others_no_memory() -> None:
         await arena.writable(silent)
         await arena.same_states()
     grown = {name: (after[name] - before[name]) / 1e6 for name in others}
-    assert all(megabytes < BIG_BYTES * WRITES / 1e6 / 3 for megabytes in grown.values()), grown
+    assert all(megabytes < BIG_BYTES * WRITES / 1e6 * 3 / 4 for megabytes in grown.values()), grown
 
 
 BIG_BYTES = 65_536
-WARM_UP, WRITES = 800, 1_000
-"""A manager's log may hold 32 MiB in memory: the warm-up is more, and what follows twice that."""
+WARM_UP, WRITES = 800, 1_500
+"""A manager's log may hold 32 MiB in memory, and a snapshot comes and goes: what would pile up for
+a peer is twice that, and nearly all of it would have to be there."""
 
 
 async def write_big(arena: Arena, count: int) -> None:
