@@ -13,6 +13,7 @@ from attrs import define, field
 from meshswarm.agent.card import Held, HeldState, Prepare, Remove, Start, Stop
 from meshswarm.ids import Index, NodeId, ServiceId, TaskId
 from meshswarm.model.task import Task, TaskState
+from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import Message
 from meshswarm.raft.ready import Ready
 from meshswarm.raft.status import RaftStatus
@@ -22,6 +23,7 @@ from meshswarm.sim.disk import Disk
 from meshswarm.sim.history import History
 from meshswarm.sim.hosts import Host
 from meshswarm.sim.ledger import Ledger
+from meshswarm.sim.limits import check_view
 from meshswarm.sim.trace import Violation
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import Key, Table, View, encode_view
@@ -62,9 +64,13 @@ class States:
             return True
         if outcome != self._outcomes[entry.index]:
             raise Violation(f"{node} says {outcome} of what is {self._outcomes[entry.index]}")
+        known = self.views[entry.index]
+        if (view.clients, view.clock_ms) != (known.clients, known.clock_ms):
+            raise Violation(f"{node} remembers other requests than others at index {entry.index}")
         self._compare_rows(node, view, changed)
         if entry.index % COMPARE_EVERY == 0:
             self._compare_bytes(node, view)
+            check_view(view)
         return False
 
     def _check_slots(self, view: View, changed: frozenset[Key]) -> None:
@@ -110,7 +116,7 @@ def _row(view: View, key: Key) -> object:
         case Table.ROLLOUTS:
             return view.rollouts.get(ServiceId(name))
         case Table.REVISIONS:
-            return None  # part of the comparison of bytes
+            return None  # they come and go with their services, and are part of the bytes
         case _:
             assert_never(table)
 
@@ -191,6 +197,13 @@ class Checkers:
         """A message leaves a manager."""
         self.consensus.sent(message, disk)
 
+    def heard(self, core: RaftCore, peer: NodeId) -> None:
+        """A core took an acknowledgement in."""
+        state = core._state
+        if state.reign is not None and peer in state.reign.peers:
+            match = state.reign.peers[peer].match
+            self.consensus.believes(state.id, state.term, peer, match)
+
     def ready(self, status: RaftStatus, ready: Ready) -> None:
         """A core handed out work."""
         self.consensus.ready(status, ready)
@@ -199,9 +212,9 @@ class Checkers:
         """A write became durable."""
         self.consensus.wrote(node, ready)
 
-    def wiped(self, node: NodeId) -> None:
-        """A manager lost everything that it had on its disk."""
-        self.consensus.wiped(node)
+    def lost(self, node: NodeId, *, promises: bool = False) -> None:
+        """A manager's disk was damaged, or wiped, its `promises` with it."""
+        self.consensus.lost(node, promises=promises)
 
     def started(self, node: NodeId, disk: Disk, view: View) -> None:
         """A manager begins with this."""

@@ -9,7 +9,7 @@ from meshswarm.ids import ClientId, NodeId
 from meshswarm.model.node import Availability
 from meshswarm.model.service import Mode, RestartPolicy, RuntimeKind, Service, ServiceSpec, TaskSpec
 from meshswarm.model.stack import StackSpec
-from meshswarm.sim.clock import Life, Promise, Script
+from meshswarm.sim.clock import Life, Script
 from meshswarm.sim.seat import Premises, Seat
 from meshswarm.store.commands import (
     Command,
@@ -41,6 +41,8 @@ class Caller:
         self.life = life
         self._premises, self._rng = premises, rng
         self._sequence = 0
+        self._at: NodeId | None = None
+        """The manager that it asks."""
 
     async def propose(self, command: Command) -> Outcome:
         """Have it carried out exactly once, however often that takes asking."""
@@ -65,9 +67,9 @@ class Caller:
         self._tell(command, outcome)
         return outcome
 
-    def _submit(self, command: Command, request: Request | None) -> Promise[Outcome]:
+    async def _submit(self, command: Command, request: Request | None) -> Outcome:
         data = encode_command(command)
-        return self._ask("propose", lambda seat: seat.submit(data, request, self.id))
+        return await self._ask("propose", lambda seat: seat.submit(data, request, self.id))
 
     def _tell(self, command: Command, outcome: Outcome) -> None:
         text = f"{self.id} {type(command).__name__} at {outcome.index}"
@@ -86,10 +88,17 @@ class Caller:
             history.reads(asked_after, view)
             return view
 
-    def _ask(self, what: str, question: Callable[[Seat], Script[T]]) -> Promise[T]:
-        manager = NodeId(self._rng.choice(self._premises.shape.manager_ids))
-        door = self._premises.managers[manager]
-        return self._premises.network.ask(self.life, self.id, door, what, question, CALL_MS)
+    async def _ask(self, what: str, question: Callable[[Seat], Script[T]]) -> T:
+        """One attempt, mostly at the manager that answered the last one."""
+        if self._at is None or self._rng.random() < 0.1:
+            self._at = NodeId(self._rng.choice(self._premises.shape.manager_ids))
+        door = self._premises.managers[self._at]
+        network = self._premises.network
+        try:
+            return await network.ask(self.life, self.id, door, what, question, CALL_MS)
+        except Unavailable:
+            self._at = None
+            raise
 
 
 class User:

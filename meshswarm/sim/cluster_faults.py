@@ -15,17 +15,33 @@ from meshswarm.sim.scene import Scene
 from meshswarm.sim.seat import Seat
 
 MAX_VOTERS = 5
+RETURN_SHARE = 0.5
+"""Of the hand-overs: the old leader gets leadership back, as when hosts restart one by one."""
+
 ATTEMPTS = 4
 """Changes thought of, of which the first that is possible is asked for."""
 
 
 def hand_over(scene: Scene) -> str:
-    """Let the leader hand leadership to another manager."""
-    leader, target = scene.leader(), scene.a_manager().id
+    """Let the leader hand leadership to another manager; sometimes it gets it back soon."""
+    leader, target = scene.leader(), NodeId(scene.rng.choice(scene.world.shape.manager_ids))
     if leader is None:
         return ""
-    leader.ask_of_it(partial(_try, partial(leader.driver.transfer_leadership, target)))
+    _hand_to(target, leader)
+    if scene.rng.random() < RETURN_SHARE:
+        scene.life.after(scene.rng.randrange(20, 400), partial(_hand_back, scene, leader.id))
     return f"from {leader.id} to {target}"
+
+
+def _hand_back(scene: Scene, to: NodeId) -> None:
+    leader = scene.leader()
+    if leader is not None:
+        scene.world.trace.tell("return", f"from {leader.id} to {to}")
+        _hand_to(to, leader)
+
+
+def _hand_to(target: NodeId, leader: Seat) -> None:
+    leader.ask_of_it(partial(_try, partial(leader.driver.transfer_leadership, target)))
 
 
 def members(scene: Scene) -> str:

@@ -3,7 +3,7 @@
 An entry of these books is written once and must never be contradicted.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from attrs import define, field
 
@@ -32,8 +32,8 @@ from meshswarm.sim.trace import Violation
 class Consensus:
     """Election safety, log matching, leader completeness, durability before promises."""
 
-    conf: ConfState
-    """The members, as of what was committed anywhere."""
+    confs: list[tuple[Index, ConfState]]
+    """The members from each index on, as of what was committed anywhere."""
     leader_of: dict[Term, NodeId] = field(factory=dict)
     committed: dict[Index, tuple[Term, bytes]] = field(factory=dict)
     _voted: dict[tuple[NodeId, Term], NodeId] = field(factory=dict)
@@ -43,8 +43,10 @@ class Consensus:
     _starts: dict[NodeId, tuple[Index, Term]] = field(factory=dict)
     """The snapshot that each log follows."""
     _commits: dict[NodeId, Index] = field(factory=dict)
-    _held: dict[tuple[Index, Term], set[NodeId]] = field(factory=dict)
-    """Who had an entry durable at some time."""
+    _durable: dict[NodeId, dict[Index, Term]] = field(factory=dict)
+    """What each node's disk holds, compacted entries included."""
+    _lost: dict[NodeId, dict[Index, Term]] = field(factory=dict)
+    """What it held before it was damaged: leaders that were told of it may still count it."""
     _snapshots: dict[NodeId, Index] = field(factory=dict)
     """Up to where a leader's snapshot took the place of each one's log."""
     _acked: dict[tuple[Term, NodeId, NodeId], Index] = field(factory=dict)
@@ -54,6 +56,17 @@ class Consensus:
     _changes: dict[tuple[Index, Term], ConfChange] = field(factory=dict)
     """Membership changes that were in some log."""
     _hard: dict[NodeId, HardState] = field(factory=dict)
+
+    @property
+    def conf(self) -> ConfState:
+        """The members by what was committed anywhere."""
+        return self.confs[-1][1]
+
+    def _has_conf(self, node: NodeId, conf: ConfState, applied: Index) -> None:
+        """A node that has applied so much has these members: no others, and none too early."""
+        right = next(conf for index, conf in reversed(self.confs) if index <= applied)
+        if conf != right:
+            raise Violation(f"{node} has {conf} at {applied}, right is {right}")
 
     def possible_confs(self) -> list[ConfState]:
         """The memberships that may be in force: the committed one, and after one more change."""
@@ -142,20 +155,36 @@ class Consensus:
         index, term = status.commit, self._logs[status.id].get(status.commit)
         if term is None:
             return
-        holders = self._held.get((index, term), set())
         voters = status.conf.voters
-        durable = [v for v in voters if v in holders or self._snapshots.get(v, 0) >= index]
+        durable = [v for v in voters if self._holds(v, index, term)]
         if len(durable) < majority_of(len(voters)):
             raise Violation(
                 f"{status.id} commits {index}/{term}, which of {voters} only {durable} hold"
             )
-        for peer in status.peers:
-            told = self._acked.get((status.term, status.id, peer.id), Index(0))
-            if peer.match > told:
+
+    def believes(self, leader: NodeId, term: Term, peer: NodeId, match: Index) -> None:
+        """A leader just heard of a peer, and takes it to hold so much: no more than it was told
+        in its term (and what is told is durable, see `_acknowledges`)."""
+        told = self._acked.get((term, leader, peer), Index(0))
+        if match > told:
+            raise Violation(
+                f"{leader} believes that {peer} holds {match} in term {term}, and was told {told}"
+            )
+
+    def _stops_at_changes(self, status: RaftStatus) -> None:
+        """What follows a membership change is committed by the members after it: not before it
+        is applied."""
+        log = self._logs[status.id]
+        for index, term in self._changes:
+            if status.applied < index < status.commit and log.get(index) == term:
                 raise Violation(
-                    f"{status.id} believes that {peer.id} holds {peer.match} in term "
-                    f"{status.term}, and was told {told}"
+                    f"leader {status.id} commits {status.commit} past the change at {index}, "
+                    f"and has applied {status.applied}"
                 )
+
+    def _holds(self, node: NodeId, index: Index, term: Term) -> bool:
+        held, lost = self._durable.get(node, {}), self._lost.get(node, {})
+        return term in (held.get(index), lost.get(index)) or self._snapshots.get(node, 0) >= index
 
     # --- logs ---------------------------------------------------------------------------------
 
@@ -166,15 +195,19 @@ class Consensus:
             meta = ready.snapshot.meta
             if self.committed.get(meta.index, (None,))[0] != meta.term:
                 raise Violation(f"{node} installs {meta}, which was never committed")
+            self._has_conf(node, meta.conf, meta.index)
             self._logs[node].clear()
             self._starts[node] = (meta.index, meta.term)
         if ready.entries:
             self._append(status, ready.entries)
             if status.role is Role.LEADER and status.term not in self._reigns:
                 self._wins(status)
+        if ready.snapshot is None:
+            self._has_conf(node, status.conf, status.applied)
+        known = len(self.committed)
         for entry in ready.committed:
             self._commit(node, entry)
-        self._see_commit(status)
+        self._see_commit(status, known)
 
     def _append(self, status: RaftStatus, entries: tuple[Entry, ...]) -> None:
         node, log, first = status.id, self._logs[status.id], entries[0].index
@@ -207,16 +240,18 @@ class Consensus:
                 raise Violation(f"{node} commits {entry.index} after {len(self.committed)}")
             self.committed[entry.index] = (entry.term, entry.data)
             if entry.kind is EntryKind.CONF_CHANGE:
-                self.conf = _changed(self.conf, confchange.decode(entry.data))
+                conf = _changed(self.conf, confchange.decode(entry.data))
+                self.confs.append((entry.index, conf))
         elif told != (entry.term, entry.data):
             raise Violation(
                 f"{node} commits {entry.index} of term {entry.term}, another did of {told[0]}"
             )
 
-    def _see_commit(self, status: RaftStatus) -> None:
+    def _see_commit(self, status: RaftStatus, known: int) -> None:
         """The commit index never falls; a leader only raises it to its own term (Raft 5.4.2).
 
-        It stops at a membership change of any term, for that must be applied before what follows.
+        It stops at a membership change of any term, for that must be applied before what follows;
+        and of what others committed (`known`) it may have learned, from those who voted for it.
         """
         node, before = status.id, self._commits.get(status.id, 0)
         if status.commit == before:
@@ -225,11 +260,12 @@ class Consensus:
             raise Violation(f"{node}: commit index {before} becomes {status.commit}: {status}")
         self._commits[node] = status.commit
         term = self._logs[node].get(status.commit)
-        is_stop = term is not None and (status.commit, term) in self._changes
         if status.role is not Role.LEADER:
             return
         self._is_justified(status)
-        if term != status.term and not is_stop:
+        self._stops_at_changes(status)
+        is_stop = term is not None and (status.commit, term) in self._changes
+        if term != status.term and not is_stop and status.commit > known:
             raise Violation(f"leader {node} of term {status.term} commits an entry of {term}")
 
     # --- disks --------------------------------------------------------------------------------
@@ -240,10 +276,22 @@ class Consensus:
         self._promises(node, ready.hard_state)
         if ready.snapshot is not None:
             self._snapshots[node] = ready.snapshot.meta.index
+        if ready.entries:
+            self._keeps_committed(node, ready.entries)
         for entry in ready.entries:
-            self._held.setdefault((entry.index, entry.term), set()).add(node)
             if entry.kind is EntryKind.CONF_CHANGE:
                 self._knows_earlier_change(node, entry.index, ready.hard_state)
+
+    def _keeps_committed(self, node: NodeId, entries: Sequence[Entry]) -> None:
+        """A write replaces the end of a log, and no committed entry in it."""
+        held, first = self._durable.setdefault(node, {}), entries[0].index
+        written = {entry.index: entry.term for entry in entries}
+        index = first
+        while (term := held.pop(index, None)) is not None:
+            if self.committed.get(index, (None,))[0] == term != written.get(index):
+                raise Violation(f"{node} drops {index}/{term}, which is committed")
+            index = Index(index + 1)
+        held.update(written)
 
     def _promises(self, node: NodeId, hard: HardState) -> None:
         """Durable terms only grow, and a term's vote is cast once."""
@@ -265,9 +313,11 @@ class Consensus:
                 f"{node} holds change {index}, and not that {max(earlier)} is committed: {hard}"
             )
 
-    def wiped(self, node: NodeId) -> None:
-        """A node lost all that it had durable; its votes still stand."""
-        del self._hard[node]
+    def lost(self, node: NodeId, *, promises: bool) -> None:
+        """A node lost its log; and its `promises`, term and vote, though others heard of them."""
+        self._lost[node] = self._lost.get(node, {}) | self._durable.pop(node, {})
+        if promises:
+            del self._hard[node]
 
     def started(self, node: NodeId, disk: Disk) -> None:
         """A node begins with what its disk holds."""
@@ -275,6 +325,7 @@ class Consensus:
         self._logs[node] = {}
         meta = disk.meta
         if meta is not None:
+            self._has_conf(node, meta.conf, meta.index)
             self._snapshots[node] = max(meta.index, self._snapshots.get(node, Index(0)))
         self._commits[node] = max(disk.hard_state.commit, meta.index if meta else Index(0))
         self._starts[node] = (meta.index, meta.term) if meta else (Index(0), Term(0))
@@ -283,8 +334,8 @@ class Consensus:
             before = Index(first.index - 1)
             self._starts[node] = (before, self._entry_at[first.index, first.term][1])
             self._enter(node, disk.entries)
-            for entry in disk.entries:  # written, though it died before it knew
-                self._held.setdefault((entry.index, entry.term), set()).add(node)
+            # Some may have been written just before it died, and nobody was told.
+            self._keeps_committed(node, disk.entries)
 
 
 def _changed(conf: ConfState, change: ConfChange) -> ConfState:

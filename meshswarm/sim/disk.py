@@ -193,12 +193,16 @@ class Disk:
         """
         self._start_again(self.snapshot)
 
-    def lose_snapshot(self) -> None:
-        """The newest snapshot is unreadable: the one before it serves if the log reaches it."""
+    def lose_snapshot(self) -> bool:
+        """The newest snapshot is unreadable: the one before it serves if the log reaches it.
+
+        Whether anything was lost: if it does not, the log alone is of no use.
+        """
         if self.older is not None or (self.entries and self.entries[0].index == 1):
             self.snapshot, self.older = self.older, None
-        else:
-            self._start_again(None)
+            return False
+        self._start_again(None)
+        return True
 
     def _start_again(self, base: Snapshot | None) -> None:
         self.entries, self.snapshot, self.older = [], base, None

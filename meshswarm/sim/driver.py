@@ -10,9 +10,10 @@ from meshswarm.errors import MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import Index, NodeId, Term
 from meshswarm.raft.config import RaftConfig
 from meshswarm.raft.core import RaftCore
-from meshswarm.raft.messages import InstallSnapshot, Message
+from meshswarm.raft.messages import AppendReply, InstallSnapshot, Message
 from meshswarm.raft.ready import Ready
 from meshswarm.raft.types import ConfChange, ConfState, Entry, EntryKind, Role, Snapshot
+from meshswarm.sim import limits
 from meshswarm.sim.checkers import Checkers
 from meshswarm.sim.clock import Bell, Life, Promise, Work
 from meshswarm.sim.disk import Adopt, Append, Disk, Drop, Note
@@ -143,6 +144,7 @@ class Driver:
     def _carry_out(self, ready: Ready) -> None:
         if ready.entries or ready.committed or ready.snapshot:
             self._around.checkers.ready(self.core.status(), ready)
+            limits.check_core(self.core)
         self._send_all(ready.messages)
         if ready.snapshot is not None:
             self._install(ready.snapshot)
@@ -173,6 +175,7 @@ class Driver:
         for message in messages:
             self._life.begin_io()
             self._around.checkers.sent(message, self._disk)
+            limits.check_message(message, self.core)
             if isinstance(message, InstallSnapshot):
                 self._life.spawn(self._transfer(message))
             elif not self._around.send(message):
@@ -206,6 +209,8 @@ class Driver:
         """Take in one message of a peer."""
         self._count_ticks()
         self.core.step(message)
+        if isinstance(message, AppendReply):
+            self._around.checkers.heard(self.core, message.from_)
         self._pump_soon()
 
     def propose(self, data: bytes, waiter: Waiter) -> None:

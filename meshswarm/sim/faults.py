@@ -111,8 +111,8 @@ class Faults:
 
     def __init__(self, world: World, kinds: Sequence[Fault], pause_ms: int) -> None:
         rng = random.Random(world.rng.getrandbits(64))
-        self._scene = Scene(world, rng, Life(world.clock))
-        self._kinds, self._pause_ms = kinds, pause_ms
+        self._scene = Scene(world, rng, Life(world.clock), pause_ms)
+        self._kinds = kinds
         self._scene.life.spawn(self._go_on())
 
     def calm(self) -> None:
@@ -137,7 +137,7 @@ class Faults:
     async def _go_on(self) -> None:
         scene = self._scene
         while True:
-            await scene.life.sleep(scene.rng.randrange(1, 2 * self._pause_ms))
+            await scene.life.sleep(scene.rng.randrange(1, 2 * scene.pause_ms))
             kind = scene.rng.choice(self._kinds)
             what = _MAKERS[kind](scene)
             if what:

@@ -11,7 +11,7 @@ from meshswarm.sim.scene import Scene
 
 def crash(scene: Scene) -> str:
     """End one node's process; what it runs goes on."""
-    return scene.kill(scene.some_nodes(1), power=False)
+    return scene.kill([scene.a_host().id], power=False)
 
 
 def crash_in_io(scene: Scene) -> str:
@@ -34,7 +34,7 @@ def _die(scene: Scene, host: Host, power: bool) -> None:
 
 def power(scene: Scene) -> str:
     """Let one host go dark, with all that ran on it."""
-    return scene.kill(scene.some_nodes(1), power=True)
+    return scene.kill([scene.a_host().id], power=True)
 
 
 def blackout(scene: Scene) -> str:
@@ -118,6 +118,7 @@ def damage(scene: Scene) -> str:
         return ""
     scene.kill([host.id], power=False)
     host.disk.lose_log()
+    scene.world.checkers.lost(host.id)
     return host.id
 
 
@@ -127,7 +128,8 @@ def old_snapshot(scene: Scene) -> str:
     if host.disk.snapshot is None or not scene.world.has_sound_quorum(without=[host.id]):
         return ""
     scene.kill([host.id], power=False)
-    host.disk.lose_snapshot()
+    if host.disk.lose_snapshot():
+        scene.world.checkers.lost(host.id)
     return f"{host.id}, which is left with {host.disk.meta}"
 
 
@@ -146,5 +148,5 @@ def wipe(scene: Scene) -> str:
     scene.kill([host.id], power=False)
     world.trace.tell("wipe", host.id)
     host.disk.wipe()
-    world.checkers.wiped(host.id)
+    world.checkers.lost(host.id, promises=True)
     return host.id

@@ -1,5 +1,6 @@
 """What can happen to the network: cuts, clogs, weather."""
 
+from collections.abc import Set
 from functools import partial
 
 from meshswarm.sim.network import Weather
@@ -14,12 +15,13 @@ def split(scene: Scene) -> str:
 
 
 def isolate(scene: Scene) -> str:
-    """Cut one node off."""
-    return _cut_off(scene, set(scene.some_nodes(1)))
+    """Cut one node off; often only from the other nodes, while users still reach it."""
+    users = {user.id for user in scene.world.users} if scene.rng.random() < 0.8 else set[str]()
+    return _cut_off(scene, {scene.a_host().id}, spared=users)
 
 
-def _cut_off(scene: Scene, inside: set[str]) -> str:
-    outside = [name for name in scene.everybody() if name not in inside]
+def _cut_off(scene: Scene, inside: set[str], spared: Set[str] = frozenset()) -> str:
+    outside = [name for name in scene.everybody() if name not in inside | spared]
     pairs = {(a, b) for a in inside for b in outside}
     return f"{' '.join(sorted(inside))} {_cut(scene, pairs | {(b, a) for a, b in pairs})}"
 
@@ -34,7 +36,7 @@ def unlink(scene: Scene) -> str:
 
 def one_way(scene: Scene) -> str:
     """What a node sends to some others is lost; what they send arrives."""
-    (node,) = scene.some_nodes(1)
+    node = scene.a_host().id
     others = [name for name in scene.everybody() if name != node]
     if not others:
         return ""
@@ -55,6 +57,9 @@ def clog(scene: Scene) -> str:
     if not others:
         return ""
     stuck = scene.rng.sample(others, scene.rng.randrange(1, len(others) + 1))
+    leader = scene.leader()
+    if leader is not None and leader.id not in (node, *stuck):
+        stuck.append(leader.id)
     network, duration_ms = scene.world.network, scene.duration_ms()
     until_ms = scene.world.clock.now_ms + duration_ms
     for other in stuck:

@@ -36,6 +36,7 @@ class Result:
     """What came of a run."""
 
     seed: int
+    is_bare: bool
     violation: str | None
     """What broke; None: nothing did."""
     digest: str
@@ -89,7 +90,7 @@ def _both_phases(world: World, kinds: list[faults.Fault], safety_ms: int) -> int
     """Run both phases; how long the cluster took to become whole. Raises `Violation`."""
     trouble = None
     if kinds:
-        pause_ms = world.rng.choice((500, 2_000, 6_000))
+        pause_ms = world.rng.choice((500, 1_500, 3_000))
         trouble = Faults(world, kinds, pause_ms)
     world.clock.run_until(safety_ms)
     if trouble is not None:
@@ -145,6 +146,7 @@ def _told(broken: Exception) -> str:
 def _result(seed: int, world: World, violation: str | None, whole_after_ms: int) -> Result:
     return Result(
         seed=seed,
+        is_bare=world.shape.is_bare,
         violation=violation,
         digest=world.trace.digest,
         simulated_ms=world.clock.now_ms,

@@ -13,7 +13,15 @@ from meshswarm.sim.seat import Seat
 from meshswarm.sim.world import World
 
 LONGEST_MS = 8_000
-"""The longest that one fault lasts."""
+"""The longest that one fault lasts, in worlds where they come seldom ..."""
+
+PAUSES = 3
+"""... and the most pauses between two faults that it lasts in others: where all is broken at once
+for ever, nobody leads, and nothing more can break."""
+
+
+LEADERS_SHARE = 0.5
+"""Of what happens to one node: it is meant for the leader."""
 
 
 @frozen
@@ -23,18 +31,25 @@ class Scene:
     world: World
     rng: random.Random
     life: Life
+    pause_ms: int
+    """Between two faults, on average."""
 
     def some_nodes(self, count: int) -> list[NodeId]:
         """So many nodes, managers or workers."""
         return self.rng.sample(list(self.world.hosts), count)
 
     def a_host(self) -> Host:
-        """One node's."""
-        return self.world.hosts[self.some_nodes(1)[0]]
+        """One node's; often the leader's, for most depends on that."""
+        return self._leaders_host() or self.world.hosts[self.some_nodes(1)[0]]
 
     def a_manager(self) -> Host:
-        """One manager's, be it a member or not."""
-        return self.world.hosts[NodeId(self.rng.choice(self.world.shape.manager_ids))]
+        """One manager's, be it a member or not; often the leader's."""
+        any_manager = NodeId(self.rng.choice(self.world.shape.manager_ids))
+        return self._leaders_host() or self.world.hosts[any_manager]
+
+    def _leaders_host(self) -> Host | None:
+        leader = self.leader() if self.rng.random() < LEADERS_SHARE else None
+        return None if leader is None else self.world.hosts[leader.id]
 
     def leader(self) -> Seat | None:
         """A manager that believes that it leads; of several the first."""
@@ -46,7 +61,7 @@ class Scene:
 
     def duration_ms(self) -> int:
         """Mostly short, sometimes long."""
-        return int(LONGEST_MS * self.rng.random() ** 3) + 20
+        return int(min(LONGEST_MS, PAUSES * self.pause_ms) * self.rng.random() ** 1.5) + 20
 
     def later(self, work: Work) -> int:
         """Let this end what was begun; in how many milliseconds that is."""

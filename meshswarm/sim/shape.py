@@ -83,5 +83,5 @@ def drawn(rng: random.Random, managers: int, *, is_bare: bool) -> Shape:
         max_inflight=rng.choice((1, 3, 16)),
         skew_ms=rng.choice((0, 50, 1_000, 3_600_000)),
         drift_ms=rng.choice((0, 1, 5)),
-        think_ms=rng.choice((100, 1_000, 4_000)) if is_bare else 4_000,
+        think_ms=rng.choice((50, 300, 2_000)) if is_bare else 4_000,
     )

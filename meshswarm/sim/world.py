@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterable
 from functools import partial
 
-from meshswarm.ids import NodeId
+from meshswarm.ids import Index, NodeId
 from meshswarm.model.node import Availability, NodeRole, NodeState
 from meshswarm.model.service import Mode
 from meshswarm.raft.quorum import majority_of
@@ -37,7 +37,11 @@ class World:
         states = States()
         founders = tuple(NodeId(name) for name in shape.founder_ids)
         self.checkers = Checkers(
-            Consensus(ConfState(founders)), states, Tasks(self.hosts, states), History(), Ledger()
+            Consensus([(Index(0), ConfState(founders))]),
+            states,
+            Tasks(self.hosts, states),
+            History(),
+            Ledger(),
         )
         doors: dict[NodeId, Door[Seat]] = {NodeId(name): Door(name) for name in shape.manager_ids}
         self._premises = Premises(

@@ -6,13 +6,17 @@ from functools import partial
 import pytest
 
 from meshswarm.errors import OutcomeUnknown, Unavailable
-from meshswarm.ids import Index, Term
+from meshswarm.ids import Index, NodeId, Term
+from meshswarm.model.node import NodeRole
 from meshswarm.raft.ready import Ready
-from meshswarm.raft.types import Entry, HardState
+from meshswarm.raft.types import ConfState, Entry, HardState, Snapshot, SnapshotMeta
 from meshswarm.sim.clock import Bell, Clock, Life, Promise
-from meshswarm.sim.disk import Append, Disk
+from meshswarm.sim.disk import Adopt, Append, Disk, Drop
+from meshswarm.sim.hosts import Host
 from meshswarm.sim.network import GIVE_UP_MS, Door, Network, Stream
+from meshswarm.sim.shape import EPOCH_MS, Shape
 from meshswarm.sim.trace import Trace
+from meshswarm.sim.world import World
 
 
 class Echo:
@@ -194,3 +198,92 @@ def test_writes_become_durable_in_groups() -> None:
     assert [1] == done
     clock.run_until(20)
     assert [1, 2, 3] == done
+
+
+def test_a_stalled_disk_syncs_nothing_until_it_goes_on() -> None:
+    clock, done = Clock(), list[int]()
+    disk, life = Disk(random.Random(1), stalled_until_ms=500), Life(clock)
+    disk.submit(life, write(1, 1), lambda: done.append(1))
+    clock.run_until(499)
+    assert [] == done
+    clock.run_until(510)
+    assert [1] == done
+
+
+def test_a_disk_that_is_full_or_fails_ends_its_manager_and_acknowledges_nothing() -> None:
+    clock, done = Clock(), list[str]()
+    full, failing = (
+        Disk(random.Random(1), on_failure=lambda: done.append("ended")) for _ in range(2)
+    )
+    full.is_full, failing.sync_fails = True, True
+    for disk in (full, failing):
+        disk.submit(Life(clock), write(1, 1), lambda: done.append("durable"))
+    clock.run_until(1_000)
+    assert ["ended", "ended"] == done
+
+
+def test_without_its_newest_snapshot_a_disk_has_the_one_before_if_the_log_reaches_it() -> None:
+    def snapshot(index: int) -> Snapshot:
+        conf = ConfState((NodeId("m1"),))
+        return Snapshot(SnapshotMeta(Index(index), Term(1), conf), b"")
+
+    clock = Clock()
+    disk, life = Disk(random.Random(1)), Life(clock)
+    for step in (write(1, 1, 2, 3, 4), Adopt(snapshot(2)), Adopt(snapshot(4)), Drop(Index(2))):
+        disk.submit(life, step, lambda: None)
+    clock.run_until(100)
+    assert not disk.lose_snapshot()
+    assert (disk.meta, disk.last_index) == (snapshot(2).meta, Index(4))
+    assert disk.lose_snapshot()
+    assert (disk.meta, disk.last_index, disk.is_damaged) == (None, Index(0), True)
+
+
+def test_a_process_dies_between_two_calls_of_its_host() -> None:
+    clock, seen = Clock(), list[str]()
+    life = Life(clock)
+
+    def die() -> None:
+        seen.append("died")
+        life.end()
+
+    def work() -> None:
+        for number in range(5):
+            life.begin_io()
+            seen.append(str(number))
+
+    life.fuse = 2, die
+    life.after(1, work)
+    life.after(2, work)
+    clock.run_until(10)
+    assert ["0", "1", "died"] == seen
+
+
+def test_a_clog_holds_messages_up_and_a_clock_keeps_its_jump() -> None:
+    clock = Clock()
+    net = network(clock)
+    door, _, _ = opened(clock)
+    seen: list[int] = []
+    net.clogs["here", "there"] = 400
+    net.tell("here", door, "hello", lambda echo: seen.append(clock.now_ms))
+    clock.run_until(399)
+    assert [] == seen
+    clock.run_until(410)
+    assert 1 == len(seen)
+    host = Host(id=NodeId("h"), role=NodeRole.MANAGER, clock=clock, rng=net.rng, disk=Disk(net.rng))
+    host.skew_ms += 5_000
+    host.set_pace(2.0)
+    clock.run_until(1_410)
+    host.set_pace(1.0)
+    assert EPOCH_MS + 1_410 + 5_000 + 1_000 == host.wall_ms()
+
+
+def test_a_log_is_broken_only_if_enough_others_are_whole() -> None:
+    world = World(random.Random(1), Shape(is_bare=True, workers=0, clients=1))
+    assert not world.has_sound_quorum()
+    world.clock.run_until(5_000)
+    m1, m2 = NodeId("m1"), NodeId("m2")
+    assert world.has_sound_quorum(without=[m1])
+    assert not world.has_sound_quorum(without=[m1, m2])
+    world.hosts[m2].disk.is_damaged = True
+    assert not world.has_sound_quorum(without=[m1])
+    world.end()

@@ -1,0 +1,47 @@
+"""Every queue, window and table stays under its declared limit (I9), looked at from outside."""
+
+from meshswarm.raft.core import RaftCore
+from meshswarm.raft.log import ENTRY_OVERHEAD_BYTES
+from meshswarm.raft.messages import AppendEntries, Message
+from meshswarm.sim.trace import Violation
+from meshswarm.store.outcome import MAX_ANSWERS, MAX_CLIENTS
+from meshswarm.store.view import View
+
+
+def check_core(core: RaftCore) -> None:
+    """What a leader keeps of its peers, its proposals and its reads."""
+    state = core._state
+    config, reign = state.config, state.reign
+    if reign is None:
+        return
+    if len(reign.reads) > config.max_pending_reads:
+        raise Violation(f"{state.id} keeps {len(reign.reads)} of {config.max_pending_reads} reads")
+    # One batch of a legal size is always taken when nothing else waits.
+    waiting, allowed = state.log.uncommitted_bytes, config.max_uncommitted_bytes
+    if waiting > allowed + config.max_append_bytes:
+        raise Violation(f"{state.id} keeps {waiting} bytes uncommitted, {allowed} are allowed")
+    for peer, progress in reign.peers.items():
+        window = progress.inflights
+        if len(window) > config.max_inflight:
+            raise Violation(f"{state.id} has {len(window)} appends on their way to {peer}")
+        if window.bytes > config.max_inflight_bytes + config.max_append_bytes:
+            raise Violation(f"{state.id} has {window.bytes} bytes on their way to {peer}")
+
+
+def check_message(message: Message, core: RaftCore) -> None:
+    """What one append may hold: one entry at least, however large."""
+    if not isinstance(message, AppendEntries) or len(message.entries) < 2:
+        return
+    config, count = core._state.config, len(message.entries)
+    size = sum(len(entry.data) + ENTRY_OVERHEAD_BYTES for entry in message.entries)
+    if count > config.max_append_entries or size > config.max_append_bytes:
+        raise Violation(f"{message.from_} sends {count} entries of {size} bytes in one append")
+
+
+def check_view(view: View) -> None:
+    """What the state remembers of its clients."""
+    if len(view.clients) > MAX_CLIENTS:
+        raise Violation(f"{len(view.clients)} clients are remembered at index {view.index}")
+    for session in view.clients.values():
+        if len(session.answers) > MAX_ANSWERS:
+            raise Violation(f"{len(session.answers)} answers of {session.id} are remembered")
