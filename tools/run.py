@@ -25,6 +25,9 @@ FUZZ_PINS = ROOT / "tools" / "fuzz-requirements.txt"
 STAMP = VENV / "meshswarm-stamp"
 OLDEST_PYTHON = (3, 11)
 
+SIM_SEEDS, SIM_S = "1..2000", "300"
+"""The simulated runs of CI, and the seconds after which no more of them begin."""
+
 FAILED: list[str] = []
 """What failed on the way, to be told once more at the very end."""
 
@@ -96,7 +99,9 @@ def bench(arguments: Sequence[str]) -> int:
 
 
 def sim(arguments: Sequence[str]) -> int:
-    """A cluster in a deterministic world: `sim --seed N` repeats one run to the bit."""
+    """Clusters in a deterministic world: `sim --minutes N` looks for new ways to break one."""
+    if "--jobs" not in arguments and "--seed" not in arguments:
+        arguments = (*arguments, "--jobs", str(os.cpu_count() or 1))
     return run("-m", "meshswarm.sim", *arguments)
 
 
@@ -114,10 +119,10 @@ def fuzz(arguments: Sequence[str]) -> int:
 
 
 def ci(arguments: Sequence[str]) -> int:
-    """`test` as CI means it: tests of the engine may not be skipped, examples are derandomised."""
+    """`test` as CI means it, tests of the engine may not be skipped, and a batch of sim's seeds."""
     refuse_arguments("ci", arguments)
     os.environ["CI"] = "true"
-    return test(())
+    return worst(test(()), sim(("--seeds", SIM_SEEDS, "--at-most-s", SIM_S)))
 
 
 JOBS: dict[str, Callable[[Sequence[str]], int]] = {

@@ -1,45 +1,120 @@
 """`python3 -m meshswarm.sim`: run seeds, say what happened, and how to repeat what broke."""
 
 import argparse
+import multiprocessing
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from functools import partial
+from itertools import islice
 
 from meshswarm.sim import run
 from meshswarm.sim.faults import Fault
+from meshswarm.sim.run import Result
+
+Play = Callable[[int], Result]
+"""Runs one seed; can be sent to another process."""
+
+Played = tuple[Result, float]
+"""What came of a seed, and the seconds of processor time that it took."""
+
+AHEAD = 2
+"""Seeds handed out to each process: it finds the next one waiting."""
+
+NEWS_S = 60
+"""How often a long batch says how far it is."""
 
 
 def main() -> int:
     """0 if nothing broke, else 1."""
-    arguments = _parser().parse_args()
+    arguments = parser().parse_args()
     if arguments.idle is not None:
-        return _idle(arguments.idle, arguments.managers)
-    listener = print if arguments.verbose else None
-    began, runs, simulated_ms, counts = time.process_time(), 0, 0, Counter[str]()
-    for seed in _seeds(arguments):
-        result = run.run(
-            seed,
-            safety_ms=arguments.ms,
-            managers=arguments.managers,
-            kinds=arguments.faults,
-            listener=listener,
-        )
-        runs += 1
-        simulated_ms += result.simulated_ms
-        counts.update(result.counts)
+        return _idle(arguments)
+    began, told, tally = time.monotonic(), time.monotonic(), Tally()
+    for result, cpu_s in play_all(playing(arguments), _seeds(arguments), arguments.jobs):
+        tally.add(result, cpu_s)
         if result.violation is not None:
             print(_in_words(result))
-            print(f"repeat it with: {_command(seed, arguments)}")
+            print(f"repeat it with: {_command(result.seed, arguments)}")
             return 1
         if arguments.seed is not None:
             print(_in_words(result))
-    _print_speed(f"{runs} runs, nothing broke", simulated_ms, time.process_time() - began)
-    print(f"  {_listed(counts)}")
+        if time.monotonic() - told > NEWS_S:
+            told = time.monotonic()
+            print(tally.in_words(told - began), flush=True)
+    print(tally.in_words(time.monotonic() - began))
+    print(f"  {_listed(tally.counts)}")
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+class Tally:
+    """What came of many runs that held."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._runs = 0
+        self._simulated_ms = {True: 0, False: 0}
+        self._cpu_s = {True: 0.0, False: 0.0}
+
+    def add(self, result: run.Result, cpu_s: float) -> None:
+        """Count one more."""
+        self._runs += 1
+        self.counts.update(result.counts)
+        self._simulated_ms[result.is_bare] += result.simulated_ms
+        self._cpu_s[result.is_bare] += cpu_s
+
+    def in_words(self, took_s: float) -> str:
+        """How many, how long, how fast."""
+        kinds = ((True, "bare"), (False, "whole"))
+        speeds = [
+            f"{_speed(self._simulated_ms[kind], self._cpu_s[kind])} ({word} worlds)"
+            for kind, word in kinds
+            if self._cpu_s[kind]
+        ]
+        return f"{self._runs} runs in {took_s:.0f} s, nothing broke: {', '.join(speeds)}"
+
+
+# --- running ------------------------------------------------------------------------------------
+
+
+def play_all(play: Play, seeds: Iterable[int], jobs: int) -> Iterator[Played]:
+    """The results as they come; seeds are asked for only when there is somebody to run them."""
+    if jobs == 1:
+        return (_timed(play, seed) for seed in seeds)
+    return _in_processes(play, iter(seeds), jobs)
+
+
+def _in_processes(play: Play, seeds: Iterator[int], jobs: int) -> Iterator[Played]:
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(jobs, fork) as pool:
+        running: set[Future[Played]] = set()
+        try:
+            while True:
+                free = AHEAD * jobs - len(running)
+                running |= {pool.submit(_timed, play, seed) for seed in islice(seeds, free)}
+                if not running:
+                    return
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def _timed(play: Play, seed: int) -> Played:
+    began = time.process_time()
+    result = play(seed)
+    return result, time.process_time() - began
+
+
+# --- the command line ---------------------------------------------------------------------------
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; the files of `tests/sim/regressions` are read by it too."""
     parser = argparse.ArgumentParser(
         prog="python3 -m meshswarm.sim",
         description="Run clusters in a simulated world, under faults, each from its seed.",
@@ -51,19 +126,38 @@ def _parser() -> argparse.ArgumentParser:
     )
     which.add_argument("--minutes", type=float, help="run new seeds for so long")
     which.add_argument("--idle", type=_count, metavar="S", help="measure a cluster at rest")
+    parser.add_argument("--at-most-s", type=_count, metavar="S", help="begin no seed after that")
+    parser.add_argument("--jobs", type=_count, default=1, metavar="N", help="processes (1)")
     parser.add_argument("--ms", type=_count, default=run.SAFETY_MS, help="of trouble in each run")
     parser.add_argument("--managers", type=_count, default=3, metavar="N")
     kinds = ", ".join(kind.value for kind in Fault)
     parser.add_argument("--faults", type=_faults, metavar="A,B", help=f"only these: {kinds}")
+    parser.add_argument(
+        "--world", choices=("bare", "whole"), help="managers alone, or with tasks; else by chance"
+    )
     parser.add_argument("--verbose", action="store_true", help="print everything that happens")
     return parser
 
 
+def playing(arguments: argparse.Namespace) -> Callable[[int], run.Result]:
+    """What runs one seed as these arguments say."""
+    return partial(
+        run.run,
+        safety_ms=arguments.ms,
+        managers=arguments.managers,
+        kinds=arguments.faults,
+        is_bare=None if arguments.world is None else arguments.world == "bare",
+        listener=print if arguments.verbose else None,
+    )
+
+
 def _command(seed: int, arguments: argparse.Namespace) -> str:
-    command = f"python3 -m meshswarm.sim --seed {seed} --ms {arguments.ms}"
+    command = f"python3 tools/run.py sim --seed {seed} --ms {arguments.ms}"
     command += f" --managers {arguments.managers}"
     if arguments.faults is not None:
         command += f" --faults {','.join(kind.value for kind in arguments.faults)}"
+    if arguments.world is not None:
+        command += f" --world {arguments.world}"
     return f"{command} --verbose"
 
 
@@ -89,16 +183,25 @@ def _seeds(arguments: argparse.Namespace) -> Iterable[int]:
     if arguments.seed is not None:
         return [arguments.seed]
     if arguments.minutes is not None:
-        return _until(time.monotonic() + 60 * arguments.minutes)
+        return _until(_new_seeds(), time.monotonic() + 60 * arguments.minutes)
     seeds: range = arguments.seeds
-    return seeds
+    if arguments.at_most_s is None:
+        return seeds
+    return _until(seeds, time.monotonic() + arguments.at_most_s)
 
 
-def _until(deadline: float) -> Iterator[int]:
+def _new_seeds() -> Iterator[int]:
     seed = time.time_ns() // 1_000_000
-    while time.monotonic() < deadline:
+    while True:
         yield seed
         seed += 1
+
+
+def _until(seeds: Iterable[int], deadline: float) -> Iterator[int]:
+    for seed in seeds:
+        if time.monotonic() >= deadline:
+            return
+        yield seed
 
 
 def _in_words(result: run.Result) -> str:
@@ -114,18 +217,21 @@ def _listed(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
 
 
-def _idle(seconds: int, managers: int) -> int:
+def _idle(arguments: argparse.Namespace) -> int:
     began = time.process_time()
-    result = run.idle(1, managers=managers, simulated_ms=1_000 * seconds)
-    _print_speed(f"{managers} nodes at rest", result.simulated_ms, time.process_time() - began)
+    is_bare = arguments.world == "bare"
+    simulated_ms = 1_000 * arguments.idle
+    run.idle(1, managers=arguments.managers, simulated_ms=simulated_ms, is_bare=is_bare)
+    speed = _speed(simulated_ms, time.process_time() - began)
+    print(f"{arguments.managers} {'managers' if is_bare else 'nodes'} at rest: {speed}")
     return 0
 
 
-def _print_speed(what: str, simulated_ms: int, cpu_s: float) -> None:
+def _speed(simulated_ms: int, cpu_s: float) -> str:
     speed = simulated_ms / 1_000 / max(cpu_s, 1e-9)
-    print(
-        f"{what}: {simulated_ms / 1_000:g} s of a cluster's life in {cpu_s:.1f} s of processor "
-        f"time, {speed:.0f} to one"
+    return (
+        f"{simulated_ms / 1_000:.0f} s of a cluster's life in {cpu_s:.1f} s of processor time, "
+        f"{speed:.0f} to one"
     )
 
 

@@ -17,7 +17,28 @@ def test_seeds_that_hold_end_with_the_speed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert 0 == main(monkeypatch, "--seeds", "1..2", "--ms", "2000")
-    assert "2 runs, nothing broke" in capsys.readouterr().out
+    assert "2 runs in" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_several_processes_run_the_same_seeds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def counts(jobs: str) -> str:
+        assert 0 == main(monkeypatch, "--seeds", "1..6", "--ms", "2000", "--jobs", jobs)
+        return capsys.readouterr().out.splitlines()[-1]
+
+    assert counts("1") == counts("2")
+
+
+def test_no_seed_begins_after_the_limit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    instants = iter(range(0, 100_000, 30))
+    monkeypatch.setattr("time.monotonic", lambda: next(instants))
+    assert 0 == main(monkeypatch, "--seeds", "1..1000", "--ms", "1000", "--at-most-s", "100")
+    runs = int(capsys.readouterr().out.splitlines()[-2].split()[0])
+    assert 0 < runs < 4
 
 
 def test_a_violation_ends_with_the_command_that_repeats_it(
@@ -33,7 +54,7 @@ def test_a_violation_ends_with_the_command_that_repeats_it(
     out = capsys.readouterr().out
     assert "BROKEN: the moon fell" in out
     repeat = "--seed 7 --ms 1000 --managers 3 --faults crash,storm --verbose"
-    assert f"python3 -m meshswarm.sim {repeat}" in out
+    assert f"python3 tools/run.py sim {repeat}" in out
 
 
 def test_verbose_tells_what_happens(
