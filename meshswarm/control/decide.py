@@ -130,6 +130,8 @@ def _cause(view: View, whatif: WhatIf) -> str:
         task = whatif.view.tasks.get(TaskId(key)) or view.tasks.get(TaskId(key))
         if table is Table.TASKS and task is not None:
             services.add(task.service_name)
+        elif table is Table.ROLLOUTS and (service := view.services.get(ServiceId(key))):
+            services.add(service.spec.name)
     return "; ".join(x for x in (_listed(parts), _listed(sorted(services))) if x)
 
 

@@ -9,13 +9,15 @@ from attrs import evolve
 
 from meshswarm.control.filters import holds, refusal
 from meshswarm.control.restart import Successor, successor
-from meshswarm.control.rollout import Turn, next_turn
+from meshswarm.control.rollout import carry_on, spend_turns
 from meshswarm.control.slots import Slot, slots_of
+from meshswarm.control.turns import Turn, has_proved_itself, key_of, next_turns, policy_of
 from meshswarm.control.whatif import WhatIf, load_of
 from meshswarm.ids import NodeId, ServiceId, TaskId, digest_id
 from meshswarm.model.node import Availability, Node
+from meshswarm.model.rollout import UpdateOrder
 from meshswarm.model.service import Mode, RestartCondition, Service
-from meshswarm.model.task import DesiredState, Reason, TaskState
+from meshswarm.model.task import DesiredState, Reason, Task, TaskState
 from meshswarm.store.commands import CreateTask, ForgetTask, SetDesired
 
 
@@ -27,17 +29,22 @@ def reconcile(whatif: WhatIf, service_id: ServiceId) -> list[CreateTask]:
         for slot in slots:
             _remove(whatif, slot)
         return []
+    if service_id in whatif.reverted:
+        return []
     is_global = service.spec.mode is Mode.GLOBAL
     wanted, unwanted = _global(whatif, service, slots) if is_global else _replicated(service, slots)
     for slot in unwanted:
         _remove(whatif, slot)
-    turn = next_turn(whatif, service, wanted)
+    wanted = [_thinned(whatif, service, slot) for slot in wanted]
+    carry_on(whatif, service, wanted)
+    if service_id in whatif.reverted:
+        return []
+    turns = {key_of(turn.slot): turn for turn in next_turns(whatif, service, wanted)}
+    spend_turns(whatif, service, sum(t.revision == service.revision for t in turns.values()))
     drafts: list[CreateTask] = []
     for slot in wanted:
-        if turn is not None and turn.slot is slot:
-            draft = _renew(whatif, service, turn)
-        else:
-            draft = _keep(whatif, service, slot)
+        turn = turns.get(key_of(slot)) if turns else None
+        draft = _renew(whatif, service, turn) if turn else _keep(whatif, service, slot)
         if draft is not None and draft.node_id is not None:
             whatif.do(draft)
         elif draft is not None:
@@ -111,16 +118,51 @@ def _remove(whatif: WhatIf, slot: Slot) -> None:
             whatif.do(SetDesired(task_id=task.id, desired=DesiredState.REMOVE))
 
 
+def _thinned(whatif: WhatIf, service: Service, slot: Slot) -> Slot:
+    """The slot with one live task; or two, while the newer one proves itself (start-first).
+
+    The one that stays is of the current revision if there is one, else one that works: going back,
+    or elsewhere, in the middle of a step stops the new task and leaves the old one alone.
+    """
+    live = [task for task in slot.tasks if task.is_live]
+    if len(live) < 2:
+        return slot
+    current = [task for task in live if task.revision == service.revision]
+    kept = (current or [task for task in live if task.is_healthy] or live)[-1]
+    beside = _beside(whatif, service, kept, live)
+    for task in live:
+        if task is not kept and task is not beside:
+            whatif.do(SetDesired(task_id=task.id, desired=DesiredState.SHUTDOWN))
+    others = [whatif.view.tasks[task.id] for task in slot.tasks if task is not kept]
+    return evolve(slot, tasks=(*others, kept))
+
+
+def _beside(whatif: WhatIf, service: Service, kept: Task, live: Sequence[Task]) -> Task | None:
+    """The task that goes on running until `kept`, which is to follow it, has proved itself."""
+    is_first = policy_of(whatif.view, service).order is UpdateOrder.START_FIRST
+    if not is_first or kept.revision != service.revision:
+        return None
+    # What is younger than `kept` was on its way to a revision that has been left since.
+    olds = [
+        task
+        for task in live
+        if task.revision != kept.revision
+        and task.is_healthy
+        and task.created_at_ms <= kept.created_at_ms
+    ]
+    if not olds or has_proved_itself(whatif, service, kept):
+        return None
+    return olds[-1]
+
+
 def _keep(whatif: WhatIf, service: Service, slot: Slot) -> CreateTask | None:
     """Let the slot's task start when it may, or draft the one that follows it."""
-    for task in slot.surplus:
-        whatif.do(SetDesired(task_id=task.id, desired=DesiredState.SHUTDOWN))
     live, latest = slot.live, slot.latest
     if live is None:
         spec = whatif.view.spec_of(latest).task if latest else service.spec.task
         following = successor(slot, spec.restart, service.revision, whatif.now_ms)
         return None if following is None else _draft(whatif, service, slot, following)
-    if live.desired < DesiredState.RUNNING and not slot.stopping and not slot.surplus:
+    if live.desired < DesiredState.RUNNING and not slot.stopping:
         if live.not_before_ms > whatif.now_ms:
             whatif.look_again(service.id, live.not_before_ms)
         else:
@@ -129,7 +171,9 @@ def _keep(whatif: WhatIf, service: Service, slot: Slot) -> CreateTask | None:
 
 
 def _renew(whatif: WhatIf, service: Service, turn: Turn) -> CreateTask | None:
-    """Stop the slot's task and draft the one that takes over."""
+    """Draft the task that takes over, and stop the slot's present one, unless it stays so long."""
+    if turn.start_first:
+        return _add(whatif, service, turn)
     live = turn.slot.live
     if live is not None:
         whatif.do(SetDesired(task_id=live.id, desired=DesiredState.SHUTDOWN))
@@ -139,6 +183,18 @@ def _renew(whatif: WhatIf, service: Service, turn: Turn) -> CreateTask | None:
     now = [whatif.view.tasks[task.id] for task in turn.slot.tasks]
     slot = evolve(turn.slot, tasks=tuple(now))
     return _draft(whatif, service, slot, Successor(revision=turn.revision))
+
+
+def _add(whatif: WhatIf, service: Service, turn: Turn) -> CreateTask | None:
+    """Draft a task beside the slot's present one; after a failure as a restart would."""
+    slot = turn.slot
+    before = [task for task in slot.dead if task.revision == turn.revision]
+    following: Successor | None = Successor(revision=turn.revision)
+    if before:
+        tried = evolve(slot, tasks=tuple(before))
+        restart = service.spec.task.restart
+        following = successor(tried, restart, turn.revision, whatif.now_ms)
+    return None if following is None else _draft(whatif, service, slot, following)
 
 
 def _draft(whatif: WhatIf, service: Service, slot: Slot, following: Successor) -> CreateTask | None:

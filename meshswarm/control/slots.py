@@ -30,7 +30,7 @@ class Slot:
 
     @property
     def surplus(self) -> tuple[Task, ...]:
-        """Live tasks besides the newest: there should be none."""
+        """Live tasks besides the newest: none, but for the old one in a step that starts first."""
         return tuple(task for task in self.tasks if task.is_live)[:-1]
 
     @property

@@ -2,10 +2,12 @@
 
 from collections.abc import Container
 
+from attrs import evolve
+
 from meshswarm.control.filters import Load, fixed_ports
 from meshswarm.ids import NodeId, ServiceId, TaskId
 from meshswarm.store.apply import apply_command
-from meshswarm.store.commands import AssignTask, CreateTask, LoseTask, Simple
+from meshswarm.store.commands import AssignTask, CreateTask, LoseTask, RevertService, Simple
 from meshswarm.store.view import Key, Table, View
 
 MAX_COMMANDS = 1_000
@@ -23,7 +25,8 @@ class WhatIf:
     """
 
     def __init__(self, view: View, now_ms: int) -> None:
-        self.view = view
+        # Log time is that of the last entry, and what is decided now will be written now.
+        self.view = evolve(view, clock_ms=max(view.clock_ms, now_ms))
         self.now_ms = now_ms
         self.commands: list[Simple] = []
         self.refused: list[str] = []
@@ -33,6 +36,8 @@ class WhatIf:
         self.is_full = False
         self.wake_at_ms: int | None = None
         self.revisit: set[Key] = set()
+        self.reverted: set[ServiceId] = set()
+        """Services with another spec than the view they are decided on: the next pass's."""
         self._loads: dict[NodeId, Load] = {}
 
     def do(self, command: Simple) -> None:
@@ -50,6 +55,15 @@ class WhatIf:
         self.changed |= applied.changed
         self.commands.append(command)
         self._follow_load(before, command)
+
+    def revert(self, command: RevertService) -> None:
+        """Decide that a service goes back; what follows is for the next pass, at once.
+
+        A task is created for a version of its service, which is known once this is committed.
+        """
+        self.do(command)
+        self.reverted.add(command.service_id)
+        self.look_again(command.service_id, self.now_ms)
 
     def wake(self, at_ms: int) -> None:
         """Time alone may change the answer at this instant."""

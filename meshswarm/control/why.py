@@ -9,9 +9,9 @@ from attrs import frozen
 
 from meshswarm.control.filters import refusals
 from meshswarm.control.restart import stays_down
-from meshswarm.control.rollout import is_outdated, obstacle
 from meshswarm.control.services import belongs_on
 from meshswarm.control.slots import Slot, slots_of
+from meshswarm.control.turns import is_outdated, obstacle
 from meshswarm.control.whatif import WhatIf, load_of
 from meshswarm.ids import NodeId, TaskId
 from meshswarm.model.node import NodeState

@@ -257,7 +257,9 @@ def _edition(transaction: Transaction, service_id: ServiceId, edition: int) -> R
     if rollout is None:
         raise NotFound(f"service {service_id} has no rollout")
     if rollout.edition != edition:
-        raise Conflict(f"rollout of {service_id} is at edition {rollout.edition}, not {edition}")
+        raise Conflict(
+            f"the rollout of {service_id} is at edition {rollout.edition}, not {edition}"
+        )
     return rollout
 
 

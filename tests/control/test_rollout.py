@@ -1,6 +1,6 @@
 """A new revision comes to one slot at a time, and stays there if it does not hold."""
 
-from meshswarm.control.rollout import SETTLE_MS
+from meshswarm.control.turns import SETTLE_MS
 from meshswarm.model.network import Port
 from meshswarm.model.node import NodeState
 from meshswarm.model.service import Comparison, Constraint, Mode, Service

@@ -11,11 +11,14 @@ from attrs import evolve
 from meshswarm.ids import Index, NodeId, ServiceId, TaskId, Term, Version
 from meshswarm.model.node import Availability, Node, NodeDescription, NodeRole, NodeState
 from meshswarm.model.resources import Resources
+from meshswarm.model.rollout import UpdatePolicy
 from meshswarm.model.service import Mode, Revision, RuntimeKind, Service, ServiceSpec, TaskSpec
 from meshswarm.model.task import DesiredState, Fencing, Health, Reason, Task, TaskState, TaskStatus
 from meshswarm.store.apply import Applied, apply
 from meshswarm.store.commands import Command, LogEntry, Request, encode_command
 from meshswarm.store.view import View, build_view
+
+PLAIN = UpdatePolicy()
 
 NOW_MS = 1_700_000_000_000
 """The instant at which tests begin."""
@@ -65,11 +68,19 @@ def service_spec(
     replicas: int = 1,
     mode: Mode = Mode.REPLICATED,
     stack: str | None = None,
+    update: UpdatePolicy = PLAIN,
+    rollback: UpdatePolicy = PLAIN,
     **fields: Any,
 ) -> ServiceSpec:
     """A service of plain processes; `fields` are those of its `TaskSpec`."""
     return ServiceSpec(
-        name=name, stack=stack, mode=mode, replicas=replicas, task=task_spec(**fields)
+        name=name,
+        stack=stack,
+        mode=mode,
+        replicas=replicas,
+        update=update,
+        rollback=rollback,
+        task=task_spec(**fields),
     )
 
 
