@@ -14,6 +14,7 @@ from meshswarm.compose.report import Unfit
 from meshswarm.compose.shapes import EnvironmentFile
 from meshswarm.model.network import Port
 from meshswarm.model.resources import Resources
+from meshswarm.model.rollout import UpdatePolicy
 from meshswarm.model.service import (
     HealthCheck,
     Mode,
@@ -69,6 +70,8 @@ def _service(stack: _Stack, key: str, section: Section) -> ServiceSpec:
         mode=mode,
         replicas=deploy.get("replicas", 1) if mode is Mode.REPLICATED else 1,
         labels=deploy.get("labels", {}),
+        update=_update_policy(section, deploy, "update_config"),
+        rollback=_update_policy(section, deploy, "rollback_config"),
         task=_task(stack, section, deploy),
     )
 
@@ -250,6 +253,33 @@ def _restart(section: Section | None) -> RestartPolicy:
         max_delay_s=max(delay_s, defaults.max_delay_s),
         max_attempts=section.get("max_attempts", defaults.max_attempts),
         window_s=section.get("window", defaults.window_s),
+    )
+
+
+def _update_policy(section: Section, deploy: Section, key: str) -> UpdatePolicy:
+    """The policy under `key`; a monitor and a deadline of 0 stand for the default, as in Docker."""
+    own: Section | None = section.get("x-meshswarm")
+    theirs: Section | None = deploy.get(key)
+    ours: Section | None = own.get(key) if own else None
+    defaults = UpdatePolicy()
+    policy = defaults
+    if theirs is not None:
+        policy = UpdatePolicy(
+            parallelism=theirs.get("parallelism", defaults.parallelism),
+            delay_s=theirs.get("delay", defaults.delay_s),
+            order=theirs.get("order", defaults.order),
+            failure_action=theirs.get("failure_action", defaults.failure_action),
+            monitor_s=theirs.get("monitor") or defaults.monitor_s,
+            max_failure_ratio=theirs.get("max_failure_ratio", defaults.max_failure_ratio),
+        )
+    if ours is None:
+        return policy
+    return evolve(
+        policy,
+        min_healthy_s=ours.get("min_healthy"),
+        healthy_deadline_s=ours.get("healthy_deadline") or defaults.healthy_deadline_s,
+        progress_deadline_s=ours.get("progress_deadline") or defaults.progress_deadline_s,
+        step=ours.get("step", defaults.step),
     )
 
 

@@ -19,6 +19,7 @@ from meshswarm.compose.shapes import (
     whole,
     written,
 )
+from meshswarm.model.rollout import FailureAction, UpdateOrder
 from meshswarm.model.service import Mode, RestartCondition, RuntimeKind
 
 MAX_COUNT = 1_000_000
@@ -63,7 +64,6 @@ _NETWORKS = "networks across hosts come with a later release; remove it"
 _FILES = "configs and secrets come with a later release; mount a file, or use `environment`"
 _BUILD = "images are built beforehand: `docker build`, push, and name the image here"
 _ONE_FILE = "only one file is read yet; write it out here"
-_ROLLOUT = "rollouts with their own settings come with a later release; remove it"
 _DEAD = "the official Compose has no such thing any more; remove it"
 
 _TOP: _Rows = (
@@ -109,6 +109,8 @@ _SERVICE: _Rows = (
         choice({kind.value: kind for kind in RuntimeKind}),
         "docker, or process: a plain process on the node, without an image",
     ),
+    _yes("x-meshswarm.update_config", section, "What `deploy.update_config` lacks"),
+    _yes("x-meshswarm.rollback_config", section, "What `deploy.rollback_config` lacks"),
     *_later(
         "networks network_mode links external_links hostname domainname dns dns_opt", _NETWORKS
     ),
@@ -212,8 +214,43 @@ _DEPLOY: _Rows = (
     _yes("placement", section, "Where it may run"),
     _yes("placement.constraints", list_of(written(texts.constraint)), "node.labels.disk == ssd"),
     *_later("placement.preferences placement.max_replicas_per_node", _PASSED),
-    *_later("update_config rollback_config", _ROLLOUT),
     *_later("endpoint_mode", _NETWORKS),
+)
+
+_ROLLOUT: _Rows = (
+    _yes("parallelism", whole(0, MAX_COUNT), "Slots under way at a time (1); 0: all"),
+    _yes("delay", shapes.duration, "From a new task that is well to the next slot (0s)"),
+    _yes("monitor", shapes.duration, "A task that ends this early has failed (5s)"),
+    _yes("max_failure_ratio", written(texts.ratio, number=True), "Share that may fail (0)"),
+    _yes(
+        "order",
+        choice({order.value: order for order in UpdateOrder}),
+        "stop-first (default), or start-first: the old task runs until the new one is well",
+    ),
+)
+
+_UPDATE: _Rows = (
+    _yes("update_config", section, "How a change comes to its tasks"),
+    *_under("update_config", *_ROLLOUT),
+    _yes(
+        "update_config.failure_action",
+        choice({action.value: action for action in FailureAction}),
+        "After too many failures: pause (default), continue or rollback",
+    ),
+    _yes("rollback_config", section, "How it goes back to what ran before"),
+    *_under("rollback_config", *_ROLLOUT),
+    _yes(
+        "rollback_config.failure_action",
+        choice({a.value: a for a in FailureAction if a is not FailureAction.ROLLBACK}),
+        "After too many failures: pause (default) or continue",
+    ),
+)
+
+_OWN_ROLLOUT: _Rows = (
+    _yes("min_healthy", shapes.duration, "A task is well once it was healthy so long (2s)"),
+    _yes("healthy_deadline", shapes.duration, "Not well so long after its creation: failed (5m)"),
+    _yes("progress_deadline", shapes.duration, "No slot came to be well for so long: failed (10m)"),
+    _yes("step", shapes.flag, "true: pause after each step until `meshswarm service resume`"),
 )
 
 _VOLUME: _Rows = (
@@ -232,7 +269,9 @@ TABLE: Table = {
         *_under("services.*.ports.*", *_PORT),
         *_under("services.*.volumes.*", *_MOUNT),
         *_under("services.*.healthcheck", *_HEALTHCHECK),
-        *_under("services.*.deploy", *_DEPLOY),
+        *_under("services.*.x-meshswarm.update_config", *_OWN_ROLLOUT),
+        *_under("services.*.x-meshswarm.rollback_config", *_OWN_ROLLOUT),
+        *_under("services.*.deploy", *_DEPLOY, *_UPDATE),
         *_under("volumes.*", *_VOLUME),
     )
 }

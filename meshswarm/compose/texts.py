@@ -51,6 +51,13 @@ def duration(text: str) -> float:
     return seconds
 
 
+def ratio(text: str) -> float:
+    """A share from 0 to 1."""
+    if not _CPUS.fullmatch(text) or not 0 <= float(text) <= 1:
+        raise Unfit(f"`{text:.40}` is no share; write a number from 0 to 1, 0.25")
+    return float(text)
+
+
 def size(text: str) -> int:
     """Bytes of `512m`, `1.5GB`, `1GiB`: all units are powers of 1,024, as in Compose."""
     found = _SIZE.fullmatch(text)

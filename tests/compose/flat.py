@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from meshswarm.model.resources import Resources
+from meshswarm.model.rollout import UpdatePolicy
 from meshswarm.model.service import ServiceSpec
 from meshswarm.model.volume import Mount
 
@@ -57,7 +58,21 @@ def theirs_flat(service: Mapping[str, Any]) -> dict[str, Any]:
         "window": seconds(restart.get("window", "0s")),
         "attempts": restart.get("max_attempts", 0),
     }
+    flat |= {
+        key: theirs_policy(deploy.get(key, {})) for key in ("update_config", "rollback_config")
+    }
     return flat | theirs_healthcheck(service.get("healthcheck", {}))
+
+
+def theirs_policy(policy: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "parallelism": policy.get("parallelism", 1),
+        "delay": seconds(policy.get("delay", "0s")),
+        "order": policy.get("order", "stop-first"),
+        "failure_action": policy.get("failure_action", "pause"),
+        "monitor": seconds(policy.get("monitor", "5s")),
+        "max_failure_ratio": policy.get("max_failure_ratio", 0),
+    }
 
 
 def theirs_healthcheck(check: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,6 +142,8 @@ def ours_flat(spec: ServiceSpec) -> dict[str, Any]:
         "attempts": task.restart.max_attempts,
         "test": None,
         "disabled": task.healthcheck_disabled,
+        "update_config": ours_policy(spec.update),
+        "rollback_config": ours_policy(spec.rollback),
     }
     if task.healthcheck is not None:
         check = task.healthcheck
@@ -139,6 +156,17 @@ def ours_flat(spec: ServiceSpec) -> dict[str, Any]:
             "retries": check.retries,
         }
     return flat
+
+
+def ours_policy(policy: UpdatePolicy) -> dict[str, Any]:
+    return {
+        "parallelism": policy.parallelism,
+        "delay": round(policy.delay_s, 9),
+        "order": policy.order.value,
+        "failure_action": policy.failure_action.value,
+        "monitor": round(policy.monitor_s, 9),
+        "max_failure_ratio": policy.max_failure_ratio,
+    }
 
 
 def ours_amounts(amounts: Resources) -> tuple[int, int, int]:

@@ -14,6 +14,7 @@ from meshswarm.compose.load import load
 from meshswarm.errors import Invalid
 from meshswarm.model.network import Port
 from meshswarm.model.resources import Resources
+from meshswarm.model.rollout import UpdatePolicy
 from meshswarm.model.service import (
     Comparison,
     Constraint,
@@ -362,3 +363,21 @@ def test_any_structure_gives_a_spec_or_invalid(root: dict[str, object], value: o
 def test_any_bytes_give_a_spec_or_invalid(data: bytes) -> None:
     with contextlib.suppress(Invalid):
         loaded(data)
+
+
+def test_what_compose_has_no_words_for_of_rollouts_stands_under_our_key() -> None:
+    spec = service(
+        "deploy: {update_config: {parallelism: 2, monitor: 0s}}\n"
+        "x-meshswarm:\n"
+        "  update_config: {min_healthy: 10s, healthy_deadline: 1m, progress_deadline: 2m, step: true}\n"
+        "  rollback_config: {min_healthy: 0s}\n"
+    )
+    assert spec.update == UpdatePolicy(
+        parallelism=2,
+        min_healthy_s=10.0,
+        healthy_deadline_s=60.0,
+        progress_deadline_s=120.0,
+        step=True,
+    )
+    assert spec.rollback == UpdatePolicy(min_healthy_s=0.0)
+    assert service("command: x").update == UpdatePolicy()

@@ -145,6 +145,10 @@ deploy: {resources: {limits: {cpus: ".25", memory: 1GiB, pids: -1}, reservations
 deploy: {resources: {limits: {memory: "1.5 MB"}, reservations: {memory: 10b}}}
 deploy: {resources: {limits: {memory: "1e3"}, reservations: {memory: .5k}}}
 deploy: {restart_policy: {condition: any, delay: 5s, max_attempts: "3", window: 2m}}
+deploy: {update_config: {parallelism: 2, delay: 1m, order: start-first, failure_action: rollback}}
+deploy: {update_config: {monitor: 90s, max_failure_ratio: 0.25}, rollback_config: {parallelism: "0"}}
+deploy: {rollback_config: {delay: 1s, monitor: 1.5s, order: stop-first, failure_action: continue}}
+deploy: {update_config: {max_failure_ratio: ".5"}}
 {<<: {user: u, working_dir: /w}, working_dir: /v}
 {<<: [{user: u}, {user: v, working_dir: /w}], x-any: {thing: [1]}}
 """.strip().splitlines()
@@ -229,6 +233,8 @@ working_dir: ${X:=a}
 working_dir: ${UNSET:?need it}
 image: again
 user: *nowhere
+deploy: {update_config: {parallelism: two}}
+deploy: {update_config: {order: sideways}}
 unknown: 1
 """.strip().splitlines()
 
@@ -254,6 +260,9 @@ deploy: {mode: typo}
 deploy: {mode: global, replicas: 2}
 deploy: {placement: {constraints: [typo]}}
 deploy: {restart_policy: {condition: typo}}
+deploy: {update_config: {failure_action: typo}}
+deploy: {update_config: {max_failure_ratio: 1.5}}
+deploy: {rollback_config: {failure_action: rollback}}
 stop_signal: SIGTYPO
 stop_grace_period: -1s
 environment: ["=x"]
