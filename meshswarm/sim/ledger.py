@@ -1,38 +1,22 @@
-"""The book of what the clerks of a bare cluster saw in its registers, judged by `linearizability`.
+"""The book of what the clerks of a bare cluster saw in its registers, judged by `registers`.
 
 A register is a node's row with one label: the cheapest thing that the store keeps. The judge knows
 nothing of log indexes and trusts no node.
 """
 
-from attrs import define, field
+from collections.abc import Iterable, Iterator
+
+from attrs import define, evolve, field
 
 from meshswarm.ids import NodeId
-from meshswarm.sim.linearizability import Model, Operation, State, check
+from meshswarm.sim.linearizability import Operation
+from meshswarm.sim.registers import check_register
 from meshswarm.sim.trace import Violation
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import View
 
 KEYS = ("k1", "k2")
 LABEL = "v"
-
-MAX_STEPS = 200_000
-"""Of the search for an order; no history of a run comes near."""
-
-
-def _register(state: State, operation: Operation) -> tuple[State, object]:
-    """A register that must be made before it is written; reading tells what was written last."""
-    match operation.kind:
-        case "make":
-            return ("" if state is None else state), True
-        case "write":
-            return (state, False) if state is None else (operation.value, True)
-        case "read":
-            return state, state
-        case _:
-            raise ValueError(f"no register does {operation.kind}")
-
-
-REGISTER = Model(initial=None, apply=_register)
 
 
 @define(eq=False)
@@ -83,9 +67,31 @@ class Ledger:
 
     def check(self) -> None:
         """Raise `Violation` unless all of it is linearizable."""
-        finding = check([*self.answered, *self._open.values()], REGISTER, MAX_STEPS)
-        if finding is not None:
-            raise Violation(finding.in_words())
+        everything = [*self.answered, *self._open.values()]
+        for key in KEYS:
+            fault = check_register(_writes_and_reads(everything, key), initial=None)
+            if fault is not None:
+                raise Violation(f"`{key}` is not linearizable: {fault}")
+
+
+def _writes_and_reads(operations: Iterable[Operation], key: str) -> Iterator[Operation]:
+    """One register's history. Of those that make it the first that takes effect writes the empty
+    value: after the first call, and before the first answer. The others do nothing."""
+    makes: list[Operation] = []
+    for operation in operations:
+        if operation.key == key and operation.kind == "make":
+            makes.append(operation)
+        elif operation.key == key and (operation.kind == "read" or operation.result is not False):
+            yield operation
+    if makes:
+        answers = [one.returned for one in makes if one.returned is not None]
+        yield evolve(
+            makes[0],
+            kind="write",
+            value="",
+            invoked=min(one.invoked for one in makes),
+            returned=min(answers, default=None),
+        )
 
 
 def value_in(view: View, key: str) -> str | None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshswarm.sim.linearizability import REGISTER, Finding, Model, Operation, State, check
+from meshswarm.sim.registers import check_register
 
 Times = tuple[float, float | None]
 
@@ -195,3 +196,29 @@ def test_the_search_finds_an_order_exactly_when_there_is_one(
     history: tuple[Operation, ...],
 ) -> None:
     assert explained(history) == (check(history, REGISTER) is None)
+
+
+# --- registers whose values are written once ------------------------------------------------------
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[Operation, ...]:
+    """Writes of different values, and reads of them; no two instants are equal."""
+    count = draw(st.integers(0, 7))
+    instants = iter(draw(st.permutations(range(2 * count))))
+    found = []
+    for number in range(count):
+        invoked, returned = sorted((next(instants), next(instants)))
+        if draw(st.booleans()):
+            known = draw(st.booleans())
+            found.append(write("w", (invoked, returned if known else None), number))
+        else:
+            result = draw(st.sampled_from((None, *range(count))))
+            found.append(read("r", (invoked, returned), result))
+    return tuple(found)
+
+
+@given(histories())
+def test_registers_are_judged_as_the_search_judges_them(history: tuple[Operation, ...]) -> None:
+    is_linearizable = check(history, REGISTER) is None
+    assert is_linearizable == (check_register(history, initial=None) is None)

@@ -98,7 +98,7 @@ BITES = (
     Bite(clients.repeats_requests, "again|was told|expected"),
     Bite(clients.forgets_answers, "was told|expected|again"),
     Bite(clients.answers_before_commit, "not in the log"),
-    Bite(clients.gives_up_as_not_done, "not linearizable", CUTS),
+    Bite(clients.gives_up_as_not_done, "not linearizable", (Fault.CRASH, Fault.ONE_WAY)),
     Bite(clients.applies_as_it_likes, "than others"),
     Bite(clients.skips_an_entry, "than others|of what is|says"),
     Bite(tasks.believes_a_stale_manager, "meant to run|still runs"),
