@@ -107,7 +107,7 @@ BITES = (
         "two live tasks in a slot|still runs",
         (Fault.HAND_OVER, Fault.TASK_ENDS, Fault.STORM),
     ),
-    Bite(tasks.forgets_what_it_finds, "which has no row"),
+    Bite(tasks.forgets_what_it_finds, "which has no row", (Fault.CRASH,)),
     Bite(tasks.lets_time_stand, "not whole"),
     Bite(tasks.starts_successors_at_once, "still runs"),
 )
