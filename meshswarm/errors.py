@@ -10,6 +10,7 @@ MeshswarmError
 │   ├── OutcomeUnknown   the request may or may not have been carried out; ask before repeating it
 │   └── KeyRefused       that node does not know our key; another one may
 ├── WaitTimedOut    the caller: what was waited for did not come in time (exit 8)
+├── RolledBack      the caller: what was deployed failed and was taken back (exit 9)
 └── Corrupt         the operator: stored bytes are damaged or foreign   (exit 1)
 
 An error says what, where, and the command that helps. Libraries' errors are translated where the
@@ -115,6 +116,13 @@ class WaitTimedOut(MeshswarmError):
     exit_code = 8
 
 
+class RolledBack(MeshswarmError):
+    """What was asked for failed, and the service went back to what ran before."""
+
+    code = "rolled_back"
+    exit_code = 9
+
+
 class Corrupt(MeshswarmError):
     """Stored bytes are damaged, or belong to another cluster; an operator must look."""
 
@@ -134,6 +142,7 @@ _BY_CODE: dict[str, type[MeshswarmError]] = {
         OutcomeUnknown,
         KeyRefused,
         WaitTimedOut,
+        RolledBack,
         Corrupt,
     )
 }

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import typer
+from attrs import evolve
 
 from meshswarm.cli.options import Options
 from meshswarm.cli.progress import TABLES, wait
@@ -12,8 +13,11 @@ from meshswarm.cli.show import show
 from meshswarm.cli.talk import say
 from meshswarm.cli.waiting import Goal
 from meshswarm.client import Client
-from meshswarm.store.commands import Command
+from meshswarm.model.service import TaskSpec
+from meshswarm.store.commands import Command, PutService, RollBackService
 from meshswarm.store.view import View
+
+ANY = Goal()
 
 
 def carry_out(
@@ -21,10 +25,14 @@ def carry_out(
     *commands: Callable[[View], Command],
     detach: bool,
     timeout_s: float,
+    goal: Goal = ANY,
 ) -> None:
-    """Propose what `commands` make of the present view, show what it did, wait until it holds."""
+    """Propose what `commands` make of the present view, show what it did, wait until it holds.
+
+    `goal` says what is waited for besides: how, not which services.
+    """
     try:
-        ask(options, lambda client: _carry_out(client, options, commands, detach, timeout_s))
+        ask(options, lambda client: _carry_out(client, options, commands, detach, timeout_s, goal))
     except KeyboardInterrupt:
         say("interrupted: the cluster goes on with it; meshswarm service ls")
         raise typer.Exit(130) from None
@@ -36,6 +44,7 @@ async def _carry_out(
     commands: Sequence[Callable[[View], Command]],
     detach: bool,
     timeout_s: float,
+    goal: Goal,
 ) -> None:
     view = await client.read(*TABLES)
     wanted = [make(view) for make in commands]  # all of them, before the first is proposed
@@ -43,8 +52,24 @@ async def _carry_out(
     show(options, effects(done))
     if detach:
         return
-    goal = Goal(
+    goal = evolve(
+        goal,
         whole=frozenset(name for name, effect in done if effect != "removed"),
         gone=frozenset(name for name, effect in done if effect == "removed"),
+        specs={**goal.specs, **_specs(view, wanted)},
     )
     await wait(client, options, goal, timeout_s)
+
+
+def _specs(view: View, commands: Sequence[Command]) -> dict[str, TaskSpec]:
+    """What the services that are changed so are to run."""
+    specs: dict[str, TaskSpec] = {}
+    for command in commands:
+        match command:
+            case PutService(spec=spec):
+                specs[spec.name] = spec.task
+            case RollBackService(service_id=service_id, revision=int() as number):
+                name = view.services[service_id].spec.name
+                if number in view.revisions[service_id]:
+                    specs[name] = view.revisions[service_id][number].task
+    return specs

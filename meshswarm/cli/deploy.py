@@ -30,6 +30,7 @@ def deploy(
     """Make the cluster run what a Compose file describes, and wait until it does.
 
     Deploying again changes what differs, removes what vanished from the file, touches nothing else.
+    The wait ends with exit code 9 if what was deployed failed and was rolled back.
 
     Example: `meshswarm deploy compose.yml --name shop --timeout 60`
     """
@@ -67,6 +68,7 @@ async def put_stack(
     goal = Goal(
         whole=frozenset(service.name for service in spec.services),
         gone=frozenset(name for name, effect in outcome.effects if effect == "removed"),
+        specs={service.name: service.task for service in spec.services},
     )
     await wait(client, options, goal, timeout_s)
     say(f"stack {spec.name} runs as the file says")

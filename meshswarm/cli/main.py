@@ -1,7 +1,7 @@
 """The command `meshswarm`: the tree of commands, global options, errors and exit codes.
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 the spec is invalid, 4 not authorised, 5 not found,
-6 conflict, 7 unreachable or no quorum, 8 the wait timed out, 130 interrupted.
+6 conflict, 7 unreachable or no quorum, 8 the wait timed out, 9 rolled back, 130 interrupted.
 """
 
 import os

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from meshswarm.cli.options import Options, When
 from meshswarm.cli.talk import count, say
-from meshswarm.cli.waiting import Goal, SlotProgress, is_reached, progress
+from meshswarm.cli.waiting import Goal, SlotProgress, ending, is_reached, progress
 from meshswarm.client import Client
 from meshswarm.errors import MeshswarmError, WaitTimedOut
 from meshswarm.store.view import Table, View
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Report = Callable[[tuple[SlotProgress, ...]], None]
 
-TABLES = (Table.NODES, Table.SERVICES, Table.TASKS, Table.REVISIONS)
+TABLES = (Table.NODES, Table.SERVICES, Table.TASKS, Table.REVISIONS, Table.ROLLOUTS)
 LINES_MAX = 20
 """Slots shown at once, and listed when a wait ends without them; the rest is counted."""
 
@@ -28,7 +28,9 @@ async def wait(client: Client, options: Options, goal: Goal, timeout_s: float) -
     """Return when the goal is reached; what it still lacks is shown meanwhile.
 
     :raises WaitTimedOut: after `timeout_s`, with each slot that is missing and why.
-    :raises MeshswarmError: when all that is missing has ended for good.
+    :raises MeshswarmError: when all that is missing has ended for good, or a rollout is paused.
+    :raises RolledBack: when what was asked for failed and was taken back.
+    :raises Conflict: when somebody else has changed it meanwhile.
     """
     slots: tuple[SlotProgress, ...] = ()
     try:
@@ -40,6 +42,8 @@ async def wait(client: Client, options: Options, goal: Goal, timeout_s: float) -
                         report(slots)
                         if is_reached(slots):
                             return
+                        if (ended := ending(view, goal)) is not None:
+                            raise ended
                         if all(slot.is_done or slot.is_hopeless for slot in slots):
                             raise _failed(MeshswarmError, slots, "and will stay so")
     except TimeoutError:

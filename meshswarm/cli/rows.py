@@ -16,7 +16,8 @@ from meshswarm.cli.show import Column, Listing, Row
 from meshswarm.cli.talk import age
 from meshswarm.ids import NodeId
 from meshswarm.model.node import Node
-from meshswarm.model.service import Mode, Service
+from meshswarm.model.rollout import Rollout
+from meshswarm.model.service import Mode, Revision, Service
 from meshswarm.model.task import DesiredState, Task, TaskState
 from meshswarm.store.view import View
 
@@ -35,6 +36,7 @@ def services(view: View, stack: str | None = None) -> Listing:
             Column("PORTS", "ports"),
             Column("ID", "id", is_wide=True),
             Column("REVISION", "revision", is_wide=True),
+            Column("ROLLOUT", "rollout_phase", is_wide=True),
         ),
         rows=[service_row(view, service) for service in chosen],
     )
@@ -44,6 +46,7 @@ def service_row(view: View, service: Service) -> Row:
     """One service with its counts; a global service desires as many tasks as it was given."""
     spec = service.spec
     live = [task for task in view.tasks_of(service.id) if task.is_live]
+    rollout = view.rollouts.get(service.id)
     running = [task for task in live if task.status.state is TaskState.RUNNING]
     return {
         "name": spec.name,
@@ -54,11 +57,53 @@ def service_row(view: View, service: Service) -> Row:
         "healthy": sum(task.is_healthy for task in running),
         "id": service.id,
         "revision": service.revision,
+        "rollout_phase": rollout.phase.value if rollout else None,
         "runtime": spec.task.runtime.value,
         "image": spec.task.image,
         "ports": [f"{port.published}:{port.target}" for port in spec.task.ports],
         "created_at": instant(service.created_at_ms),
         "updated_at": instant(service.updated_at_ms),
+    }
+
+
+def service_document(view: View, service: Service) -> Row:
+    """All that is known of a service."""
+    rollout = view.rollouts.get(service.id)
+    numbered = view.revisions.get(service.id)
+    revisions = [numbered[number] for number in sorted(numbered)] if numbered else []
+    return {
+        **service_row(view, service),
+        "spec": plain(service.spec),
+        "rollout": None if rollout is None else _rollout_row(rollout),
+        "revisions": [_revision_row(revision) for revision in revisions],
+        "tasks": [dict(task_row(view, task)) for task in view.tasks_of(service.id)],
+    }
+
+
+def _rollout_row(rollout: Rollout) -> Row:
+    """A rollout, instants as texts."""
+    return {
+        "phase": rollout.phase.value,
+        "reason": rollout.reason.value,
+        "message": rollout.message,
+        "revision": rollout.revision,
+        "stable_revision": rollout.stable_revision,
+        "well": rollout.well,
+        "failed": list(rollout.failed),
+        "slots_left": rollout.slots_left,
+        "started_at": instant(rollout.started_at_ms),
+        "since": instant(rollout.since_ms),
+        "progressed_at": instant(rollout.progressed_at_ms),
+        "not_before": instant(rollout.not_before_ms),
+    }
+
+
+def _revision_row(revision: Revision) -> Row:
+    return {
+        "number": revision.number,
+        "created_at": instant(revision.created_at_ms),
+        "image": revision.task.image,
+        "command": plain(revision.task.command),
     }
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from meshswarm.cli import update
 from meshswarm.cli.complete import complete_service
 from meshswarm.cli.options import WAIT_S, Detach, Output, Timeout, options_of
 from meshswarm.cli.talk import now_ms
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from meshswarm.store.commands import Command
     from meshswarm.store.view import View
 
-app = typer.Typer(no_args_is_help=True, help="See, scale and remove services.")
+app = typer.Typer(no_args_is_help=True, help="See, change, scale and remove services.")
+for command in (update.update, update.rollback, update.pause, update.resume, update.restart):
+    app.command(command.__name__)(command)
 
 Service = Annotated[
     str,
@@ -38,7 +41,7 @@ def ls(ctx: typer.Context, output: Output = None) -> None:
     from meshswarm.store.view import Table
 
     options = options_of(ctx, output)
-    view = ask(options, lambda client: client.read(Table.SERVICES, Table.TASKS))
+    view = ask(options, lambda client: client.read(Table.SERVICES, Table.TASKS, Table.ROLLOUTS))
     show(options, rows.services(view))
 
 
@@ -68,21 +71,19 @@ def ps(
 
 @app.command("inspect")
 def inspect(ctx: typer.Context, service: Service, output: Output = None) -> None:
-    """Print all that is known of a service: its spec, its counts, its tasks.
+    """Print all that is known of a service: spec, counts, rollout, kept revisions, tasks.
 
     Example: `meshswarm service inspect shop_web -o json`
     """
     from meshswarm.cli import rows
+    from meshswarm.cli.progress import TABLES
     from meshswarm.cli.reach import ask
     from meshswarm.cli.show import show_document
-    from meshswarm.store.view import Table
 
     options = options_of(ctx, output)
-    view = ask(options, lambda client: client.read(Table.SERVICES, Table.TASKS, Table.NODES))
+    view = ask(options, lambda client: client.read(*TABLES))
     found = view.find_service(service)
-    tasks = [dict(rows.task_row(view, task)) for task in view.tasks_of(found.id)]
-    row = dict(rows.service_row(view, found))
-    show_document(options, {**row, "spec": rows.plain(found.spec), "tasks": tasks})
+    show_document(options, rows.service_document(view, found))
 
 
 @app.command("scale")
@@ -106,9 +107,11 @@ def scale(
     """
     wanted = [_parse_count(text) for text in counts]
     from meshswarm.cli.change import carry_out
+    from meshswarm.cli.waiting import Goal
 
     commands = [_scale(name, replicas) for name, replicas in wanted]
-    carry_out(options_of(ctx, output), *commands, detach=detach, timeout_s=timeout)
+    goal = Goal(any_revision=True)
+    carry_out(options_of(ctx, output), *commands, detach=detach, timeout_s=timeout, goal=goal)
 
 
 def _parse_count(text: str) -> tuple[str, int]:

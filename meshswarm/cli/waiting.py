@@ -1,15 +1,17 @@
 """What a rollout still lacks, slot by slot. Pure: a view in, a sentence for each slot out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, islice
 
-from attrs import frozen
+from attrs import Factory, frozen
 
 from meshswarm.cli.rows import node_name
 from meshswarm.control.services import belongs_on
 from meshswarm.control.slots import Slot, slots_of
+from meshswarm.errors import Conflict, MeshswarmError, RolledBack
 from meshswarm.model.node import NodeState
-from meshswarm.model.service import Mode, RestartCondition, Service
+from meshswarm.model.rollout import RolloutPhase, RolloutReason
+from meshswarm.model.service import Mode, RestartCondition, Service, TaskSpec
 from meshswarm.model.task import Health, Task, TaskState
 from meshswarm.store.view import View
 
@@ -20,6 +22,14 @@ class Goal:
 
     whole: frozenset[str] = frozenset()
     gone: frozenset[str] = frozenset()
+    specs: Mapping[str, TaskSpec] = Factory(dict)
+    """What services are to run: one that runs another has been rolled back, or moved on."""
+    is_step: bool = False
+    """Whether a rollout that pauses after its step is where it should be."""
+    is_restart: bool = False
+    """Whether going back is a failure even though it leads to the same spec."""
+    any_revision: bool = False
+    """Whether slots with an older revision are as good (after scaling)."""
 
 
 @frozen(kw_only=True)
@@ -51,11 +61,42 @@ def progress(view: View, goal: Goal) -> tuple[SlotProgress, ...]:
             gone = "it was removed meanwhile"
             slots.append(SlotProgress(name=name, state="removed", why=gone, is_hopeless=True))
         else:
-            slots.extend(_slots_of(view, service))
+            slots.extend(_slots_of(view, goal, service))
+            slots.extend(_rollout_of(view, goal, service))
     left = sorted(view.tasks.values(), key=lambda task: (task.service_name, task.slot, task.id))
     leaving = (task for task in left if task.service_name in goal.gone)
     slots.extend(_leaving(view, task) for task in leaving if not task.status.state.is_terminal)
     return tuple(slots)
+
+
+def ending(view: View, goal: Goal) -> MeshswarmError | None:
+    """Why it makes no sense to go on waiting for this goal; None: it does.
+
+    A rollback is waited for first; one that does not get through is told like any other pause.
+    """
+    for name in sorted(goal.whole):
+        service = view.service_named(name)
+        rollout = view.rollouts.get(service.id) if service else None
+        if service is None or rollout is None or goal.any_revision:
+            continue
+        phase, said = rollout.phase, rollout.message
+        wanted = goal.specs.get(name, service.spec.task)
+        if phase.is_paused:
+            way = f"the way back of {name}" if phase.goes_back else f"the rollout of {name}"
+            hint = f"meshswarm why {name}; then meshswarm service resume|rollback {name}"
+            return MeshswarmError(f"{way} is paused: {said}", hint=hint)
+        went_back = goal.is_restart and phase.goes_back
+        if wanted == service.spec.task and not went_back:
+            continue
+        if phase is RolloutPhase.ROLLED_BACK:
+            where = f"{name} was rolled back to revision {service.revision}"
+            return RolledBack(f"{where}: {said}", hint=f"meshswarm service ps {name}")
+        if not phase.goes_back:
+            return Conflict(
+                f"{name} was changed by somebody else meanwhile, to revision {service.revision}",
+                hint=f"meshswarm service inspect {name}",
+            )
+    return None
 
 
 def is_reached(slots: tuple[SlotProgress, ...]) -> bool:
@@ -63,7 +104,27 @@ def is_reached(slots: tuple[SlotProgress, ...]) -> bool:
     return all(slot.is_done for slot in slots)
 
 
-def _slots_of(view: View, service: Service) -> Iterator[SlotProgress]:
+def _rollout_of(view: View, goal: Goal, service: Service) -> Iterator[SlotProgress]:
+    """The service's rollout, as long as it is not where it should be."""
+    rollout = view.rollouts.get(service.id)
+    if rollout is None or goal.any_revision:
+        return
+    phase, wanted = rollout.phase, goal.specs.get(service.spec.name, service.spec.task)
+    went_back = goal.is_restart and phase.goes_back
+    if not (phase.is_active or phase.is_paused or went_back or wanted != service.spec.task):
+        return
+    failed = f", {len(rollout.failed)} failed" if rollout.failed else ""
+    said = f": {rollout.message}" if rollout.message else ""
+    yield SlotProgress(
+        name=service.spec.name,
+        state=phase.value.replace("_", " "),
+        why=f"{rollout.well} of its slots have revision {rollout.revision} and are well"
+        f"{failed}{said}",
+        is_done=goal.is_step and phase.is_paused and rollout.reason is RolloutReason.STEP_DONE,
+    )
+
+
+def _slots_of(view: View, goal: Goal, service: Service) -> Iterator[SlotProgress]:
     """What the service should have, what it lacks, and what still has to stop."""
     held = slots_of(view.tasks_of(service.id))
     if service.spec.mode is Mode.GLOBAL:
@@ -78,7 +139,7 @@ def _slots_of(view: View, service: Service) -> Iterator[SlotProgress]:
         free = (n for n in count(1) if str(n) not in names)
         absent = [str(n) for n in islice(free, max(0, service.spec.replicas - len(kept)))]
     for slot, name in zip(kept, names, strict=True):
-        yield _slot(view, service, f"{service.spec.name}.{name}", slot)
+        yield _slot(view, goal, service, f"{service.spec.name}.{name}", slot)
     for name in absent:
         why = "no task was made for it yet"
         yield SlotProgress(name=f"{service.spec.name}.{name}", state="missing", why=why)
@@ -93,16 +154,18 @@ def _slots_of(view: View, service: Service) -> Iterator[SlotProgress]:
                     yield _leaving(view, task)
 
 
-def _slot(view: View, service: Service, name: str, slot: Slot) -> SlotProgress:
+def _slot(view: View, goal: Goal, service: Service, name: str, slot: Slot) -> SlotProgress:
     """The slot as its newest task shows it; done if that is whole and no other still runs."""
     newest = slot.latest
     assert newest is not None, f"slot {name} is held by a task"
     status = newest.status
     condition = service.spec.task.restart.condition
-    is_current = newest.revision == service.revision
+    rollout = view.rollouts.get(service.id)
+    is_enough = goal.any_revision or (goal.is_step and rollout and rollout.phase.is_paused)
+    is_current = newest.revision == service.revision or bool(is_enough)
     has_completed = status.state is TaskState.COMPLETE and condition is not RestartCondition.ANY
     has_failed = status.state.is_terminal and status.state is not TaskState.COMPLETE
-    others = [task for task in slot.stopping if task is not newest]
+    others = [task for task in (*slot.stopping, *slot.surplus) if task is not newest]
     return SlotProgress(
         name=name,
         state=_state(newest) if is_current else "outdated",

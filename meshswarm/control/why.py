@@ -11,8 +11,8 @@ from meshswarm.control.filters import refusals
 from meshswarm.control.restart import stays_down
 from meshswarm.control.services import belongs_on
 from meshswarm.control.slots import Slot, slots_of
-from meshswarm.control.turns import is_outdated, obstacle
-from meshswarm.control.whatif import WhatIf, load_of
+from meshswarm.control.telling import tell_rollout
+from meshswarm.control.whatif import load_of
 from meshswarm.ids import NodeId, TaskId
 from meshswarm.model.node import NodeState
 from meshswarm.model.service import Mode, Service, TaskSpec
@@ -73,7 +73,7 @@ class WhyReport:
 def why(view: View, service: Service, now_ms: int) -> WhyReport:
     """What keeps the service from being whole; no slots if it is.
 
-    The view needs the tables of nodes, services, revisions and tasks.
+    The view needs the tables of nodes, services, revisions, rollouts and tasks.
     """
     slots = _slots(view, service)
     broken = [slot for slot in slots if slot.live is None or not _is_well(slot.live)]
@@ -117,16 +117,7 @@ def _summary(
     if not slots:
         return [f"{name} wants no task: {_none_wanted(service)}"]
     lines = [f"{well} of {len(slots)} tasks of {name} run and are healthy"]
-    outdated = [slot for slot in slots if is_outdated(slot, service)]
-    if outdated:
-        lines.append(
-            f"{len(outdated)} of {len(slots)} still have an older revision than "
-            f"{service.revision}, which comes to one slot at a time, when the one before is healthy"
-        )
-        whatif = WhatIf(view, now_ms)
-        hindrances = [obstacle(whatif, service, slot) for slot in outdated]
-        if all(hindrances):
-            lines.append(f"revision {service.revision} cannot start: {hindrances[0]}")
+    lines += tell_rollout(view, service, slots, now_ms)
     if not any(node.state is NodeState.READY for node in view.nodes.values()):
         lines.append("no node of the cluster is ready")
     return lines

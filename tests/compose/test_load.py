@@ -369,8 +369,8 @@ def test_what_compose_has_no_words_for_of_rollouts_stands_under_our_key() -> Non
     spec = service(
         "deploy: {update_config: {parallelism: 2, monitor: 0s}}\n"
         "x-meshswarm:\n"
-        "  update_config:\n"
-        "    {min_healthy: 10s, healthy_deadline: 1m, progress_deadline: 2m, step: true}\n"
+        "  update_config: {min_healthy: 10s, healthy_deadline: 1m,\n"
+        "                  progress_deadline: 2m, step: true}\n"
         "  rollback_config: {min_healthy: 0s}\n"
     )
     assert spec.update == UpdatePolicy(

@@ -147,7 +147,7 @@ deploy: {resources: {limits: {memory: "1e3"}, reservations: {memory: .5k}}}
 deploy: {restart_policy: {condition: any, delay: 5s, max_attempts: "3", window: 2m}}
 deploy: {update_config: {parallelism: 2, delay: 1m, order: start-first, failure_action: rollback}}
 deploy: {update_config: {monitor: 90s, max_failure_ratio: 0.25}}
-deploy: {rollback_config: {parallelism: "0"}}
+deploy: {update_config: {parallelism: 0}, rollback_config: {parallelism: "3"}}
 deploy: {rollback_config: {delay: 1s, monitor: 1.5s, order: stop-first, failure_action: continue}}
 deploy: {update_config: {max_failure_ratio: ".5"}}
 {<<: {user: u, working_dir: /w}, working_dir: /v}

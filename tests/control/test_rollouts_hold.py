@@ -187,6 +187,8 @@ class RolloutsHold(RuleBasedStateMachine):
         for one in NODES:
             world.revive(one)
         for _ in range(20):
+            for task in self._running():
+                self.world.report(task, TaskState.RUNNING, health=Health.HEALTHY)
             world.settle()
             paused = [one for one in world.view.rollouts.values() if one.phase.is_paused]
             if not paused:

@@ -118,7 +118,7 @@ def test_a_rollout_under_way_or_held_up_is_told() -> None:
     tasks = [task(web, 1, N1, revision=1), task(web, 2, N1, revision=1)]
     report = why(view([N1], [web], tasks), web, NOW_MS)
     assert report.slots == ()
-    assert report.summary[1].startswith("2 of 2 still have an older revision than 2")
+    assert report.summary[1].startswith("2 of 2 still have another revision than 2")
     assert report.summary[2] == (
         "revision 2 cannot start: no suitable node: 1 of 1 lacks node.labels.disk==ssd"
     )

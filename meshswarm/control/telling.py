@@ -1,0 +1,84 @@
+"""A rollout in sentences: where it stands, what it waits for, and what if that never comes."""
+
+from collections.abc import Iterator, Sequence
+
+from meshswarm.control.slots import Slot
+from meshswarm.control.turns import Standing, key_of, obstacle, policy_of, standing_of
+from meshswarm.control.whatif import WhatIf
+from meshswarm.model.rollout import FailureAction, Rollout, RolloutPhase
+from meshswarm.model.service import Service
+from meshswarm.store.view import View
+
+MAX_NAMED = 3
+"""Slots that a sentence names; the rest are counted."""
+
+
+def tell_rollout(view: View, service: Service, slots: Sequence[Slot], now_ms: int) -> Iterator[str]:
+    """Where the service's rollout stands; nothing if its slots have their revision and it is
+    over, or if there was none."""
+    rollout = view.rollouts.get(service.id)
+    whatif = WhatIf(view, now_ms)
+    standing = standing_of(whatif, service, slots)
+    if rollout is None or rollout.phase is RolloutPhase.COMPLETED:
+        yield from _left_over(service, standing, len(slots))
+    elif rollout.phase is RolloutPhase.ROLLED_BACK:
+        yield f"it was rolled back to revision {service.revision}: {rollout.message}"
+        yield from _left_over(service, standing, len(slots))
+    else:
+        yield _headline(rollout, standing, len(slots))
+        if rollout.phase.is_paused:
+            yield f"`meshswarm service resume {service.spec.name}` goes on with it"
+        else:
+            yield _next(whatif, service, rollout, standing)
+            yield _deadline(whatif, service, rollout)
+    if standing.outdated and all(obstacle(whatif, service, slot) for slot in standing.outdated):
+        against = obstacle(whatif, service, standing.outdated[0])
+        yield f"revision {service.revision} cannot start: {against}"
+
+
+def _left_over(service: Service, standing: Standing, slots: int) -> Iterator[str]:
+    if standing.outdated:
+        yield (
+            f"{len(standing.outdated)} of {slots} still have another revision than "
+            f"{service.revision}, which comes to them one after the other"
+        )
+
+
+def _headline(rollout: Rollout, standing: Standing, slots: int) -> str:
+    """What it is, how far, and what it says of itself."""
+    number = rollout.revision
+    what = {
+        RolloutPhase.UPDATING: f"revision {number} is being rolled out",
+        RolloutPhase.PAUSED: f"the rollout of revision {number} is paused",
+        RolloutPhase.ROLLING_BACK: f"it is being rolled back to revision {number}",
+        RolloutPhase.ROLLBACK_PAUSED: f"the way back to revision {number} is paused",
+    }[rollout.phase]
+    failed = f", {len(rollout.failed)} failed" if rollout.failed else ""
+    said = f": {rollout.message}" if rollout.message else ""
+    return f"{what}; {len(standing.well)} of {slots} slots are well{failed}{said}"
+
+
+def _next(whatif: WhatIf, service: Service, rollout: Rollout, standing: Standing) -> str:
+    """What the rollout does at this moment."""
+    if standing.busy:
+        names = [f"{service.spec.name}.{key_of(slot)}" for slot in standing.busy[:MAX_NAMED]]
+        more = len(standing.busy) - len(names)
+        listed = ", ".join(names) + (f" and {more} more" if more > 0 else "")
+        return f"it waits until {listed} {'are' if len(standing.busy) > 1 else 'is'} well"
+    if rollout.not_before_ms > whatif.now_ms:
+        wait_s = (rollout.not_before_ms - whatif.now_ms) / 1_000
+        return f"the next slot has its turn in {wait_s:.0f} s, after the delay"
+    if standing.outdated:
+        return "the next slot has its turn now"
+    monitor_s = policy_of(whatif.view, service).monitor_s
+    return f"every slot is well, and is watched until it has run for {monitor_s:g} s"
+
+
+def _deadline(whatif: WhatIf, service: Service, rollout: Rollout) -> str:
+    """When it gives up, and what it does then."""
+    policy = policy_of(whatif.view, service)
+    began_ms = max(rollout.progressed_at_ms, rollout.not_before_ms)
+    left_s = policy.progress_deadline_s - (whatif.now_ms - began_ms) / 1_000
+    goes_back = policy.failure_action is FailureAction.ROLLBACK and not rollout.phase.goes_back
+    then = f"goes back to revision {rollout.stable_revision}" if goes_back else "pauses"
+    return f"if no slot comes to be well within {max(0.0, left_s):.0f} s, it {then}"
