@@ -101,7 +101,8 @@ def _line_report() -> Report:
             if shown.get(name) != line:
                 say(line)
         for name in shown.keys() - present.keys():
-            say(f"{name} is gone")
+            if "." in name:  # else it was told of the service as a whole, and no longer holds
+                say(f"{name} is gone")
         shown.clear()
         shown.update(present)
 

@@ -145,7 +145,7 @@ def _too_many(
     bearable = int(policy.max_failure_ratio * slots)
     found = next(((key, failures[key]) for key in failed if key in failures), None)
     told = f": {service.spec.name}.{found[0]}: {found[1][:MAX_QUOTED]}" if found else ""
-    return f"{len(failed)} of {slots} slots failed, of which {bearable} may{told}"
+    return f"{len(failed)} of {slots} slots failed, more than the {bearable} that may{told}"
 
 
 def _give_up(

@@ -91,7 +91,10 @@ def test_the_failure_action_decides_what_follows_a_failure() -> None:
         said = shop.rollout.message
         if action is not FailureAction.CONTINUE:
             assert shop.rollout.reason is RolloutReason.TASKS_FAILED
-            assert "1 of 3 slots failed, of which 0 may: web.1: it ended with exit code 3" in said
+            assert (
+                "1 of 3 slots failed, more than the 0 that may: web.1: it ended with exit code 3"
+                in said
+            )
         else:
             assert said == "0 of 3 slots have revision 2, and 3 failed on the way"
 
@@ -147,7 +150,7 @@ def test_a_task_that_never_gets_healthy_is_given_up_at_its_deadline() -> None:
     shop.report(new, TaskState.RUNNING, health=Health.STARTING, message="its check has not passed")
     shop.until(lambda: shop.rollout.phase.goes_back)
     assert shop.rollout.message == (
-        "revision 2 was given up: 1 of 2 slots failed, of which 0 may: web.1: it is running and "
+        "revision 2 was given up: 1 of 2 slots failed, more than the 0 that may: web.1: it is running and "
         "not healthy after 120 s: its check has not passed"
     )
     assert shop.now_ms - new.created_at_ms == 130_000, "its predecessor had 10 s to stop"
