@@ -5,6 +5,7 @@ They see what leaves a core, what is durable and what really runs, and keep book
 runs, `History` those of what users were told.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import assert_never
 
@@ -12,6 +13,7 @@ from attrs import define, field
 
 from meshswarm.agent.card import Held, HeldState, Prepare, Remove, Start, Stop
 from meshswarm.ids import Index, NodeId, ServiceId, TaskId
+from meshswarm.model.rollout import UpdateOrder
 from meshswarm.model.task import Task, TaskState
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import Message
@@ -74,14 +76,16 @@ class States:
         return False
 
     def _check_slots(self, view: View, changed: frozenset[Key]) -> None:
-        """No slot has two tasks that are meant to run (the promise of `control`)."""
+        """No slot has two tasks that are meant to run (the promise of `control`), but for the old
+        and the new one of a service that starts first."""
         touched = (view.tasks.get(TaskId(key)) for table, key in changed if table is Table.TASKS)
         for service_id in sorted({task.service_id for task in touched if task is not None}):
             live = [task for task in view.tasks_of(service_id) if task.is_live]
-            places = {(task.slot, None if task.slot else task.node_id) for task in live}
-            if len(places) < len(live):
+            most = 2 if starts_first(view, service_id) else 1
+            places = Counter((task.slot, None if task.slot else task.node_id) for task in live)
+            if places and max(places.values()) > most:
                 names = " ".join(task.name for task in live)
-                raise Violation(f"two live tasks in a slot at index {view.index}: {names}")
+                raise Violation(f"too many live tasks in a slot at index {view.index}: {names}")
 
     def restored(self, node: NodeId, view: View) -> None:
         """A node took a whole state: from its disk, or from the leader."""
@@ -98,6 +102,13 @@ class States:
     def _compare_bytes(self, node: NodeId, view: View) -> None:
         if encode_view(view) != encode_view(self.views[view.index]):
             raise Violation(f"{node} has another state than others at index {view.index}")
+
+
+def starts_first(view: View, service_id: ServiceId) -> bool:
+    """Whether a slot of the service may have an old task beside the new one; users never change
+    that of a service, and of one that is gone nobody knows."""
+    service = view.services.get(service_id)
+    return service is None or service.spec.update.order is UpdateOrder.START_FIRST
 
 
 def _row(view: View, key: Key) -> object:
@@ -150,6 +161,9 @@ class Tasks:
         for other_node, held in self._running(self.hosts):
             other = self.states.newest.tasks.get(held.task_id)
             if other is None or other.id == row.id or other.status.state is TaskState.LOST:
+                continue
+            is_older = other.revision != row.revision
+            if is_older and starts_first(self.states.newest, row.service_id):
                 continue
             if (other.service_id, other.slot) == (row.service_id, row.slot) and (
                 row.slot or other_node == node

@@ -7,16 +7,21 @@ from typing import TypeVar
 from meshswarm.errors import Unavailable
 from meshswarm.ids import ClientId, NodeId
 from meshswarm.model.node import Availability
+from meshswarm.model.rollout import FailureAction, UpdateOrder, UpdatePolicy
 from meshswarm.model.service import Mode, RestartPolicy, RuntimeKind, Service, ServiceSpec, TaskSpec
 from meshswarm.model.stack import StackSpec
 from meshswarm.sim.clock import Life, Script
 from meshswarm.sim.seat import Premises, Seat
 from meshswarm.store.commands import (
     Command,
+    PauseRollout,
     PutStack,
     RemoveService,
     RemoveStack,
     Request,
+    RestartService,
+    ResumeRollout,
+    RollBackService,
     ScaleService,
     UpdateNode,
     encode_command,
@@ -31,6 +36,9 @@ CALL_MS = 7_000
 
 STACKS = ("shop", "blog", "jobs")
 MAX_REPLICAS = 4
+
+STARTS_FIRST = "web"
+"""The part of each stack whose old tasks stop last."""
 
 
 class Caller:
@@ -129,7 +137,7 @@ class User:
 
     def _wish(self, view: View) -> Command:
         rng, services = self._rng, view.sorted_services()
-        kind = rng.randrange(10)
+        kind = rng.randrange(13)
         if kind == 0:
             return RemoveStack(name=rng.choice(STACKS))
         if kind == 1:
@@ -139,7 +147,14 @@ class User:
             if kind == 4 and rng.random() < 0.3:
                 return RemoveService(service_id=service.id)
             return ScaleService(service_id=service.id, replicas=rng.randrange(MAX_REPLICAS + 1))
+        if kind >= 10 and services:
+            return self._turn(rng.choice(services))
         return PutStack(spec=self._stack(rng.choice(STACKS)))
+
+    def _turn(self, service: Service) -> Command:
+        """Have a service restarted, or its rollout paused, resumed or turned back."""
+        kind = self._rng.choice((PauseRollout, ResumeRollout, RollBackService, RestartService))
+        return kind(service_id=service.id)
 
     def _availability(self, view: View) -> Command:
         """Let a worker work or not; managers always do, so that there is room."""
@@ -162,10 +177,27 @@ class User:
             stack=stack,
             mode=Mode.GLOBAL if rng.random() < 0.15 else Mode.REPLICATED,
             replicas=rng.randrange(MAX_REPLICAS + 1),
+            update=self._policy(part),
+            rollback=self._policy(part),
             task=TaskSpec(
                 runtime=RuntimeKind.PROCESS,
                 command=("run", f"v{rng.randrange(1, 4)}"),
                 stop_grace_period_s=rng.choice((0.5, 2.0)),
                 restart=RestartPolicy(max_delay_s=2.0, reset_after_s=10.0),
             ),
+        )
+
+    def _policy(self, part: str) -> UpdatePolicy:
+        rng = self._rng
+        order = UpdateOrder.START_FIRST if part == STARTS_FIRST else UpdateOrder.STOP_FIRST
+        return UpdatePolicy(
+            parallelism=rng.randrange(3),
+            delay_s=rng.choice((0.0, 0.0, 1.5)),
+            order=order,
+            failure_action=rng.choice(tuple(FailureAction)),
+            monitor_s=rng.choice((1.0, 5.0)),
+            max_failure_ratio=rng.choice((0.0, 0.5)),
+            healthy_deadline_s=rng.choice((10.0, 60.0)),
+            progress_deadline_s=60.0,
+            step=rng.random() < 0.1,
         )

@@ -6,16 +6,20 @@ The books are a model of services in a few lines, fed with the committed command
 from attrs import define, evolve, field
 
 from meshswarm.ids import ClientId, Index, ServiceId, digest_id
-from meshswarm.model.service import Mode, ServiceSpec
+from meshswarm.model.service import Mode, ServiceSpec, TaskSpec
 from meshswarm.sim.trace import Violation
 from meshswarm.store.commands import (
     Command,
     LogEntry,
+    PauseRollout,
     PutStack,
     RegisterNode,
     RemoveService,
     RemoveStack,
     Request,
+    RestartService,
+    ResumeRollout,
+    RollBackService,
     ScaleService,
     UpdateNode,
     decode_command,
@@ -33,6 +37,8 @@ class History:
 
     services: dict[str, tuple[ServiceId, ServiceSpec]] = field(factory=dict)
     """What should exist, by full name."""
+    asked: dict[str, list[TaskSpec]] = field(factory=dict)
+    """What each was ever asked to run."""
     stacks: set[str] = field(factory=set)
     newest_ack: Index = Index(0)
     """Everything up to here was acknowledged to somebody, or precedes what was."""
@@ -100,6 +106,7 @@ class History:
                         self.services.get(wanted.name, (made,))[0],
                         wanted,
                     )
+                    self.asked.setdefault(wanted.name, []).append(wanted.task)
                 self.stacks.add(spec.name)
                 return True
             case RemoveStack(name=name):
@@ -117,6 +124,13 @@ class History:
                 return True
             case RemoveService(service_id=service_id):
                 return self._remove(self._named(service_id))
+            case RestartService(service_id=service_id):
+                return self._named(service_id) is not None
+            case PauseRollout(service_id=service_id) | ResumeRollout(service_id=service_id):
+                last = before.rollouts.get(service_id)
+                return last is not None and (last.phase.is_active or last.phase.is_paused)
+            case RollBackService(service_id=service_id):
+                return self._go_back(service_id, before)
             case RegisterNode():
                 return True
             case UpdateNode(node_id=node_id):
@@ -137,6 +151,17 @@ class History:
             self.stacks.discard(spec.stack or "")
         return True
 
+    def _go_back(self, service_id: ServiceId, before: View) -> bool:
+        """A user wants what ran before the last rollout."""
+        name, last = self._named(service_id), before.rollouts.get(service_id)
+        if name is None or last is None or last.phase.goes_back:
+            return False
+        if last.stable_revision == before.services[service_id].revision:
+            return False
+        task = before.revisions[service_id][last.stable_revision].task
+        self.services[name] = (service_id, evolve(self.services[name][1], task=task))
+        return True
+
     def _named(self, service_id: ServiceId) -> str | None:
         return next((name for name, (id_, _) in self.services.items() if id_ == service_id), None)
 
@@ -145,7 +170,7 @@ class History:
         found = [
             f"service {name} is not as it was asked for"
             for name, (_, spec) in sorted(self.services.items())
-            if (row := view.service_named(name)) is None or row.spec != spec
+            if not self._is_as_asked(view, name, spec)
         ]
         found += [
             f"service {name} should be gone"
@@ -155,3 +180,12 @@ class History:
         if set(view.stacks) != self.stacks:
             found.append(f"the stacks are {sorted(view.stacks)}, not {sorted(self.stacks)}")
         return found
+
+    def _is_as_asked(self, view: View, name: str, spec: ServiceSpec) -> bool:
+        """Whether the service is as it was last asked for, or, after a failure, once was."""
+        row = view.service_named(name)
+        if row is None or evolve(row.spec, task=spec.task) != spec:
+            return False
+        last = view.rollouts.get(row.id)
+        may_differ = last is not None and last.phase.goes_back
+        return row.spec.task == spec.task or (may_differ and row.spec.task in self.asked[name])

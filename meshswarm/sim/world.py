@@ -184,7 +184,16 @@ class World:
                     for t in live
                     if t.node_id and by_node.get(t.node_id) is not Availability.PAUSE
                 ]
-            good = [t for t in live if t.is_healthy and t.revision == service.revision]
+            rollout = view.rollouts.get(service.id)
+            if rollout is not None and rollout.phase.is_active:
+                found.append(f"{service.spec.name} is {rollout.phase.value}")
+            # A paused rollout leaves the slots that it did not reach as they were.
+            any_revision = rollout is not None and rollout.phase.is_paused
+            good = [
+                task
+                for task in live
+                if task.is_healthy and (any_revision or task.revision == service.revision)
+            ]
             places = {(task.slot, None if task.slot else task.node_id) for task in good}
             if not len(live) == len(good) == len(places) == wanted:
                 found.append(
