@@ -124,6 +124,16 @@ class History:
                 return True
             case RemoveService(service_id=service_id):
                 return self._remove(self._named(service_id))
+            case RegisterNode():
+                return True
+            case UpdateNode(node_id=node_id):
+                return node_id in before.nodes
+            case _:
+                return self._carry_out_turn(command, before)
+
+    def _carry_out_turn(self, command: Command, before: View) -> bool:
+        """Follow what a user wants of a service's rollout."""
+        match command:
             case RestartService(service_id=service_id):
                 return self._named(service_id) is not None
             case PauseRollout(service_id=service_id) | ResumeRollout(service_id=service_id):
@@ -131,10 +141,6 @@ class History:
                 return last is not None and (last.phase.is_active or last.phase.is_paused)
             case RollBackService(service_id=service_id):
                 return self._go_back(service_id, before)
-            case RegisterNode():
-                return True
-            case UpdateNode(node_id=node_id):
-                return node_id in before.nodes
             case _:
                 return False
 

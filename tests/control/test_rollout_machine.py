@@ -151,8 +151,8 @@ def test_a_task_that_never_gets_healthy_is_given_up_at_its_deadline() -> None:
     shop.report(new, TaskState.RUNNING, health=Health.STARTING, message="its check has not passed")
     shop.until(lambda: shop.rollout.phase.goes_back)
     assert shop.rollout.message == (
-        "revision 2 was given up: 1 of 2 slots failed, more than the 0 that may: web.1: it is running and "
-        "not healthy after 120 s: its check has not passed"
+        "revision 2 was given up: 1 of 2 slots failed, more than the 0 that may: "
+        "web.1: it is running and not healthy after 120 s: its check has not passed"
     )
     assert shop.now_ms - new.created_at_ms == 130_000, "its predecessor had 10 s to stop"
 
