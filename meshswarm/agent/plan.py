@@ -64,9 +64,16 @@ def told(cards: Cards, change: AssignmentChange, now_ms: int) -> dict[TaskId, Ca
     for assignment in change.upserts:
         task = assignment.task
         card = after.get(task.id, Card(task_id=task.id, told_at_ms=now_ms, status=task.status))
+        # Remembered from before a restart it may be an instant of a clock that ran ahead of ours.
+        told_at_ms = min(card.told_at_ms, now_ms)
         ahead = task.status if task.status.state > card.status.state else card.status
         after[task.id] = evolve(
-            card, assignment=assignment, confirmed=True, status=ahead, trouble=None
+            card,
+            assignment=assignment,
+            confirmed=True,
+            told_at_ms=told_at_ms,
+            status=ahead,
+            trouble=None,
         )
     return after
 

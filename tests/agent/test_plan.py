@@ -269,6 +269,15 @@ def test_a_failed_stop_is_said_and_tried_again() -> None:
     assert TaskState.SHUTDOWN is toy.status().state
 
 
+def test_a_backoff_that_an_agent_remembers_is_waited_for_by_its_own_clock_too() -> None:
+    """A leader an hour ahead, and a restart: the task was not started for an hour."""
+    ahead = assignment(created_at_ms=3_600_000, not_before_ms=3_602_000)
+    remembered = Card(task_id=T1, assignment=ahead, told_at_ms=3_600_000)
+    cards = plan.told({T1: remembered}, full(ahead), 1_000)
+    card = plan.seen(cards[T1], None)
+    assert Wait(until_ms=3_000) == plan.next_step(card, {T1: card}, 1_000)
+
+
 def test_a_backoff_is_waited_for_by_our_clock_if_the_leaders_is_ahead() -> None:
     toy = Toy()
     toy.tell(full(assignment(created_at_ms=9_000_000, not_before_ms=9_002_000)))
