@@ -242,4 +242,7 @@ def _has_trouble(tasks: list[Task]) -> bool:
 
 
 TestRolloutsHold = RolloutsHold.TestCase
-TestRolloutsHold.settings = settings(stateful_step_count=30)
+# The profile of CI has 300 examples of each test; such long ones take a third of them.
+TestRolloutsHold.settings = settings(
+    max_examples=min(settings().max_examples, 100), stateful_step_count=30
+)
