@@ -51,6 +51,10 @@ class World:
             self.start(node_id)
         self.users = [self._user(name) for name in shape.client_ids]
 
+    def caller(self, name: str) -> Caller:
+        """One more client, who asks for nothing by itself."""
+        return Caller(name, Life(self.clock), self._premises, random.Random(name))
+
     def _user(self, name: str) -> User | Clerk:
         rng = random.Random(self.rng.getrandbits(64))
         caller = Caller(name, Life(self.clock), self._premises, rng)
