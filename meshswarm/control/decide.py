@@ -1,10 +1,11 @@
 """One pass of the control loop, as a function of values; the room's docstring tells its order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from attrs import frozen
 
 from meshswarm.control.liveness import Liveness, LivenessPolicy
+from meshswarm.control.loads import Loads
 from meshswarm.control.nodes import judge
 from meshswarm.control.reaper import reap
 from meshswarm.control.schedule import explain_waiting, place
@@ -12,6 +13,7 @@ from meshswarm.control.services import reconcile
 from meshswarm.control.whatif import WhatIf
 from meshswarm.ids import NodeId, ServiceId, TaskId
 from meshswarm.model.service import Mode
+from meshswarm.model.task import Reason
 from meshswarm.store.commands import SetNodeState, Simple
 from meshswarm.store.view import Key, Table, View
 
@@ -43,16 +45,21 @@ def decide(
     liveness: Liveness,
     policy: LivenessPolicy,
     now_ms: int,
+    loads: Loads | None = None,
 ) -> Decision:
     """What is to be done about the rows in `dirty` (None: about everything).
 
-    `now_ms` is the leader's wall clock, never behind the view's log time.
+    `now_ms` is the leader's wall clock, never behind the view's log time. `loads` is the same from
+    pass to pass, to spare counting what has not changed; it alters no decision.
     """
-    whatif = WhatIf(view, now_ms)
+    whatif = WhatIf(view, now_ms, loads=loads)
     suspects = judge(whatif, dirty, liveness, policy)
     changed = None if dirty is None else dirty | whatif.changed
     visited = services_to_visit(whatif.view, changed)
     _each(_settle, whatif, visited)
+    while displaced := _in_turn(whatif.view, whatif.disturbed.difference(visited)):
+        _each(_settle, whatif, displaced)
+        visited += displaced
     # Only now is it certain what the nodes have left.
     waiting = _services_waiting(whatif.view)
     _each(explain_waiting, whatif, [one for one in visited if one in waiting])
@@ -88,10 +95,26 @@ def _settle(whatif: WhatIf, service_id: ServiceId) -> None:
 
 
 def services_to_visit(view: View, changed: frozenset[Key] | None) -> list[ServiceId]:
-    """The services that a change may concern, by id; None: all, removed ones as well."""
+    """The services that a change may concern (None: all, removed ones too), by priority, then id.
+
+    Those for which others make room come along always, or somebody else takes it.
+    """
+    found = _services_promised(view)
     if changed is None:
-        return sorted({*view.services, *view.tasks_by_service})
+        found |= {*view.services, *view.tasks_by_service}
+    else:
+        found |= _services_touched(view, changed)
+    return _in_turn(view, found)
+
+
+def _in_turn(view: View, service_ids: Iterable[ServiceId]) -> list[ServiceId]:
+    """Who matters more comes first."""
+    return sorted(service_ids, key=lambda service_id: (-_priority(view, service_id), service_id))
+
+
+def _services_touched(view: View, changed: frozenset[Key]) -> set[ServiceId]:
     found: set[ServiceId] = set()
+    placed: set[str] = set()
     may_fit = False
     for table, key in changed:
         match table:
@@ -102,15 +125,35 @@ def services_to_visit(view: View, changed: frozenset[Key] | None) -> list[Servic
                 if task is not None:
                     found.add(task.service_id)
                     may_fit |= task.status.state.is_terminal
+                    placed.add(task.service_name)
             case Table.NODES:
                 found |= {task.service_id for task in view.tasks_on(NodeId(key))}
                 may_fit = True
             case Table.STACKS | Table.REVISIONS | Table.CONFIGS:
                 pass
+    waiting = _services_waiting(view)
     if may_fit:
-        found |= _services_waiting(view)
+        found |= waiting
         found |= {s.id for s in view.services.values() if s.spec.mode is Mode.GLOBAL}
-    return sorted(found)
+    return found | {one for one in waiting - found if _company_of(view, one) & placed}
+
+
+def _company_of(view: View, service_id: ServiceId) -> set[str]:
+    """The services with which this one's tasks must be."""
+    service = view.services.get(service_id)
+    rules = service.spec.task.placement.affinities if service else ()
+    return {rule.service for rule in rules if rule.is_required and not rule.is_apart}
+
+
+def _priority(view: View, service_id: ServiceId) -> int:
+    service = view.services.get(service_id)
+    return service.spec.priority if service else 0
+
+
+def _services_promised(view: View) -> set[ServiceId]:
+    """The services for which others make room."""
+    tasks = (view.tasks[task_id] for task_id in view.unplaced)
+    return {t.service_id for t in tasks if t.status.reason is Reason.WAITS_FOR_ROOM}
 
 
 def _services_waiting(view: View) -> set[ServiceId]:

@@ -5,12 +5,16 @@ refusals of several nodes are told once, with their number.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
-from attrs import evolve, frozen
+from attrs import frozen
 
+from meshswarm.control.loads import Load, fixed_ports, shunned_by
 from meshswarm.model.network import Port
 from meshswarm.model.node import Availability, Node, NodeState
+from meshswarm.model.placement import Affinity
+from meshswarm.model.resources import DeviceGrant, DeviceOffer, DeviceRequest
 from meshswarm.model.service import Comparison, Constraint, TaskSpec
 
 MAX_REASONS = 6
@@ -19,33 +23,10 @@ MAX_REASONS = 6
 ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 """The kernel's names of what Docker names differently."""
 
+MAX_CONDITIONS = 10_000
+"""Constraints that are kept taken apart."""
+
 ANY_ADDRESS = ("", "0.0.0.0", "::")
-
-
-@frozen(kw_only=True)
-class Load:
-    """What the tasks placed on a node have taken of it; those that still stop included."""
-
-    tasks: int = 0
-    nano_cpus: int = 0
-    memory_bytes: int = 0
-    ports: tuple[Port, ...] = ()
-    """Only those with a fixed published port."""
-
-    def plus(self, spec: TaskSpec) -> "Load":
-        """The load with one more task."""
-        return evolve(
-            self,
-            tasks=self.tasks + 1,
-            nano_cpus=self.nano_cpus + spec.reservations.nano_cpus,
-            memory_bytes=self.memory_bytes + spec.reservations.memory_bytes,
-            ports=self.ports + fixed_ports(spec),
-        )
-
-
-def fixed_ports(spec: TaskSpec) -> tuple[Port, ...]:
-    """The ports of the node that a task takes for itself alone."""
-    return tuple(port for port in spec.ports if port.published)
 
 
 @frozen(kw_only=True)
@@ -68,10 +49,11 @@ def _has(what: str) -> Refusal:
     return Refusal(one="has", many="have", rest=what)
 
 
-Filter = Callable[[Node, TaskSpec, Load], Refusal | None]
+Filter = Callable[[Node, TaskSpec, Load, str], Refusal | None]
+"""Of a node, a task, what has been taken of the node, and the full name of the task's service."""
 
 
-def is_ready(node: Node, spec: TaskSpec, load: Load) -> Refusal | None:
+def is_ready(node: Node, spec: TaskSpec, load: Load, name: str) -> Refusal | None:
     """Its agent answers."""
     match node.state:
         case NodeState.READY:
@@ -82,7 +64,7 @@ def is_ready(node: Node, spec: TaskSpec, load: Load) -> Refusal | None:
             return _is("not heard of yet")
 
 
-def is_available(node: Node, spec: TaskSpec, load: Load) -> Refusal | None:
+def is_available(node: Node, spec: TaskSpec, load: Load, name: str) -> Refusal | None:
     """The user lets it have new tasks."""
     match node.availability:
         case Availability.ACTIVE:
@@ -93,22 +75,34 @@ def is_available(node: Node, spec: TaskSpec, load: Load) -> Refusal | None:
             return _is("drained")
 
 
-def offers_runtime(node: Node, spec: TaskSpec, load: Load) -> Refusal | None:
+def offers_runtime(node: Node, spec: TaskSpec, load: Load, name: str) -> Refusal | None:
     """It can run this kind of task."""
     if spec.runtime in node.description.runtimes:
         return None
     return Refusal(one="does", many="do", rest=f"not offer the {spec.runtime.value} runtime")
 
 
-def meets_constraints(node: Node, spec: TaskSpec, load: Load) -> Refusal | None:
+def fits_platform(node: Node, spec: TaskSpec, load: Load, name: str) -> Refusal | None:
+    """It has the operating system and the architecture that the image is for."""
+    if spec.platform is None:
+        return None
+    system, _, wanted = spec.platform.lower().partition("/")
+    wanted = wanted.split("/")[0]
+    here = node.description.os
+    if system == here and ARCHITECTURES.get(wanted, wanted) in ("", arch_of(node)):
+        return None
+    return _is(f"{here}/{arch_of(node)}, not {spec.platform}")
+
+
+def meets_constraints(node: Node, spec: TaskSpec, load: Load, name: str) -> Refusal | None:
     """Every constraint of the task holds for it; names the first that does not."""
     for constraint in spec.constraints:
-        if not holds(constraint, node):
+        if not condition(constraint)(node):
             return Refusal(one="lacks", many="lack", rest=str(constraint))
     return None
 
 
-def has_cpus(node: Node, spec: TaskSpec, load: Load) -> Refusal | None:
+def has_cpus(node: Node, spec: TaskSpec, load: Load, name: str) -> Refusal | None:
     """Enough of its processors is not reserved."""
     wanted = spec.reservations.nano_cpus
     if wanted == 0 or load.nano_cpus + wanted <= node.description.resources.nano_cpus:
@@ -116,7 +110,7 @@ def has_cpus(node: Node, spec: TaskSpec, load: Load) -> Refusal | None:
     return _has(f"fewer than {wanted / 1e9:g} CPUs unreserved")
 
 
-def has_memory(node: Node, spec: TaskSpec, load: Load) -> Refusal | None:
+def has_memory(node: Node, spec: TaskSpec, load: Load, name: str) -> Refusal | None:
     """Enough of its memory is not reserved."""
     wanted = spec.reservations.memory_bytes
     if wanted == 0 or load.memory_bytes + wanted <= node.description.resources.memory_bytes:
@@ -124,38 +118,127 @@ def has_memory(node: Node, spec: TaskSpec, load: Load) -> Refusal | None:
     return _has(f"less than {wanted / (1 << 20):g} MiB of memory unreserved")
 
 
-def has_ports(node: Node, spec: TaskSpec, load: Load) -> Refusal | None:
+def has_ports(node: Node, spec: TaskSpec, load: Load, name: str) -> Refusal | None:
     """No other task there publishes one of the task's ports."""
+    if not load.ports:
+        return None
     for port in fixed_ports(spec):
         if any(_clash(port, taken) for taken in load.ports):
             return _has(f"port {port.published}/{port.protocol.value} taken")
     return None
 
 
+def keeps_to_limit(node: Node, spec: TaskSpec, load: Load, name: str) -> Refusal | None:
+    """It has fewer of the service's tasks than the service allows on one node."""
+    limit = spec.placement.max_replicas_per_node
+    if limit == 0 or load.services.get(name, 0) < limit:
+        return None
+    return _has(f"{limit} {'task' if limit == 1 else 'tasks'} of {name}, its limit on a node")
+
+
+def keeps_company(node: Node, spec: TaskSpec, load: Load, name: str) -> Refusal | None:
+    """The services are there that the task must be with, and none that it must be apart from."""
+    for rule in spec.placement.affinities:
+        if not rule.is_required or is_kept(rule, load):
+            continue
+        if rule.is_apart:
+            rest = f"a task of {rule.service}, from which {name} keeps apart"
+            return Refusal(one="runs", many="run", rest=rest)
+        return Refusal(one="runs", many="run", rest=f"no task of {rule.service}")
+    return None
+
+
+def is_let_in(node: Node, spec: TaskSpec, load: Load, name: str) -> Refusal | None:
+    """No task there must be apart from the service's."""
+    if name not in load.shunned:
+        return None
+    return Refusal(one="runs", many="run", rest=f"a task that keeps apart from {name}")
+
+
+def has_devices(node: Node, spec: TaskSpec, load: Load, name: str) -> Refusal | None:
+    """Enough of its devices are free, and those that the task names."""
+    found = devices_for(node, spec, load)
+    return found if isinstance(found, Refusal) else None
+
+
+BY_RUNTIME: tuple[Filter, ...] = (is_ready, is_available, offers_runtime)
+"""What only the node and the kind of task decide."""
+
+BY_NODE: tuple[tuple[Filter, Callable[[TaskSpec], object]], ...] = (
+    (fits_platform, lambda spec: spec.platform),
+    (meets_constraints, lambda spec: spec.constraints),
+)
+"""What the node and the task decide, and which tasks it matters to."""
+
+BY_LOAD: tuple[tuple[Filter, Callable[[TaskSpec], object]], ...] = (
+    (has_cpus, lambda spec: spec.reservations.nano_cpus),
+    (has_memory, lambda spec: spec.reservations.memory_bytes),
+    (has_devices, lambda spec: spec.devices),
+    (has_ports, lambda spec: spec.ports),
+    (keeps_to_limit, lambda spec: spec.placement.max_replicas_per_node),
+    (keeps_company, lambda spec: spec.placement.affinities),
+    (is_let_in, lambda spec: True),
+)
+"""What other tasks on the node decide, and which tasks it matters to."""
+
 FILTERS: tuple[Filter, ...] = (
-    is_ready,
-    is_available,
-    offers_runtime,
-    meets_constraints,
-    has_cpus,
-    has_memory,
-    has_ports,
+    *BY_RUNTIME,
+    *(check for check, _ in (*BY_NODE, *BY_LOAD)),
 )
 """In the order in which the reasons matter to people: the first one is told."""
 
 
-def refusals(node: Node, spec: TaskSpec, load: Load) -> tuple[Refusal, ...]:
+def refusals(node: Node, spec: TaskSpec, load: Load, name: str) -> tuple[Refusal, ...]:
     """All that speaks against the node."""
-    return tuple(r for check in FILTERS if (r := check(node, spec, load)) is not None)
+    return tuple(r for check in FILTERS if (r := check(node, spec, load, name)) is not None)
 
 
-def refusal(node: Node, spec: TaskSpec, load: Load) -> Refusal | None:
+def refusal(node: Node, spec: TaskSpec, load: Load, name: str) -> Refusal | None:
     """The first thing that speaks against the node; None: it may take the task."""
-    for check in FILTERS:
-        found = check(node, spec, load)
+    return first_refusal(FILTERS, node, spec, load, name)
+
+
+def first_refusal(
+    checks: Iterable[Filter], node: Node, spec: TaskSpec, load: Load, name: str
+) -> Refusal | None:
+    """The first thing that one of these filters has against the node."""
+    for check in checks:
+        found = check(node, spec, load, name)
         if found is not None:
             return found
     return None
+
+
+def suits(spec: TaskSpec) -> Callable[[Node], bool] | None:
+    """Whether no filter of `BY_NODE` refuses a node: the same, but taken apart once for all.
+
+    None: none of them matters to the task.
+    """
+    if not any(matters(spec) for _, matters in BY_NODE):
+        return None
+    conditions = [condition(constraint) for constraint in spec.constraints]
+    nothing = Load()
+
+    def suited(node: Node) -> bool:
+        for holds_of in conditions:
+            if not holds_of(node):
+                return False
+        return fits_platform(node, spec, nothing, "") is None
+
+    return suited
+
+
+def filters_by_load(spec: TaskSpec) -> tuple[Filter, ...]:
+    """The filters that other tasks on the node may turn against this one."""
+    return tuple(check for check, matters in BY_LOAD if matters(spec))
+
+
+def filters_by_more(spec: TaskSpec, name: str) -> tuple[Filter, ...]:
+    """The filters that one more task like this one may turn against the next."""
+    keeps_itself_out = name in shunned_by(spec)
+    return tuple(
+        check for check in filters_by_load(spec) if check is not is_let_in or keeps_itself_out
+    )
 
 
 def in_one_sentence(found: Iterable[Refusal]) -> str:
@@ -173,42 +256,112 @@ def in_one_sentence(found: Iterable[Refusal]) -> str:
     return "no suitable node: " + "; ".join(parts)
 
 
+def is_kept(rule: Affinity, load: Load) -> bool:
+    """Whether the rule is kept by what runs on the node."""
+    if rule.is_apart:
+        return rule.service not in load.services
+    return load.live_of(rule.service) > 0
+
+
+def devices_for(node: Node, spec: TaskSpec, load: Load) -> tuple[DeviceGrant, ...] | Refusal:
+    """The devices of the node that the task gets, the first free ones; or why it cannot."""
+    offers = {offer.kind: offer for offer in node.description.devices}
+    taken, granted = load.devices, list[DeviceGrant]()
+    for request in spec.devices:
+        offer = offers.get(request.kind, DeviceOffer(kind=request.kind))
+        if offer.total == 0:
+            return _has(f"no {request.kind}")
+        used = [grant for grant in (*taken, *granted) if grant.kind == request.kind]
+        grant = _grant(offer, request, used)
+        if isinstance(grant, Refusal):
+            return grant
+        granted.append(grant)
+    return tuple(granted)
+
+
+def granted(node: Node, spec: TaskSpec, load: Load) -> tuple[DeviceGrant, ...]:
+    """The devices that the task gets of a node which no filter refuses."""
+    found = devices_for(node, spec, load)
+    assert not isinstance(found, Refusal), f"{node.name} was judged to have the devices"
+    return found
+
+
+def _grant(
+    offer: DeviceOffer, request: DeviceRequest, used: Sequence[DeviceGrant]
+) -> DeviceGrant | Refusal:
+    held = {device for grant in used for device in grant.ids}
+    free = [device for device in offer.ids if device not in held]
+    for device in request.ids:
+        if device not in free:
+            is_there = device in offer.ids
+            return _has(
+                f"{request.kind} {device} taken" if is_there else f"no {request.kind} {device}"
+            )
+    if request.ids:
+        return DeviceGrant(kind=request.kind, ids=request.ids)
+    wanted = request.count or offer.total
+    left = len(free) if offer.ids else offer.count - sum(grant.count for grant in used)
+    if left < wanted:
+        return _has(f"fewer than {wanted} {request.kind} free")
+    if offer.ids:
+        return DeviceGrant(kind=request.kind, ids=tuple(free[:wanted]))
+    return DeviceGrant(kind=request.kind, count=wanted)
+
+
+def value_of(key: str) -> Callable[[Node], str]:
+    """What a node has under a key of constraints; the empty text if it has nothing there."""
+    if key.startswith("node.labels."):
+        label = key.removeprefix("node.labels.")
+        return lambda node: node.labels.get(label, "")
+    read = _reader(key)
+    return lambda node: read(node)[0] if read else ""
+
+
 def holds(constraint: Constraint, node: Node) -> bool:
     """Whether the constraint is true of the node; one with an unknown key never is."""
-    values = _values(constraint.key, node)
-    if values is None:
-        return False
+    return condition(constraint)(node)
+
+
+@lru_cache(maxsize=MAX_CONDITIONS)
+def condition(constraint: Constraint) -> Callable[[Node], bool]:
+    """The constraint as a function of the node: taken apart once, asked of every node."""
+    read = _reader(constraint.key)
     wanted = constraint.value.casefold()
     if constraint.key == "node.platform.arch":
         wanted = ARCHITECTURES.get(wanted, wanted)
-    is_equal = any(value.casefold() == wanted for value in values)
-    match constraint.comparison:
-        case Comparison.EQUAL:
-            return is_equal
-        case Comparison.NOT_EQUAL:
-            return not is_equal
+    is_equal = constraint.comparison is Comparison.EQUAL
+    if read is None:
+        return lambda node: False
+    if constraint.key.startswith("node.labels."):
+        label = constraint.key.removeprefix("node.labels.")
+        return lambda node: (node.labels.get(label, "").casefold() == wanted) is is_equal
+    return lambda node: (wanted in [value.casefold() for value in read(node)]) is is_equal
 
 
-def _values(key: str, node: Node) -> tuple[str, ...] | None:
-    """What the node has under a constraint's key; None for a key that means nothing."""
-    description = node.description
+def _reader(key: str) -> Callable[[Node], Sequence[str]] | None:
+    """What a node has under a constraint's key; None for a key that means nothing."""
     match key.split(".", 2):
         case ["node", "id"]:
-            return (node.id,)
+            return lambda node: (node.id,)
         case ["node", "hostname"]:
-            return (node.name, description.hostname)
+            return lambda node: (node.name, node.description.hostname)
         case ["node", "role"]:
-            return (node.role.value,)
+            return lambda node: (node.role.value,)
         case ["node", "platform", "os"]:
-            return (description.os,)
+            return lambda node: (node.description.os,)
         case ["node", "platform", "arch"]:
-            return (ARCHITECTURES.get(description.arch, description.arch),)
+            return lambda node: (arch_of(node),)
         case ["node", "labels", label]:
-            return (node.labels.get(label, ""),)
+            return lambda node: (node.labels.get(label, ""),)
         case ["engine", "labels", label]:
-            return (description.engine_labels.get(label, ""),)
+            return lambda node: (node.description.engine_labels.get(label, ""),)
         case _:
             return None
+
+
+def arch_of(node: Node) -> str:
+    """The node's architecture as Docker names it."""
+    return ARCHITECTURES.get(node.description.arch, node.description.arch)
 
 
 def _clash(one: Port, other: Port) -> bool:

@@ -4,20 +4,35 @@ Identical tasks are placed as one group: every node is judged once and kept in a
 on n nodes cost n + k log n.
 """
 
-import heapq
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from attrs import evolve
+from attrs import evolve, frozen
 
-from meshswarm.control.filters import Load, Refusal, in_one_sentence, refusal
-from meshswarm.control.score import Score, Standing
-from meshswarm.control.slots import slots_of
-from meshswarm.control.whatif import WhatIf, load_of
+from meshswarm.control.branches import Path, branches
+from meshswarm.control.filters import (
+    Refusal,
+    filters_by_load,
+    filters_by_more,
+    first_refusal,
+    granted,
+    in_one_sentence,
+    is_let_in,
+    refusal,
+    suits,
+    value_of,
+)
+from meshswarm.control.loads import Load, load_of, more_of
+from meshswarm.control.preempt import make_room
+from meshswarm.control.score import Score, Standing, recent_failures
+from meshswarm.control.whatif import WhatIf
 from meshswarm.ids import NodeId, ServiceId, TaskId
 from meshswarm.model.node import Node
-from meshswarm.model.service import TaskSpec
-from meshswarm.model.task import Reason, Task
+from meshswarm.model.resources import DeviceGrant
+from meshswarm.model.service import Service, TaskSpec
+from meshswarm.model.task import DesiredState, Reason, Task, TaskState
 from meshswarm.store.commands import AssignTask, CreateTask, ExplainTask
+from meshswarm.store.view import task_order
 
 MAX_MESSAGE = 1_000
 """Characters of an explanation (the limit of `TaskStatus.message`)."""
@@ -26,27 +41,45 @@ Waiting = CreateTask | Task
 """What wants a node: a task not yet created, or one that has waited before."""
 
 
+@frozen(kw_only=True)
+class Group:
+    """Tasks of one service that any node suits as well as another."""
+
+    service: Service
+    revision: int
+    spec: TaskSpec
+    members: Sequence[Waiting]
+    predecessors: frozenset[TaskId]
+    """What these hold is free before the members start."""
+
+    @property
+    def name(self) -> str:
+        """The service's full name."""
+        return self.service.spec.name
+
+
 def place(whatif: WhatIf, service_id: ServiceId, drafts: Sequence[CreateTask]) -> None:
     """Create the drafts, and give them and the service's waiting tasks nodes if any will do."""
-    waiting: list[Waiting] = [*_unplaced(whatif, service_id), *drafts]
-    if not waiting:
+    service = whatif.view.services.get(service_id)
+    if service is None or not (drafts or whatif.view.unplaced):
         return
-    stopping = {s.number: s.stopping for s in slots_of(whatif.view.tasks_of(service_id))}
-    groups: dict[tuple[int, frozenset[TaskId]], list[Waiting]] = {}
-    for one in waiting:
-        # What a predecessor holds is free before its successor starts.
-        predecessors = frozenset(task.id for task in stopping.get(one.slot, ()))
-        groups.setdefault((one.revision, predecessors), []).append(one)
-    for (revision, predecessors), group in groups.items():
-        _place_group(whatif, service_id, revision, group, predecessors)
+    tasks = [whatif.view.tasks[i] for i in whatif.view.tasks_by_service.get(service_id, ())]
+    for group in _groups(whatif, service, tasks, drafts):
+        failures = recent_failures(tasks, group.revision, whatif.now_ms)
+        left = _place_group(whatif, group, failures)
+        if left:
+            _leave_waiting(whatif, group, left)
 
 
 def explain_waiting(whatif: WhatIf, service_id: ServiceId) -> None:
     """Say why each waiting task of the service has no node, where that has changed."""
     told: dict[int, str] = {}
     for task in _unplaced(whatif, service_id):
+        if task.id in whatif.promised:
+            continue
         if task.revision not in told:
-            told[task.revision] = why_nowhere(whatif, whatif.view.spec_of(task).task)
+            spec = whatif.view.spec_of(task).task
+            told[task.revision] = why_nowhere(whatif, spec, task.service_name)
         message = told[task.revision]
         if message and message != task.status.message:
             reason = Reason.NO_SUITABLE_NODE
@@ -56,71 +89,166 @@ def explain_waiting(whatif: WhatIf, service_id: ServiceId) -> None:
 def why_nowhere(
     whatif: WhatIf,
     spec: TaskSpec,
+    name: str,
     without: Collection[TaskId] = (),
     only: NodeId | None = None,
 ) -> str:
-    """Why no node (or not the `only` one) takes the task, some tasks thought away; else empty."""
+    """Why no node (or not the `only` one) takes the task of the service of that name, some tasks
+    thought away; empty if one does."""
     nodes = whatif.view.sorted_nodes() if only is None else [whatif.view.nodes[only]]
+    aside = _nodes_of(whatif, without)
     found: list[Refusal] = []
     for node in nodes:
-        against = refusal(node, spec, _load(whatif, node.id, without))
+        against = refusal(node, spec, _load(whatif, node.id, without, aside), name)
         if against is None:
             return ""
         found.append(against)
     return in_one_sentence(found)[:MAX_MESSAGE]
 
 
-def _place_group(
-    whatif: WhatIf,
-    service_id: ServiceId,
-    revision: int,
-    group: Iterable[Waiting],
-    predecessors: Collection[TaskId],
-) -> None:
-    spec = whatif.view.revisions[service_id][revision].task
-    tasks = whatif.view.tasks_of(service_id)
-    standing = Standing(tasks, revision, whatif.silent, whatif.now_ms)
-    heap: list[tuple[Score, NodeId]] = []
+# --- groups -----------------------------------------------------------------------------------
 
-    def offer(node: Node, load: Load) -> None:
-        if refusal(node, spec, load) is None:
-            heapq.heappush(heap, (standing.score(node, load), node.id))
 
-    for node in whatif.view.nodes.values():
-        offer(node, _load(whatif, node.id, predecessors))
-    for one in group:
-        if not heap:
-            _leave_waiting(whatif, one, spec)
+def _groups(
+    whatif: WhatIf, service: Service, tasks: Sequence[Task], drafts: Sequence[CreateTask]
+) -> list[Group]:
+    stopping: dict[int, list[TaskId]] = {}
+    waiting: list[Task] = []
+    for task in tasks:
+        if task.status.state >= TaskState.COMPLETE:
             continue
-        _, node_id = heapq.heappop(heap)
-        _bind(whatif, one, node_id)
-        standing.note_placed(node_id)
-        offer(whatif.view.nodes[node_id], _load(whatif, node_id, predecessors))
+        if task.desired > DesiredState.RUNNING:
+            if task.ending is not Reason.PREEMPTED:
+                stopping.setdefault(task.slot, []).append(task.id)
+        elif task.node_id is None:
+            waiting.append(task)
+    members: dict[tuple[int, frozenset[TaskId]], list[Waiting]] = {}
+    everyone: list[Waiting] = [*sorted(waiting, key=task_order), *drafts]
+    for one in everyone:
+        predecessors = frozenset(stopping[one.slot]) if one.slot in stopping else frozenset()
+        members.setdefault((one.revision, predecessors), []).append(one)
+    return [
+        Group(
+            service=service,
+            revision=revision,
+            spec=whatif.view.revisions[service.id][revision].task,
+            members=group,
+            predecessors=predecessors,
+        )
+        for (revision, predecessors), group in members.items()
+    ]
 
 
-def _bind(whatif: WhatIf, one: Waiting, node_id: NodeId) -> None:
+def _place_group(whatif: WhatIf, group: Group, failures: Counter[NodeId]) -> Sequence[Waiting]:
+    """Give the group's tasks the best nodes; returns those that no node takes.
+
+    The nodes' loads are followed here, and the commands carried out together at the end.
+    """
+    spec, name, nodes = group.spec, group.name, whatif.view.nodes
+    standing = Standing(spec, name, failures, whatif.silent)
+    aside = _nodes_of(whatif, group.predecessors)
+    suited, by_load = suits(spec), filters_by_load(spec)
+    by_more, more = filters_by_more(spec, name), more_of(spec, name)
+    loads: dict[NodeId, Load] = {}
+    bound: list[CreateTask | AssignTask] = []
+    tree = branches(_counts(whatif, group))
+
+    add, score, known = tree.add, standing.score, whatif.loads
+    path_of = _path_of(spec)
+    asks_only_to_be_let_in = by_load == (is_let_in,)
+    # Thousands of nodes for each of thousands of groups: what need not be called is not.
+    for node in whatif.candidates(spec):
+        if suited is not None and not suited(node):
+            continue
+        load = known.get(node.id)
+        if load is None or aside:
+            load = _load(whatif, node.id, group.predecessors, aside)
+        is_let_in_by_all = asks_only_to_be_let_in and not load.shunned
+        if is_let_in_by_all or first_refusal(by_load, node, spec, load, name) is None:
+            add(path_of(node) if path_of else (), score(node, load))
+
+    def take(node_id: NodeId) -> Score | None:
+        node, load = nodes[node_id], loads.get(node_id)
+        if load is None:
+            load = _load(whatif, node_id, group.predecessors, aside)
+        devices = granted(node, spec, load) if spec.devices else ()
+        bound.append(_bound(group.members[len(bound)], node_id, devices))
+        load = loads[node_id] = load.plus(more, devices)
+        if first_refusal(by_more, node, spec, load, name) is not None:
+            return None
+        return score(node, load)
+
+    room = whatif.room
+    while tree and len(bound) < min(room, len(group.members)):
+        tree.take(take)
+    whatif.do_all(bound, {n: load for n, load in loads.items() if n not in aside})
+    whatif.is_full |= bool(tree) and len(bound) < len(group.members)
+    return group.members[len(bound) :]
+
+
+def _counts(whatif: WhatIf, group: Group) -> list[Mapping[Path, int]]:
+    """For each depth of the preferences: the service's tasks by the nodes' values."""
+    found: list[Counter[Path]] = [Counter() for _ in group.spec.placement.spread_over]
+    path_of = _path_of(group.spec)
+    nodes = whatif.view.nodes.values() if path_of else ()
+    for node in nodes:
+        live = whatif.load_of(node.id).live_of(group.name)
+        if live and path_of:
+            path = path_of(node)
+            for depth, counts in enumerate(found, 1):
+                counts[path[:depth]] += live
+    return list(found)
+
+
+def _path_of(spec: TaskSpec) -> Callable[[Node], Path] | None:
+    """A node's values of the labels over which to spread; None: over none."""
+    values = [value_of(label) for label in spec.placement.spread_over]
+    return (lambda node: tuple([value(node) for value in values])) if values else None
+
+
+def _bound(
+    one: Waiting, node_id: NodeId, devices: tuple[DeviceGrant, ...]
+) -> CreateTask | AssignTask:
     if isinstance(one, Task):
-        whatif.do(AssignTask(task_id=one.id, node_id=node_id))
-    else:
-        whatif.do(evolve(one, node_id=node_id))
+        return AssignTask(task_id=one.id, node_id=node_id, devices=devices)
+    return evolve(one, node_id=node_id, devices=devices)
 
 
-def _leave_waiting(whatif: WhatIf, one: Waiting, spec: TaskSpec) -> None:
-    """Create the draft without a node; one that waits already is explained at the end."""
-    if isinstance(one, CreateTask):
-        message = why_nowhere(whatif, spec)
-        whatif.do(evolve(one, reason=Reason.NO_SUITABLE_NODE, message=message))
+def _leave_waiting(whatif: WhatIf, group: Group, left: Sequence[Waiting]) -> None:
+    """Create the drafts without a node, and make room for what may have others' place.
+
+    What waits already is explained at the end, and so is all that a full pass leaves.
+    """
+    drafts = [one for one in left if isinstance(one, CreateTask)]
+    if drafts and not whatif.is_full:
+        message = why_nowhere(whatif, group.spec, group.name)
+        for one in drafts:
+            whatif.do(evolve(one, reason=Reason.NO_SUITABLE_NODE, message=message))
+    if not whatif.is_full:
+        make_room(whatif, group.service, group.spec, [_id_of(one) for one in left])
 
 
-def _load(whatif: WhatIf, node_id: NodeId, without: Collection[TaskId]) -> Load:
-    tasks = whatif.view.tasks
-    if any(tasks[task_id].node_id == node_id for task_id in without):
+def _id_of(one: Waiting) -> TaskId:
+    return one.id if isinstance(one, Task) else one.task_id
+
+
+def _nodes_of(whatif: WhatIf, task_ids: Collection[TaskId]) -> Collection[NodeId | None]:
+    return {whatif.view.tasks[task_id].node_id for task_id in task_ids}
+
+
+def _load(
+    whatif: WhatIf,
+    node_id: NodeId,
+    without: Collection[TaskId],
+    aside: Collection[NodeId | None],
+) -> Load:
+    """The node's load without some tasks, which are on the nodes `aside`."""
+    if aside and node_id in aside:
         return load_of(whatif.view, node_id, without=without)
     return whatif.load_of(node_id)
 
 
 def _unplaced(whatif: WhatIf, service_id: ServiceId) -> list[Task]:
-    if not whatif.view.unplaced:
-        return []
-    tasks = whatif.view.tasks_of(service_id)
-    return [task for task in tasks if task.node_id is None and task.is_live]
+    view = whatif.view
+    ids = (i for i in view.tasks_by_service.get(service_id, ()) if i in view.unplaced)
+    return sorted((view.tasks[task_id] for task_id in ids), key=task_order)

@@ -7,14 +7,17 @@ from collections.abc import Callable, Sequence
 
 from attrs import evolve
 
-from meshswarm.control.filters import holds, refusal
+from meshswarm.control.filters import granted, holds, refusal
+from meshswarm.control.loads import load_of
+from meshswarm.control.preempt import make_room
 from meshswarm.control.restart import Successor, successor
 from meshswarm.control.rollout import carry_on, spend_turns
 from meshswarm.control.slots import Slot, slots_of
 from meshswarm.control.turns import Turn, has_proved_itself, key_of, next_turns, policy_of
-from meshswarm.control.whatif import WhatIf, load_of
+from meshswarm.control.whatif import WhatIf
 from meshswarm.ids import NodeId, ServiceId, TaskId, digest_id
 from meshswarm.model.node import Availability, Node
+from meshswarm.model.resources import DeviceGrant
 from meshswarm.model.rollout import UpdateOrder
 from meshswarm.model.service import Mode, RestartCondition, Service
 from meshswarm.model.task import DesiredState, Reason, Task, TaskState
@@ -43,6 +46,8 @@ def reconcile(whatif: WhatIf, service_id: ServiceId) -> list[CreateTask]:
     spend_turns(whatif, service, sum(t.revision == service.revision for t in turns.values()))
     drafts: list[CreateTask] = []
     for slot in wanted:
+        if len(drafts) > whatif.room:
+            break  # The pass is full when these are placed; the next one sees to the rest.
         turn = turns.get(key_of(slot)) if turns else None
         draft = _renew(whatif, service, turn) if turn else _keep(whatif, service, slot)
         if draft is not None and draft.node_id is not None:
@@ -200,18 +205,23 @@ def _add(whatif: WhatIf, service: Service, turn: Turn) -> CreateTask | None:
 def _draft(whatif: WhatIf, service: Service, slot: Slot, following: Successor) -> CreateTask | None:
     """The slot's next task; without a node yet, unless the slot is one. None: its node is unfit."""
     view, before = whatif.view, slot.stopping
-    if slot.node_id is not None:
-        spec = view.revisions[service.id][following.revision].task
-        load = load_of(view, slot.node_id, without=[task.id for task in before])
-        if refusal(view.nodes[slot.node_id], spec, load) is not None:
-            return None
     latest = slot.latest.id if slot.latest else ""
+    task_id = TaskId(digest_id(service.id, slot.number, slot.node_id or "", view.index, latest))
+    devices: tuple[DeviceGrant, ...] = ()
+    if slot.node_id is not None:
+        spec, node = view.revisions[service.id][following.revision].task, view.nodes[slot.node_id]
+        leaving = [task.id for task in before if task.ending is not Reason.PREEMPTED]
+        load = load_of(view, node.id, without=leaving)
+        if refusal(node, spec, load, service.spec.name) is not None:
+            make_room(whatif, service, spec, [task_id], only=node.id)
+            return None
+        devices = granted(node, spec, load)
     reason, message = following.reason, following.message
     if before and not message:
         reason = Reason.WAITS_FOR_PREDECESSOR
         message = f"waits until {before[-1].name} has stopped"
     return CreateTask(
-        task_id=TaskId(digest_id(service.id, slot.number, slot.node_id or "", view.index, latest)),
+        task_id=task_id,
         service_id=service.id,
         service_version=service.version,
         slot=slot.number,
@@ -222,4 +232,5 @@ def _draft(whatif: WhatIf, service: Service, slot: Slot, following: Successor) -
         not_before_ms=following.not_before_ms,
         reason=reason,
         message=message,
+        devices=devices,
     )

@@ -26,7 +26,10 @@ class Slot:
     @property
     def live(self) -> Task | None:
         """The newest task that is meant to run and may."""
-        return next((task for task in reversed(self.tasks) if task.is_live), None)
+        for task in reversed(self.tasks):
+            if task.is_live:
+                return task
+        return None
 
     @property
     def surplus(self) -> tuple[Task, ...]:

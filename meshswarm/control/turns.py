@@ -158,7 +158,7 @@ def obstacle(whatif: WhatIf, service: Service, slot: Slot) -> str:
         return ""
     beside = slot.live if starts_first(whatif.view, service, slot) else None
     without = frozenset(task.id for task in slot.tasks if task is not beside)
-    return why_nowhere(whatif, service.spec.task, without, only=slot.node_id)
+    return why_nowhere(whatif, service.spec.task, service.spec.name, without, only=slot.node_id)
 
 
 def is_out_of_reach(whatif: WhatIf, service: Service, slot: Slot) -> bool:

@@ -1,13 +1,25 @@
 """One pass's commands, each carried out on a copy of the view as soon as it is decided."""
 
-from collections.abc import Container
+from collections.abc import Mapping, Sequence
 
-from attrs import evolve
+from immutables import Map
 
-from meshswarm.control.filters import Load, fixed_ports
+from meshswarm.control.filters import BY_RUNTIME, first_refusal
+from meshswarm.control.loads import Load, Loads, More, more_of
 from meshswarm.ids import NodeId, ServiceId, TaskId
-from meshswarm.store.apply import apply_command
-from meshswarm.store.commands import AssignTask, CreateTask, LoseTask, RevertService, Simple
+from meshswarm.model.node import Node
+from meshswarm.model.service import RuntimeKind, TaskSpec
+from meshswarm.store.apply import carry_out
+from meshswarm.store.commands import (
+    AssignTask,
+    CreateTask,
+    LoseTask,
+    RevertService,
+    SetDesired,
+    Simple,
+)
+from meshswarm.store.placements import place_tasks
+from meshswarm.store.transaction import Transaction
 from meshswarm.store.view import Key, Table, View
 
 MAX_COMMANDS = 1_000
@@ -22,39 +34,83 @@ class WhatIf:
 
     A full pass declines further commands and says so (`is_full`); whoever was at work is then to
     be looked at again. What the store refuses is not proposed, but reported.
+    `view` is written in place: what is read off it is true until the next command.
     """
 
-    def __init__(self, view: View, now_ms: int) -> None:
-        # Log time is that of the last entry, and what is decided now will be written now.
-        self.view = evolve(view, clock_ms=max(view.clock_ms, now_ms))
+    def __init__(
+        self, view: View, now_ms: int, *, loads: Loads | None = None, most: int = MAX_COMMANDS
+    ) -> None:
         self.now_ms = now_ms
         self.commands: list[Simple] = []
         self.refused: list[str] = []
-        self.changed: set[Key] = set()
         self.silent: frozenset[NodeId] = frozenset()
         """Nodes that are not to be relied on, though they are not down."""
         self.is_full = False
         self.wake_at_ms: int | None = None
         self.revisit: set[Key] = set()
+        self.promised: set[TaskId] = set()
+        """Waiting tasks for which room is made, and which know so."""
+        self.disturbed: set[ServiceId] = set()
+        """Services of which tasks make way."""
         self.reverted: set[ServiceId] = set()
         """Services with another spec than the view they are decided on: the next pass's."""
-        self._loads: dict[NodeId, Load] = {}
+        self._before = view
+        self._transaction = Transaction(view)
+        # Log time is that of the last entry, and what is decided now will be written now.
+        self._transaction.at(index=view.index, term=view.term, clock_ms=now_ms)
+        self._most = most
+        self._counted = Loads() if loads is None else loads
+        self.loads: dict[NodeId, Load] = {}
+        """What is known of the nodes' loads; `load_of` counts the others."""
+        self._ready_in: Map[NodeId, Node] | None = None
+        self._ready: dict[RuntimeKind, list[Node]] = {}
+        self._held: dict[NodeId, list[More]] = {}
+
+    @property
+    def view(self) -> View:
+        """The view as it will be."""
+        return self._transaction.view
+
+    @property
+    def changed(self) -> frozenset[Key]:
+        """The rows that the commands change."""
+        return self._transaction.changed
 
     def do(self, command: Simple) -> None:
         """Decide this command."""
-        if len(self.commands) >= MAX_COMMANDS:
+        if self.room <= 0:
             self.is_full = True
             return
-        before = self.view
-        applied = apply_command(before, command)
-        if applied.outcome.error is not None:
+        outcome = carry_out(self._transaction, command)
+        if outcome.error is not None:
             if len(self.refused) < MAX_REFUSED:
-                self.refused.append(applied.outcome.error.message)
+                self.refused.append(outcome.error.message)
             return
-        self.view = applied.view
-        self.changed |= applied.changed
         self.commands.append(command)
-        self._follow_load(before, command)
+        self._follow_load(command)
+
+    def do_all(
+        self, commands: Sequence[CreateTask | AssignTask], loads: Mapping[NodeId, Load]
+    ) -> None:
+        """Decide these commands, which place as many tasks and after which the nodes' loads are
+        these. There must be room for them."""
+        assert len(commands) <= self.room, f"{len(commands)} commands, room for {self.room}"
+        errors = place_tasks(self._transaction, commands)
+        for error in errors:
+            if error is not None and len(self.refused) < MAX_REFUSED:
+                self.refused.append(error.message)
+        done = [one for one, error in zip(commands, errors, strict=True) if error is None]
+        self.commands += done
+        for node_id, load in loads.items():
+            if len(done) == len(commands):
+                self.loads[node_id] = load
+            else:
+                self.loads.pop(node_id, None)
+
+    @property
+    def room(self) -> int:
+        """How many more commands this pass takes."""
+        return self._most - len(self.commands)
 
     def revert(self, command: RevertService) -> None:
         """Decide that a service goes back; what follows is for the next pass, at once.
@@ -76,37 +132,50 @@ class WhatIf:
 
     def load_of(self, node_id: NodeId) -> Load:
         """What the node's tasks have taken of it."""
-        load = self._loads.get(node_id)
+        load = self.loads.get(node_id)
         if load is None:
-            load = self._loads[node_id] = load_of(self.view, node_id)
+            # What was counted of rows that this pass made is of no use to the next one.
+            is_new = self.view.tasks_by_node.get(node_id) is not self._before.tasks_by_node.get(
+                node_id
+            )
+            load = (Loads() if is_new else self._counted).of(self.view, node_id)
+            for more in self._held.get(node_id, ()):
+                load = load.plus(more)
+            self.loads[node_id] = load
         return load
 
-    def _follow_load(self, before: View, command: Simple) -> None:
-        """Keep the loads in step with a command; only these place tasks or end placed ones."""
+    def candidates(self, spec: TaskSpec) -> Sequence[Node]:
+        """The nodes that are ready for tasks of this kind, in no order."""
+        nodes = self.view.nodes
+        if self._ready_in is not nodes:
+            self._ready_in, self._ready = nodes, {}
+        if spec.runtime not in self._ready:
+            nothing = Load()
+            self._ready[spec.runtime] = [
+                node
+                for node in nodes.values()
+                if first_refusal(BY_RUNTIME, node, spec, nothing, "") is None
+            ]
+        return self._ready[spec.runtime]
+
+    def hold(self, node_id: NodeId, more: More) -> None:
+        """Keep room on the node for a task that waits until it is free: for the rest of the pass
+        it counts as taken."""
+        self._held.setdefault(node_id, []).append(more)
+        self.loads.pop(node_id, None)
+
+    def _follow_load(self, command: Simple) -> None:
+        """Keep the loads in step with a command; only these place tasks, or end placed ones."""
         match command:
             case CreateTask() | AssignTask():
-                task = self.view.tasks[command.task_id]
-                if task.node_id is not None and task.node_id in self._loads:
-                    load = self._loads[task.node_id]
-                    self._loads[task.node_id] = load.plus(self.view.spec_of(task).task)
-            case LoseTask():
-                lost_on = before.tasks[command.task_id].node_id
-                if lost_on is not None:
-                    self._loads.pop(lost_on, None)
+                if command.node_id is not None and command.node_id in self.loads:
+                    task = self.view.tasks[command.task_id]
+                    more = more_of(self.view.spec_of(task).task, task.service_name)
+                    load = self.loads[command.node_id]
+                    self.loads[command.node_id] = load.plus(more, command.devices)
+            case LoseTask() | SetDesired():
+                node_id = self.view.tasks[command.task_id].node_id
+                if node_id is not None:
+                    self.loads.pop(node_id, None)
             case _:
                 return
-
-
-def load_of(view: View, node_id: NodeId, *, without: Container[TaskId] = ()) -> Load:
-    """What the tasks on the node, those that stop included, have taken; `without` some of them."""
-    specs = [
-        view.spec_of(task).task
-        for task_id in view.tasks_by_node.get(node_id, ())
-        if not (task := view.tasks[task_id]).status.state.is_terminal and task_id not in without
-    ]
-    return Load(
-        tasks=len(specs),
-        nano_cpus=sum(spec.reservations.nano_cpus for spec in specs),
-        memory_bytes=sum(spec.reservations.memory_bytes for spec in specs),
-        ports=tuple(port for spec in specs for port in fixed_ports(spec)),
-    )

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from attrs import frozen
 
 from meshswarm.control.filters import refusals
+from meshswarm.control.loads import load_of
 from meshswarm.control.restart import stays_down
 from meshswarm.control.services import belongs_on
 from meshswarm.control.slots import Slot, slots_of
 from meshswarm.control.telling import tell_rollout
-from meshswarm.control.whatif import load_of
 from meshswarm.ids import NodeId, TaskId
 from meshswarm.model.node import NodeState
 from meshswarm.model.service import Mode, Service, TaskSpec
@@ -190,23 +190,27 @@ def _refusals(view: View, service: Service, slot: Slot) -> dict[str, tuple[str, 
         return {}
     spec = view.spec_of(task).task if task else service.spec.task
     nodes = view.sorted_nodes() if slot.node_id is None else [view.nodes[slot.node_id]]
-    return {node.name: _against(view, slot, spec, node.id) for node in nodes}
+    return {node.name: _against(view, service, slot, spec, node.id) for node in nodes}
 
 
-def _against(view: View, slot: Slot, spec: TaskSpec, node_id: NodeId) -> tuple[str, ...]:
+def _against(
+    view: View, service: Service, slot: Slot, spec: TaskSpec, node_id: NodeId
+) -> tuple[str, ...]:
     load = load_of(view, node_id, without=[task.id for task in slot.stopping])
-    return tuple(str(refusal) for refusal in refusals(view.nodes[node_id], spec, load))
+    found = refusals(view.nodes[node_id], spec, load, service.spec.name)
+    return tuple(str(refusal) for refusal in found)
 
 
 def _exit(view: View, task: Task) -> Exit:
     status = task.status
+    made_way = task.ending is Reason.PREEMPTED
     return Exit(
         task_id=task.id,
         revision=task.revision,
         node=_node_name(view, task.node_id),
         state=status.state,
-        reason=status.reason,
-        message=status.message,
+        reason=task.ending if made_way else status.reason,
+        message="it made way for a task of greater priority" if made_way else status.message,
         exit_code=status.exit_code,
         at_ms=status.since_ms,
     )

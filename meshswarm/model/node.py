@@ -6,7 +6,7 @@ from enum import Enum
 from attrs import Factory, frozen
 
 from meshswarm.ids import NodeId, Version
-from meshswarm.model.resources import Resources
+from meshswarm.model.resources import DeviceOffer, Resources
 from meshswarm.model.service import RuntimeKind
 
 
@@ -43,6 +43,8 @@ class NodeDescription:
     arch: str = ""
     """As Docker names it: amd64, arm64, ..."""
     resources: Resources = Resources()
+    devices: tuple[DeviceOffer, ...] = ()
+    """From its settings: what tasks can have for themselves alone."""
     runtimes: tuple[RuntimeKind, ...] = ()
     """What it offers right now: listed in its settings, and answering."""
     engine_version: str = ""

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from enum import Enum
 
 from attrs import Factory, field, frozen
-from attrs.validators import ge, gt
+from attrs.validators import ge, gt, optional
 
 from meshswarm.ids import ServiceId, Version
 from meshswarm.model.network import Port
-from meshswarm.model.resources import Resources
+from meshswarm.model.placement import Placement
+from meshswarm.model.resources import DeviceRequest, Resources
 from meshswarm.model.rollout import UpdatePolicy
 from meshswarm.model.volume import Mount
 
@@ -123,6 +124,10 @@ class TaskSpec:
     reservations: Resources = Resources()
     restart: RestartPolicy = RestartPolicy()
     constraints: tuple[Constraint, ...] = ()
+    platform: str | None = None
+    """`OS/ARCH` as Docker names them; None: any that runs the image."""
+    placement: Placement = Placement()
+    devices: tuple[DeviceRequest, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -137,6 +142,10 @@ class ServiceSpec:
     """Meaningless, and 1, when the mode is GLOBAL."""
     labels: Mapping[str, str] = Factory(dict)
     """Labels of the service itself; changing them restarts nothing."""
+    priority: int = 0
+    """Its tasks may take the place of tasks of services with a smaller one."""
+    max_unavailable: int | None = field(default=None, validator=optional(ge(0)))
+    """So many tasks may be missing by our own doing; None: no limit."""
     update: UpdatePolicy = UpdatePolicy()
     rollback: UpdatePolicy = UpdatePolicy()
     """How it goes back to an earlier revision."""

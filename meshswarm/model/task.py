@@ -10,6 +10,7 @@ from enum import Enum, IntEnum
 from attrs import field, frozen
 
 from meshswarm.ids import Index, NodeId, ServiceId, TaskId, Term, Version
+from meshswarm.model.resources import DeviceGrant
 
 
 class TaskState(IntEnum):
@@ -83,6 +84,10 @@ class Reason(Enum):
     NO_SUITABLE_NODE = "no_suitable_node"
     BACKOFF = "backoff"
     WAITS_FOR_PREDECESSOR = "waits_for_predecessor"
+    WAITS_FOR_ROOM = "waits_for_room"
+    """Tasks of smaller priority were asked to make way for it."""
+    PREEMPTED = "preempted"
+    """It made way for a task of greater priority."""
     PULLING_IMAGE = "pulling_image"
     IMAGE_NOT_FOUND = "image_not_found"
     PULL_FAILED = "pull_failed"
@@ -147,7 +152,11 @@ class Task:
     revision: int
     """Which `Revision` of the service it runs."""
     node_id: NodeId | None = None
+    devices: tuple[DeviceGrant, ...] = ()
+    """What it has of its node's devices, from the moment it has the node."""
     desired: DesiredState = DesiredState.RUNNING
+    ending: Reason = Reason.NONE
+    """Why controllers ask it to stop, where that is not plain from its service."""
     status: TaskStatus = TaskStatus()
     fencing: Fencing = Fencing()
     attempt: int = 0
@@ -166,7 +175,7 @@ class Task:
     @property
     def is_live(self) -> bool:
         """Whether it is meant to run and may still do so."""
-        return self.desired <= DesiredState.RUNNING and not self.status.state.is_terminal
+        return self.desired <= DesiredState.RUNNING and self.status.state < TaskState.COMPLETE
 
     @property
     def is_healthy(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from attrs import frozen
 
 from meshswarm.control.decide import decide
+from meshswarm.control.loads import Loads
 from meshswarm.errors import MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import Index, NodeId
 from meshswarm.raft.messages import InstallSnapshot, Message
@@ -63,6 +64,7 @@ class Seat:
         self._serving: dict[NodeId, int] = {}
         self._asking: dict[Promise[Any], str] = {}
         self._hearing = Hearing(host.id, life.clock.now_ms)
+        self._loads = Loads()
         self.driver = Driver(
             host.id,
             Surroundings(
@@ -340,7 +342,7 @@ class Seat:
     ) -> tuple[frozenset[Key] | None, int]:
         now_ms = self._log_time_ms()
         liveness = self._hearing.liveness(self._life.clock.now_ms)
-        decision = decide(view, dirty, liveness, self._premises.shape.policy, now_ms)
+        decision = decide(view, dirty, liveness, self._premises.shape.policy, now_ms, self._loads)
         if decision.commands:
             batch = Batch(commands=decision.commands, cause=decision.cause)
             self._network.trace.tell("decide", f"{self.id}: {decision.cause}")

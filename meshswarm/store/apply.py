@@ -147,7 +147,7 @@ def _run(transaction: Transaction, command: Command) -> Outcome:
         case Batch():
             return _run_batch(transaction, command)
         case _:
-            return _run_one(transaction, command)
+            return carry_out(transaction, command)
 
 
 def _run_batch(transaction: Transaction, batch: Batch) -> Outcome:
@@ -164,7 +164,8 @@ def _run_batch(transaction: Transaction, batch: Batch) -> Outcome:
     return Outcome(index=transaction.view.index, effects=tuple(effects))
 
 
-def _run_one(transaction: Transaction, command: Simple) -> Outcome:
+def carry_out(transaction: Transaction, command: Simple) -> Outcome:
+    """Write what the command does, and keep it; a refused one writes nothing."""
     index = transaction.view.index
     try:
         effects = _HANDLERS[type(command)](transaction, command)

@@ -13,6 +13,7 @@ from attrs import Factory, frozen
 from meshswarm import codec
 from meshswarm.ids import ClientId, Index, NodeId, ServiceId, TaskId, Version
 from meshswarm.model.node import Availability, NodeDescription, NodeRole, NodeState
+from meshswarm.model.resources import DeviceGrant
 from meshswarm.model.rollout import RolloutPhase, RolloutReason
 from meshswarm.model.service import ServiceSpec
 from meshswarm.model.stack import StackSpec
@@ -177,6 +178,7 @@ class CreateTask:
     not_before_ms: int = 0
     reason: Reason = Reason.NONE
     message: str = ""
+    devices: tuple[DeviceGrant, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -185,6 +187,7 @@ class AssignTask:
 
     task_id: TaskId
     node_id: NodeId
+    devices: tuple[DeviceGrant, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -202,6 +205,8 @@ class SetDesired:
 
     task_id: TaskId
     desired: DesiredState
+    reason: Reason = Reason.NONE
+    """Why it is to stop, where that is not plain from its service."""
 
 
 @frozen(kw_only=True)

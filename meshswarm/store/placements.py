@@ -1,9 +1,11 @@
 """What controllers' commands do: node verdicts, and the life of task rows."""
 
+from collections.abc import Sequence
+
 from attrs import evolve
 
-from meshswarm.errors import Conflict, Invalid, NotFound
-from meshswarm.ids import NodeId, TaskId
+from meshswarm.errors import Conflict, Invalid, MeshswarmError, NotFound
+from meshswarm.ids import NodeId, TaskId, Version
 from meshswarm.model.task import Fencing, Reason, Task, TaskState, TaskStatus
 from meshswarm.store.commands import (
     AssignTask,
@@ -15,6 +17,7 @@ from meshswarm.store.commands import (
     SetNodeState,
 )
 from meshswarm.store.transaction import Transaction
+from meshswarm.store.view import View
 
 Effects = tuple[tuple[str, str], ...]
 
@@ -36,7 +39,45 @@ def set_node_state(transaction: Transaction, command: SetNodeState) -> Effects:
 
 def create_task(transaction: Transaction, command: CreateTask) -> Effects:
     """A new task row, placed or pending."""
+    transaction.put_task(_created(transaction.view, command))
+    return ()
+
+
+def assign_task(transaction: Transaction, command: AssignTask) -> Effects:
+    """Bind a pending task to its node."""
     view = transaction.view
+    transaction.put_task(_assigned(view, command, _fencing(view), _just_assigned(view)))
+    return ()
+
+
+def place_tasks(
+    transaction: Transaction, commands: Sequence[CreateTask | AssignTask]
+) -> list[MeshswarmError | None]:
+    """What these commands do one after the other, no two of the same task, at a third of the cost;
+    returns what each is refused for."""
+    view = transaction.view
+    left = MAX_TASKS - len(view.tasks)
+    fencing, status = _fencing(view), _just_assigned(view)
+    rows: list[Task] = []
+    errors: list[MeshswarmError | None] = []
+    for command in commands:
+        try:
+            if isinstance(command, CreateTask):
+                rows.append(_created(view, command, room=left))
+                left -= 1
+            else:
+                rows.append(_assigned(view, command, fencing, status))
+        except MeshswarmError as error:
+            errors.append(error)
+        else:
+            errors.append(None)
+    assert len({row.id for row in rows}) == len(rows), "a task is placed twice"
+    transaction.put_tasks(rows)
+    return errors
+
+
+def _created(view: View, command: CreateTask, room: int | None = None) -> Task:
+    """The row that the command makes; `room` is for so many more rows, None: to be counted."""
     service = view.services.get(command.service_id)
     if service is None:
         raise NotFound(f"service {command.service_id} is gone")
@@ -47,55 +88,64 @@ def create_task(transaction: Transaction, command: CreateTask) -> Effects:
         )
     if command.task_id in view.tasks:
         raise Conflict(f"task {command.task_id} exists")
-    if len(view.tasks) >= MAX_TASKS:
+    if (MAX_TASKS - len(view.tasks) if room is None else room) <= 0:
         raise Invalid(f"the cluster has {MAX_TASKS} tasks, its limit")
     if command.revision not in view.revisions[command.service_id]:
         raise NotFound(f"service {service.spec.name} has no revision {command.revision}")
     if command.node_id is not None:
-        _require_node(transaction, command.node_id)
-    transaction.put_task(
-        Task(
-            id=command.task_id,
-            service_id=command.service_id,
-            service_name=service.spec.name,
-            stack=service.spec.stack,
-            slot=command.slot,
-            revision=command.revision,
-            node_id=command.node_id,
-            desired=command.desired,
-            status=TaskStatus(
-                state=TaskState.ASSIGNED if command.node_id else TaskState.PENDING,
-                reason=command.reason,
-                message=command.message,
-                since_ms=view.clock_ms,
-            ),
-            fencing=_fencing(transaction) if command.node_id else Fencing(),
-            attempt=command.attempt,
-            not_before_ms=command.not_before_ms,
-            created_at_ms=view.clock_ms,
-        )
+        _require_node(view, command.node_id)
+    return Task(
+        id=command.task_id,
+        service_id=command.service_id,
+        service_name=service.spec.name,
+        stack=service.spec.stack,
+        slot=command.slot,
+        revision=command.revision,
+        node_id=command.node_id,
+        devices=command.devices,
+        desired=command.desired,
+        status=TaskStatus(
+            state=TaskState.ASSIGNED if command.node_id else TaskState.PENDING,
+            reason=command.reason,
+            message=command.message,
+            since_ms=view.clock_ms,
+        ),
+        fencing=_fencing(view) if command.node_id else Fencing(),
+        attempt=command.attempt,
+        not_before_ms=command.not_before_ms,
+        created_at_ms=view.clock_ms,
+        version=Version(view.index),
     )
-    return ()
 
 
-def assign_task(transaction: Transaction, command: AssignTask) -> Effects:
-    """Bind a pending task to its node."""
-    task = _unplaced(transaction, command.task_id)
-    _require_node(transaction, command.node_id)
-    transaction.put_task(
-        evolve(
-            task,
-            node_id=command.node_id,
-            fencing=_fencing(transaction),
-            status=TaskStatus(state=TaskState.ASSIGNED, since_ms=transaction.view.clock_ms),
-        )
+def _assigned(view: View, command: AssignTask, fencing: Fencing, status: TaskStatus) -> Task:
+    """The row as the command binds it."""
+    task = _unplaced(view, command.task_id)
+    _require_node(view, command.node_id)
+    # Written out: `evolve` takes three times as long, and a deploy does this thousands of times.
+    return Task(
+        id=task.id,
+        service_id=task.service_id,
+        service_name=task.service_name,
+        stack=task.stack,
+        slot=task.slot,
+        revision=task.revision,
+        node_id=command.node_id,
+        devices=command.devices,
+        desired=task.desired,
+        ending=task.ending,
+        status=status,
+        fencing=fencing,
+        attempt=task.attempt,
+        not_before_ms=task.not_before_ms,
+        created_at_ms=task.created_at_ms,
+        version=Version(view.index),
     )
-    return ()
 
 
 def explain_task(transaction: Transaction, command: ExplainTask) -> Effects:
     """Say why a task waits."""
-    task = _unplaced(transaction, command.task_id)
+    task = _unplaced(transaction.view, command.task_id)
     status = evolve(task.status, reason=command.reason, message=command.message)
     transaction.put_task(evolve(task, status=status))
     return ()
@@ -103,10 +153,11 @@ def explain_task(transaction: Transaction, command: ExplainTask) -> Effects:
 
 def set_desired(transaction: Transaction, command: SetDesired) -> Effects:
     """Move the desired state forward; a task that never got a node is over at once."""
-    task = _task(transaction, command.task_id)
+    task = _task(transaction.view, command.task_id)
     if command.desired <= task.desired:
         raise Conflict(f"task {task.id} is desired {task.desired.label} already")
-    task = evolve(task, desired=command.desired)
+    ending = task.ending if command.reason is Reason.NONE else command.reason
+    task = evolve(task, desired=command.desired, ending=ending)
     if task.node_id is None and not task.is_live:
         task = evolve(
             task,
@@ -123,7 +174,7 @@ def set_desired(transaction: Transaction, command: SetDesired) -> Effects:
 
 def lose_task(transaction: Transaction, command: LoseTask) -> Effects:
     """Give a task up with its node."""
-    task = _task(transaction, command.task_id)
+    task = _task(transaction.view, command.task_id)
     if task.status.state.is_terminal:
         raise Conflict(f"task {task.id} is {task.status.state.label} already")
     status = evolve(
@@ -139,7 +190,7 @@ def lose_task(transaction: Transaction, command: LoseTask) -> Effects:
 
 def forget_task(transaction: Transaction, command: ForgetTask) -> Effects:
     """Delete the row of a task that is over."""
-    task = _task(transaction, command.task_id)
+    task = _task(transaction.view, command.task_id)
     if not task.status.state.is_terminal:
         raise Conflict(f"task {task.id} is still {task.status.state.label}")
     transaction.drop_task(task)
@@ -148,24 +199,28 @@ def forget_task(transaction: Transaction, command: ForgetTask) -> Effects:
     return ()
 
 
-def _fencing(transaction: Transaction) -> Fencing:
-    return Fencing(term=transaction.view.term, index=transaction.view.index)
+def _just_assigned(view: View) -> TaskStatus:
+    return TaskStatus(state=TaskState.ASSIGNED, since_ms=view.clock_ms)
 
 
-def _task(transaction: Transaction, task_id: TaskId) -> Task:
-    task = transaction.view.tasks.get(task_id)
+def _fencing(view: View) -> Fencing:
+    return Fencing(term=view.term, index=view.index)
+
+
+def _task(view: View, task_id: TaskId) -> Task:
+    task = view.tasks.get(task_id)
     if task is None:
         raise NotFound(f"task {task_id} is gone")
     return task
 
 
-def _unplaced(transaction: Transaction, task_id: TaskId) -> Task:
-    task = _task(transaction, task_id)
+def _unplaced(view: View, task_id: TaskId) -> Task:
+    task = _task(view, task_id)
     if task.node_id is not None:
         raise Conflict(f"task {task_id} is bound to node {task.node_id}")
     return task
 
 
-def _require_node(transaction: Transaction, node_id: NodeId) -> None:
-    if node_id not in transaction.view.nodes:
+def _require_node(view: View, node_id: NodeId) -> None:
+    if node_id not in view.nodes:
         raise NotFound(f"node {node_id} is gone")

@@ -1,5 +1,6 @@
 """One entry's writes: keeps tables and indexes in step, and remembers which rows changed."""
 
+from collections.abc import Mapping, Sequence
 from heapq import nsmallest
 from typing import TypeVar
 
@@ -7,7 +8,7 @@ import attrs
 from attrs import evolve
 from immutables import Map
 
-from meshswarm.ids import Index, NodeId, ServiceId, Term, Version
+from meshswarm.ids import Index, NodeId, ServiceId, TaskId, Term, Version
 from meshswarm.model.config import Config
 from meshswarm.model.node import Node
 from meshswarm.model.rollout import Rollout
@@ -222,16 +223,19 @@ class Transaction:
 
     def put_task(self, task: Task) -> None:
         """Write a task; its service never changes, and its node only from None, once."""
-        view, task = self.view, evolve(task, version=self._version(task.version))
+        view, version = self.view, self._version(task.version)
+        if task.version != version:
+            task = evolve(task, version=version)
         before = view.tasks.get(task.id)
         by_service, by_node = view.tasks_by_service, view.tasks_by_node
         if before is None:
             by_service = _with(by_service, task.service_id, task.id)
         if task.node_id is not None and (before is None or before.node_id is None):
             by_node = _with(by_node, task.node_id, task.id)
-        unplaced = _discard(view.unplaced, task.id)
         if task.node_id is None and task.is_live:
-            unplaced = unplaced.set(task.id, None)
+            unplaced = view.unplaced.set(task.id, None)
+        else:
+            unplaced = _discard(view.unplaced, task.id)
         self._set(
             tasks=view.tasks.set(task.id, task),
             tasks_by_service=by_service,
@@ -239,6 +243,34 @@ class Transaction:
             unplaced=unplaced,
         )
         self._touched.append((Table.TASKS, task.id))
+
+    def put_tasks(self, tasks: Sequence[Task]) -> None:
+        """Write many tasks of different ids, as `put_task` does, and keep them."""
+        view = self.view
+        rows, unplaced = view.tasks.mutate(), view.unplaced.mutate()
+        by_service: dict[ServiceId, list[TaskId]] = {}
+        by_node: dict[NodeId, list[TaskId]] = {}
+        for task in tasks:
+            version = self._version(task.version)
+            written = task if task.version == version else evolve(task, version=version)
+            before = rows.get(task.id)
+            if before is None:
+                by_service.setdefault(task.service_id, []).append(task.id)
+            if task.node_id is not None and (before is None or before.node_id is None):
+                by_node.setdefault(task.node_id, []).append(task.id)
+            if task.node_id is None and task.is_live:
+                unplaced[task.id] = None
+            else:
+                unplaced.pop(task.id, None)
+            rows[task.id] = written
+            self._touched.append((Table.TASKS, task.id))
+        self._set(
+            tasks=rows.finish(),
+            tasks_by_service=_with_all(view.tasks_by_service, by_service),
+            tasks_by_node=_with_all(view.tasks_by_node, by_node),
+            unplaced=unplaced.finish(),
+        )
+        self.keep()
 
     def drop_task(self, task: Task) -> None:
         """Delete a task's row."""
@@ -261,6 +293,16 @@ def _revision_key(service_id: ServiceId, number: int) -> Key:
 
 def _with(index: Map[K, IdSet[Id]], key: K, member: Id) -> Map[K, IdSet[Id]]:
     return index.set(key, index.get(key, Map()).set(member, None))
+
+
+def _with_all(index: Map[K, IdSet[Id]], members: Mapping[K, Sequence[Id]]) -> Map[K, IdSet[Id]]:
+    outer = index.mutate()
+    for key, ids in members.items():
+        inner = index.get(key, Map()).mutate()
+        for one in ids:
+            inner[one] = None
+        outer[key] = inner.finish()
+    return outer.finish()
 
 
 def _without(index: Map[K, IdSet[Id]], key: K, member: Id) -> Map[K, IdSet[Id]]:

@@ -116,7 +116,8 @@ def _simple(command: Simple, view: View) -> str:  # noqa: C901, PLR0912 -- a tab
         case ExplainTask():
             return f"task {_task(view, command.task_id)} waits{_because(command.message)}"
         case SetDesired():
-            return f"task {_task(view, command.task_id)} desired {command.desired.label}"
+            because = _because(command.reason.value.replace("_", " "))
+            return f"task {_task(view, command.task_id)} desired {command.desired.label}{because}"
         case LoseTask():
             return f"lose task {_task(view, command.task_id)}{_because(command.message)}"
         case ForgetTask():

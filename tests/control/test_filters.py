@@ -3,7 +3,8 @@
 import pytest
 from attrs import evolve
 
-from meshswarm.control.filters import Load, Refusal, holds, in_one_sentence, refusal, refusals
+from meshswarm.control.filters import Refusal, holds, in_one_sentence, refusal, refusals
+from meshswarm.control.loads import Load
 from meshswarm.model.network import Port, Protocol
 from meshswarm.model.node import Availability, NodeState
 from meshswarm.model.resources import Resources
@@ -60,7 +61,7 @@ def _constraint(text: str) -> Constraint:
     ],
 )
 def test_refusals(one: object, spec: TaskSpec, load: Load, said: str) -> None:
-    found = refusal(one, spec, load)  # type: ignore[arg-type]
+    found = refusal(one, spec, load, "web")  # type: ignore[arg-type]
     assert str(found) == said
 
 
@@ -74,14 +75,14 @@ def test_a_node_that_fits_is_not_refused() -> None:
         Port(target=80, published=81),
         Port(target=80, published=80, protocol=Protocol.UDP),
     )
-    assert refusals(N1, spec, Load(ports=taken)) == ()
+    assert refusals(N1, spec, Load(ports=taken), "web") == ()
 
 
 def test_ports_clash_only_on_a_shared_address() -> None:
     def clashes(one: str, other: str) -> bool:
         load = Load(ports=(Port(target=1, published=80, host_ip=other),))
         port = Port(target=1, published=80, host_ip=one)
-        return refusal(N1, task_spec(ports=(port,)), load) is not None
+        return refusal(N1, task_spec(ports=(port,)), load, "web") is not None
 
     assert clashes("", "127.0.0.1")
     assert clashes("127.0.0.1", "0.0.0.0")
@@ -123,9 +124,9 @@ def test_constraints(text: str, is_true: bool) -> None:
 
 def test_all_reasons_of_a_node_are_known_and_the_first_one_is_told() -> None:
     one = node("n", state=NodeState.DOWN, availability=Availability.DRAIN, runtimes=())
-    said = [str(found) for found in refusals(one, PLAIN, Load())]
+    said = [str(found) for found in refusals(one, PLAIN, Load(), "web")]
     assert said == ["is down", "is drained", "does not offer the process runtime"]
-    assert str(refusal(one, PLAIN, Load())) == "is down"
+    assert str(refusal(one, PLAIN, Load(), "web")) == "is down"
 
 
 def test_refusals_are_told_once_with_their_number() -> None:

@@ -4,14 +4,13 @@ from collections import Counter
 
 import pytest
 
-from meshswarm.control import schedule
-from meshswarm.control.filters import Load
-from meshswarm.control.filters import refusal as real_refusal
+from meshswarm.control.loads import Load
+from meshswarm.control.score import Score, Standing
 from meshswarm.ids import NodeId
 from meshswarm.model.network import Port
 from meshswarm.model.node import Node, NodeState
 from meshswarm.model.resources import Resources
-from meshswarm.model.service import Comparison, Constraint, RuntimeKind, Service, TaskSpec
+from meshswarm.model.service import Comparison, Constraint, RuntimeKind, Service
 from meshswarm.model.task import DesiredState, Reason, TaskState
 from meshswarm.store.commands import AssignTask, CreateTask, ExplainTask
 from meshswarm.store.view import Table, View
@@ -109,11 +108,12 @@ def test_a_group_judges_each_node_once_and_then_only_those_taken(
 ) -> None:
     judged: list[str] = []
 
-    def counted(one: Node, spec: TaskSpec, load: Load) -> object:
+    def counted(standing: Standing, one: Node, load: Load) -> Score:
         judged.append(one.name)
-        return real_refusal(one, spec, load)
+        return real_score(standing, one, load)
 
-    monkeypatch.setattr(schedule, "refusal", counted)
+    real_score = Standing.score
+    monkeypatch.setattr(Standing, "score", counted)
     nodes = [node(f"n{number}", cpus=100) for number in range(50)]
     web: Service = service("web", replicas=replicas)
     assert len(of_kind(decided(view(nodes, [web])), CreateTask)) == replicas

@@ -10,7 +10,7 @@ from attrs import evolve
 
 from meshswarm.ids import Index, NodeId, ServiceId, TaskId, Term, Version
 from meshswarm.model.node import Availability, Node, NodeDescription, NodeRole, NodeState
-from meshswarm.model.resources import Resources
+from meshswarm.model.resources import DeviceOffer, Resources
 from meshswarm.model.rollout import UpdatePolicy
 from meshswarm.model.service import Mode, Revision, RuntimeKind, Service, ServiceSpec, TaskSpec
 from meshswarm.model.task import DesiredState, Fencing, Health, Reason, Task, TaskState, TaskStatus
@@ -34,6 +34,7 @@ def node(
     runtimes: tuple[RuntimeKind, ...] = (RuntimeKind.DOCKER, RuntimeKind.PROCESS),
     cpus: float = 4,
     memory_mib: int = 8_192,
+    devices: tuple[DeviceOffer, ...] = (),
     message: str = "",
     since_ms: int = NOW_MS,
 ) -> Node:
@@ -49,6 +50,7 @@ def node(
             arch="amd64",
             resources=Resources(nano_cpus=int(cpus * 1e9), memory_bytes=memory_mib << 20),
             runtimes=runtimes,
+            devices=devices,
         ),
         incarnation=1,
         state=state,
@@ -68,6 +70,8 @@ def service_spec(
     replicas: int = 1,
     mode: Mode = Mode.REPLICATED,
     stack: str | None = None,
+    priority: int = 0,
+    max_unavailable: int | None = None,
     update: UpdatePolicy = PLAIN,
     rollback: UpdatePolicy = PLAIN,
     **fields: Any,
@@ -78,6 +82,8 @@ def service_spec(
         stack=stack,
         mode=mode,
         replicas=replicas,
+        priority=priority,
+        max_unavailable=max_unavailable,
         update=update,
         rollback=rollback,
         task=task_spec(**fields),
