@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from meshswarm import systemd
 from meshswarm.agent.agent import Agent
+from meshswarm.agent.devices import offers_of
 from meshswarm.agent.settings import AgentIdentity, AgentSettings
 from meshswarm.cluster.membership import Membership
 from meshswarm.cluster.seat import Identity, Restored, Seat
@@ -132,6 +133,7 @@ def _agent(settings: Settings, endpoint: Endpoint, data_dir: DataDir) -> Agent:
         endpoint,
         AgentSettings(
             runtimes=settings.agent.runtimes,
+            devices=offers_of(settings.agent.devices),
             docker_host=settings.agent.docker_host,
             max_parallel_starts=settings.agent.max_parallel_starts,
             log_bytes_max=settings.agent.log_bytes_max,

@@ -17,6 +17,7 @@ from typing import Any
 from attrs import Attribute, Factory, field, frozen
 from attrs.validators import and_, ge, le, min_len
 
+from meshswarm.agent.devices import offers_of
 from meshswarm.ids import ClusterId, NodeId, node_id_of
 from meshswarm.model.node import NodeRole
 from meshswarm.model.service import RuntimeKind
@@ -47,6 +48,13 @@ def _is_address_or_empty(_: object, attribute: "Attribute[Any]", value: Any) -> 
 def _is_public_key(_: object, attribute: "Attribute[Any]", value: Any) -> None:
     if not _Z85_KEY.fullmatch(value):
         raise ValueError(f"'{attribute.name}' must be the 40 characters of a key file's `public`")
+
+
+def _are_devices(_: object, attribute: "Attribute[Any]", value: Any) -> None:
+    try:
+        offers_of(value)
+    except ValueError as error:
+        raise ValueError(f"'{attribute.name}': {error}") from error
 
 
 # --- the sections of a node's file ----------------------------------------------------------------
@@ -116,6 +124,8 @@ class AgentSection:
     """[agent]: what this node offers to run tasks with."""
 
     runtimes: tuple[RuntimeKind, ...] = (RuntimeKind.DOCKER,)
+    devices: tuple[str, ...] = field(default=(), validator=_are_devices)
+    """`KIND=ID` for each device, or `KIND=NUMBER`."""
     docker_host: str = ""
     """As $DOCKER_HOST; empty is the engine's usual socket."""
     max_parallel_starts: int = field(default=8, validator=and_(ge(1), le(64)))

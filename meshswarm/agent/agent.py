@@ -41,6 +41,7 @@ class Agent:
     ) -> None:
         made = make_runtimes(settings, identity, data_dir) if runtimes is None else runtimes
         self._runtimes = {runtime.kind: runtime for runtime in made}
+        self._devices = settings.devices
         memory = MemoryFile(data_dir / "state.cbor", identity.cluster_id, identity.node_id)
         self._session = Session(endpoint, identity, settings, managers, self._describe, self._told)
         self._reporter = Reporter(identity.node_id, self._session.propose)
@@ -71,7 +72,7 @@ class Agent:
         self._supervisor.told(change)
 
     async def _describe(self) -> NodeDescription:
-        return await describe(self._runtimes.values())
+        return await describe(self._runtimes.values(), self._devices)
 
     def _runtime_of(self, task_id: TaskId) -> Runtime | None:
         for runtime in self._runtimes.values():

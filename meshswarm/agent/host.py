@@ -8,15 +8,17 @@ from importlib import metadata
 
 from meshswarm.agent.runtimes.port import Runtime, RuntimeFailure
 from meshswarm.model.node import NodeDescription
-from meshswarm.model.resources import Resources
+from meshswarm.model.resources import DeviceOffer, Resources
 from meshswarm.model.service import RuntimeKind
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 """Docker's names of the machines; others are called as the kernel does."""
 
 
-async def describe(runtimes: Iterable[Runtime]) -> NodeDescription:
-    """This host, and which of the runtimes answer right now."""
+async def describe(
+    runtimes: Iterable[Runtime], devices: tuple[DeviceOffer, ...]
+) -> NodeDescription:
+    """This host with these devices, and which of the runtimes answer right now."""
     answering: list[RuntimeKind] = []
     engine_version = ""
     for runtime in runtimes:
@@ -36,6 +38,7 @@ async def describe(runtimes: Iterable[Runtime]) -> NodeDescription:
             nano_cpus=len(os.sched_getaffinity(0)) * 1_000_000_000,
             memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         ),
+        devices=devices,
         runtimes=tuple(answering),
         engine_version=engine_version,
         meshswarm_version=metadata.version("meshswarm"),

@@ -7,6 +7,7 @@ from attrs.validators import ge, le
 
 from meshswarm.ids import ClusterId, NodeId
 from meshswarm.model.node import NodeRole
+from meshswarm.model.resources import DeviceOffer
 from meshswarm.model.service import RuntimeKind
 
 
@@ -16,6 +17,8 @@ class AgentSettings:
 
     runtimes: tuple[RuntimeKind, ...] = (RuntimeKind.DOCKER,)
     """What this node offers, as far as it answers."""
+    devices: tuple[DeviceOffer, ...] = ()
+    """What tasks can have of it for themselves alone."""
     docker_host: str = ""
     """The engine's URL; empty: DOCKER_HOST, else the usual socket."""
     max_parallel_starts: int = field(default=8, validator=[ge(1), le(64)])

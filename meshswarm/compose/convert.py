@@ -4,12 +4,13 @@ Faults are noted and conversion goes on, so that all are told at once; what come
 there were none.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from attrs import evolve, frozen
 
 from meshswarm.compose import dotenv
 from meshswarm.compose.cursor import Cursor, Section
+from meshswarm.compose.placements import devices_of, placement_of
 from meshswarm.compose.report import Unfit
 from meshswarm.compose.shapes import EnvironmentFile
 from meshswarm.model.network import Port
@@ -39,12 +40,18 @@ class _Stack:
 
     name: str
     volumes: Mapping[str, Section]
+    services: Collection[str]
     read: Read
 
 
 def stack_spec(root: Section, *, name: str, read: Read) -> StackSpec:
     """The stack that the file describes."""
-    stack = _Stack(name=name, volumes=root.get("volumes", {}), read=read)
+    stack = _Stack(
+        name=name,
+        volumes=root.get("volumes", {}),
+        services=root.get("services", {}).keys(),
+        read=read,
+    )
     for volume in stack.volumes.values():
         _check_volume(volume)
     if "services" not in root.places:
@@ -61,6 +68,7 @@ def _service(stack: _Stack, key: str, section: Section) -> ServiceSpec:
     if len(name) > MAX_NAME:
         section.cursor.fault(f"`{name:.100}` is longer than {MAX_NAME} characters; shorten it")
     deploy: Section = section.get("deploy") or Section(cursor=section.cursor, values={}, places={})
+    own: Section | None = section.get("x-meshswarm")
     mode = deploy.get("mode", Mode.REPLICATED)
     if mode is Mode.GLOBAL and "replicas" in deploy.places:
         deploy.at("replicas").fault("a global service has no replicas: it has one on every node")
@@ -70,6 +78,8 @@ def _service(stack: _Stack, key: str, section: Section) -> ServiceSpec:
         mode=mode,
         replicas=deploy.get("replicas", 1) if mode is Mode.REPLICATED else 1,
         labels=deploy.get("labels", {}),
+        priority=own.get("priority", 0) if own else 0,
+        max_unavailable=own.get("max_unavailable") if own else None,
         update=_update_policy(section, deploy, "update_config"),
         rollback=_update_policy(section, deploy, "rollback_config"),
         task=_task(stack, section, deploy),
@@ -102,6 +112,9 @@ def _task(stack: _Stack, section: Section, deploy: Section) -> TaskSpec:
         reservations=reservations,
         restart=_restart(deploy.get("restart_policy")),
         constraints=placement.get("constraints", ()) if placement else (),
+        platform=section.get("platform"),
+        placement=placement_of(deploy, own, stack.name, stack.services),
+        devices=devices_of(deploy),
     )
     match runtime:
         case RuntimeKind.DOCKER:

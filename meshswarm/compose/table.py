@@ -6,7 +6,7 @@ of what is supported is this table printed; to support another attribute, change
 
 from attrs import evolve
 
-from meshswarm.compose import mounts, ports, shapes, texts
+from meshswarm.compose import mounts, placements, ports, shapes, texts
 from meshswarm.compose.attribute import Attribute, Support, Table
 from meshswarm.compose.cursor import Shape
 from meshswarm.compose.shapes import (
@@ -99,6 +99,7 @@ _SERVICE: _Rows = (
         "Paths of the host, named volumes and tmpfs",
         not_in_process="a process sees the host's files as they are; use `working_dir`",
     ),
+    _yes("platform", written(placements.platform), "OS/ARCH of the nodes that may run it"),
     _yes("healthcheck", section, "A command that says whether the task is well"),
     _yes("stop_signal", written(texts.signal), "Signal that asks it to end"),
     _yes("stop_grace_period", shapes.duration, "From that signal to SIGKILL"),
@@ -108,6 +109,31 @@ _SERVICE: _Rows = (
         "x-meshswarm.runtime",
         choice({kind.value: kind for kind in RuntimeKind}),
         "docker, or process: a plain process on the node, without an image",
+    ),
+    _yes(
+        "x-meshswarm.priority",
+        whole(-placements.MAX_PRIORITY, placements.MAX_PRIORITY),
+        "Tasks of services with a smaller one make way for its tasks (0)",
+    ),
+    _yes(
+        "x-meshswarm.max_unavailable",
+        whole(0, MAX_COUNT),
+        "So many tasks may be missing because they made way; default: all",
+    ),
+    _yes("x-meshswarm.placement", section, "Which of the nodes that fit is taken"),
+    *_under(
+        "x-meshswarm.placement",
+        _yes(
+            "strategy",
+            choice(placements.STRATEGIES),
+            "spread (default), binpack: the fullest, or balanced: the least used",
+        ),
+        _yes("affinity", placements.rules, "Services on whose nodes it runs"),
+        _yes("affinity.*.service", text, "Its name in this file, or its full name"),
+        _yes("affinity.*.required", shapes.flag, "false: if it can be had (true)"),
+        _yes("anti_affinity", placements.rules, "Services from whose nodes it keeps away"),
+        _yes("anti_affinity.*.service", text, "Its name in this file, or its full name"),
+        _yes("anti_affinity.*.required", shapes.flag, "false: if it can be had (true)"),
     ),
     _yes("x-meshswarm.update_config", section, "What `deploy.update_config` lacks"),
     _yes("x-meshswarm.rollback_config", section, "What `deploy.rollback_config` lacks"),
@@ -127,7 +153,7 @@ _SERVICE: _Rows = (
     *_later("profiles", "profiles come with a later release; remove it"),
     *_later("annotations blkio_config cap_add cap_drop cgroup cgroup_parent", _PASSED),
     *_later("credential_spec device_cgroup_rules devices gpus group_add init ipc", _PASSED),
-    *_later("isolation label_file logging oom_kill_disable oom_score_adj pid platform", _PASSED),
+    *_later("isolation label_file logging oom_kill_disable oom_score_adj pid", _PASSED),
     *_later("post_start pre_start pre_stop privileged pull_policy pull_refresh_after", _PASSED),
     *_later("read_only runtime security_opt shm_size stdin_open storage_opt sysctls", _PASSED),
     *_later("tty ulimits umask userns_mode uts", _PASSED),
@@ -197,7 +223,31 @@ _DEPLOY: _Rows = (
     _yes("resources.reservations", section, "What a node must have free for each task"),
     _yes("resources.reservations.cpus", written(texts.cpus, number=True), "Processors, 0.5"),
     _yes("resources.reservations.memory", written(texts.size, number=True), "Memory, 512m"),
-    *_later("resources.reservations.devices resources.reservations.generic_resources", _PASSED),
+    _yes(
+        "resources.reservations.generic_resources",
+        list_of(section),
+        "Devices by kind, counted: the task has them for itself alone",
+    ),
+    _yes("resources.reservations.generic_resources.*.discrete_resource_spec", section, "One kind"),
+    *_under(
+        "resources.reservations.generic_resources.*.discrete_resource_spec",
+        _yes("kind", text, "What the node's settings call it: gpu, ssd"),
+        _yes("value", whole(1, placements.MAX_DEVICES), "How many (1)"),
+    ),
+    *_later("resources.reservations.generic_resources.*.named_resource_spec", _PASSED),
+    _yes(
+        "resources.reservations.devices",
+        list_of(section),
+        "Devices such as GPUs: the task has them for itself alone",
+    ),
+    *_under(
+        "resources.reservations.devices.*",
+        _yes("capabilities", list_of(text), "[gpu]; the first is the kind in the node's settings"),
+        _yes("count", placements.device_count, "How many, or all (default)"),
+        _yes("device_ids", list_of(text), "Exactly these, instead of `count`"),
+        _yes("driver", text, "Driver, as the engine knows it: nvidia"),
+        _yes("options", shapes.options, "Options of the driver"),
+    ),
     *_refused("resources.reservations.pids", "processes can only be limited, not reserved"),
     _yes("restart_policy", section, "When an ended task is replaced"),
     _yes(
@@ -213,7 +263,13 @@ _DEPLOY: _Rows = (
     _yes("restart_policy.window", shapes.duration, "Attempts within it count (0: all)"),
     _yes("placement", section, "Where it may run"),
     _yes("placement.constraints", list_of(written(texts.constraint)), "node.labels.disk == ssd"),
-    *_later("placement.preferences placement.max_replicas_per_node", _PASSED),
+    _yes("placement.preferences", list_of(section), "What to spread over, in this order"),
+    _yes(
+        "placement.preferences.*.spread",
+        written(placements.spread_key),
+        "node.labels.zone: evenly over its values",
+    ),
+    _yes("placement.max_replicas_per_node", whole(0, MAX_COUNT), "At most so many; 0: no limit"),
     *_later("endpoint_mode", _NETWORKS),
 )
 

@@ -13,7 +13,8 @@ from meshswarm import codec
 from meshswarm.compose.load import load
 from meshswarm.errors import Invalid
 from meshswarm.model.network import Port
-from meshswarm.model.resources import Resources
+from meshswarm.model.placement import Affinity, Placement, Strategy
+from meshswarm.model.resources import DeviceRequest, Resources
 from meshswarm.model.rollout import UpdatePolicy
 from meshswarm.model.service import (
     Comparison,
@@ -49,12 +50,28 @@ services:
     healthcheck: {test: [CMD, check], interval: 5s, retries: 2}
     stop_signal: SIGINT
     stop_grace_period: 1m
+    platform: linux/amd64
     deploy:
       replicas: 3
       labels: [tier=front]
-      resources: {limits: {cpus: 0.5, memory: 64m, pids: 50}, reservations: {memory: 32m}}
+      resources:
+        limits: {cpus: 0.5, memory: 64m, pids: 50}
+        reservations:
+          memory: 32m
+          generic_resources: [{discrete_resource_spec: {kind: ssd, value: 2}}]
+          devices: [{capabilities: [gpu, utility], driver: nvidia, count: 1, options: {a: b}}]
       restart_policy: {condition: on-failure, delay: 2s, max_attempts: 4, window: 1m}
-      placement: {constraints: [node.labels.disk == ssd]}
+      placement:
+        constraints: [node.labels.disk == ssd]
+        preferences: [{spread: node.labels.Zone}, {spread: engine.labels.rack}]
+        max_replicas_per_node: 2
+    x-meshswarm:
+      priority: 5
+      max_unavailable: 1
+      placement:
+        strategy: binpack
+        affinity: [agent, {service: other_db, required: false}]
+        anti_affinity: [web]
   agent:
     command: [sh, -c, "beat"]
     deploy: {mode: global}
@@ -77,6 +94,8 @@ FULL_SPEC = StackSpec(
             stack="shop",
             replicas=3,
             labels={"tier": "front"},
+            priority=5,
+            max_unavailable=1,
             task=TaskSpec(
                 image="nginx:1.28",
                 entrypoint=("tini", "--"),
@@ -112,6 +131,27 @@ FULL_SPEC = StackSpec(
                 ),
                 constraints=(
                     Constraint(key="node.labels.disk", comparison=Comparison.EQUAL, value="ssd"),
+                ),
+                platform="linux/amd64",
+                placement=Placement(
+                    strategy=Strategy.BINPACK,
+                    spread_over=("node.labels.Zone", "engine.labels.rack"),
+                    max_replicas_per_node=2,
+                    affinities=(
+                        Affinity(service="shop_agent"),
+                        Affinity(service="other_db", is_required=False),
+                        Affinity(service="shop_web", is_apart=True),
+                    ),
+                ),
+                devices=(
+                    DeviceRequest(kind="ssd", count=2),
+                    DeviceRequest(
+                        kind="gpu",
+                        count=1,
+                        driver="nvidia",
+                        capabilities=("gpu", "utility"),
+                        options={"a": "b"},
+                    ),
                 ),
             ),
         ),

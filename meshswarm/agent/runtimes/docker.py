@@ -132,7 +132,7 @@ class DockerRuntime:
             self.board.note_pull(task.id, "")
         await self._check_volumes(spec)
         config = docker_spec.config_of(
-            spec,
+            assignment,
             docker_spec.labels_of(assignment, self._cluster_id, self._node_id),
             log_driver=self._engine.log_driver,
             log_bytes=self._log_bytes,

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, assert_never
 
 from meshswarm.agent.card import Exit, Held, HeldState
+from meshswarm.agent.devices import engine_requests, variables_of
 from meshswarm.ids import ClusterId, Index, NodeId, ServiceId, TaskId, Term
 from meshswarm.model.network import Port
 from meshswarm.model.service import HealthCheck, RuntimeKind, TaskSpec
@@ -48,16 +49,21 @@ def labels_of(assignment: Assignment, cluster_id: ClusterId, node_id: NodeId) ->
 
 
 def config_of(
-    spec: TaskSpec, labels: Mapping[str, str], *, log_driver: str, log_bytes: int
+    assignment: Assignment, labels: Mapping[str, str], *, log_driver: str, log_bytes: int
 ) -> dict[str, Any]:
     """The body of `POST /containers/create`."""
+    spec, devices = assignment.spec, assignment.task.devices
+    environment = variables_of(devices) | dict(spec.environment)
+    host = _host_config(spec, log_driver, log_bytes)
+    if requests := engine_requests(spec.devices, devices):
+        host["DeviceRequests"] = requests
     config: dict[str, Any] = {
         "Image": spec.image,
-        "Env": [f"{name}={text}" for name, text in spec.environment.items()],
+        "Env": [f"{name}={text}" for name, text in environment.items()],
         "Labels": dict(labels),
         "StopTimeout": math.ceil(spec.stop_grace_period_s),
         "ExposedPorts": {_port_key(port): {} for port in spec.ports},
-        "HostConfig": _host_config(spec, log_driver, log_bytes),
+        "HostConfig": host,
     }
     if spec.entrypoint is not None:
         config["Entrypoint"] = list(spec.entrypoint) or [""]  # [""] clears the image's

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from meshswarm.agent.devices import variables_of
 from meshswarm.agent.runtimes.child import User
 from meshswarm.agent.runtimes.port import RuntimeFailure
 from meshswarm.model.network import Port, Protocol
@@ -71,6 +72,7 @@ def launch(assignment: Assignment, *, node_name: str, cgroups: tuple[Path, ...] 
         "MESHSWARM_SLOT": str(task.slot),
         "MESHSWARM_SERVICE": task.service_name,
         "MESHSWARM_NODE": node_name,
+        **variables_of(task.devices),
     }
     return Launch(
         argv=(spec.entrypoint or ()) + (spec.command or ()),
