@@ -14,7 +14,7 @@ from meshswarm.sim.faults import Fault
 from meshswarm.sim.run import Result, run
 from tests.sim.mutants import clients, disks, elections, logs, members, tasks
 
-SEEDS = 40
+SEEDS = 60
 """Within so many seeds every mistake must show."""
 
 TROUBLE_MS = 60_000
@@ -70,13 +70,13 @@ BITES = (
         (Fault.CLOG, Fault.HAND_OVER),
     ),
     Bite(elections.tells_commits_to_laggards, "commits", (Fault.STORM, *CUTS)),
-    Bite(elections.deposed_leader_goes_on, "lead term|leads term .* by|voted|two leaders", CUTS),
+    Bite(elections.deposed_leader_goes_on, "lead term|two leaders|was told", CUTS),
     Bite(
         elections.transfers_to_laggards,
         "without committed",
         (Fault.HAND_OVER, Fault.CLOG, Fault.SLOW_DISK, *CUTS),
     ),
-    Bite(logs.keeps_what_conflicts, "the leader holds|than others", CUTS),
+    Bite(logs.keeps_what_conflicts, "the leader holds|than others|another did", CUTS),
     Bite(logs.cuts_what_matches, "which is committed", (Fault.STORM, Fault.CLOG)),
     Bite(logs.does_not_look_back, "than others|the leader holds|follows|holds", CUTS),
     Bite(logs.believes_the_commit_index, "commits|it is committed", CUTS),
@@ -114,6 +114,7 @@ BITES = (
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)  # a rare mistake takes dozens of seeds, and CI is not alone
 @pytest.mark.parametrize("bite", BITES, ids=lambda bite: bite.mistake.__name__)
 def test_a_mistake_is_found(monkeypatch: pytest.MonkeyPatch, bite: Bite) -> None:
     bite.mistake(monkeypatch)

@@ -14,6 +14,7 @@ from meshswarm.store import apply as store_apply
 from meshswarm.store.apply import Applied
 from meshswarm.store.commands import Request, decode_command
 from meshswarm.store.outcome import ClientSession, Outcome
+from meshswarm.store.transaction import Transaction
 from meshswarm.store.view import View
 
 
@@ -57,8 +58,8 @@ def reads_before_it_applies(patch: pytest.MonkeyPatch) -> None:
 def repeats_requests(patch: pytest.MonkeyPatch) -> None:
     """A named request is carried out as often as it is in the log."""
 
-    def run_once(base: View, request: Request, command: bytes) -> Applied:
-        return store_apply.apply_command(base, decode_command(command))
+    def run_once(transaction: Transaction, request: Request, command: bytes) -> Outcome:
+        return store_apply._run(transaction, decode_command(command))
 
     patch.setattr(store_apply, "_run_once", run_once)
 
