@@ -23,35 +23,39 @@ Service = Annotated[
     ),
 ]
 Pairs = list[str] | None
+CommandLine = Annotated[
+    str | None, typer.Option(help="The command line to run, in words as a shell has them.")
+]
+EnvAdd = Annotated[
+    Pairs, typer.Option(metavar="NAME=VALUE", help="Set a variable; may be repeated.")
+]
+LabelAdd = Annotated[Pairs, typer.Option(metavar="NAME=VALUE", help="Set a label of the service.")]
+LabelRm = Annotated[Pairs, typer.Option(metavar="NAME", help="Remove a label of the service.")]
+ContainerLabelAdd = Annotated[
+    Pairs, typer.Option(metavar="NAME=VALUE", help="Set a label of its containers.")
+]
+ContainerLabelRm = Annotated[
+    Pairs, typer.Option(metavar="NAME", help="Remove a label of its containers.")
+]
+Monitor = Annotated[str | None, typer.Option(help="How long a new task is watched, as 30s.")]
+ConstraintAdd = Annotated[
+    Pairs, typer.Option(metavar="CONSTRAINT", help="As `node.labels.disk==ssd`.")
+]
 
 
 def update(
     ctx: typer.Context,
     service: Service,
     image: Annotated[str | None, typer.Option(help="The image to run.")] = None,
-    command: Annotated[
-        str | None, typer.Option(help="The command line to run, in words as a shell has them.")
-    ] = None,
+    command: CommandLine = None,
     replicas: Annotated[int | None, typer.Option(min=0, help="How many tasks.")] = None,
-    env_add: Annotated[
-        Pairs, typer.Option(metavar="NAME=VALUE", help="Set a variable; may be repeated.")
-    ] = None,
+    env_add: EnvAdd = None,
     env_rm: Annotated[Pairs, typer.Option(metavar="NAME", help="Remove a variable.")] = None,
-    label_add: Annotated[
-        Pairs, typer.Option(metavar="NAME=VALUE", help="Set a label of the service.")
-    ] = None,
-    label_rm: Annotated[
-        Pairs, typer.Option(metavar="NAME", help="Remove a label of the service.")
-    ] = None,
-    container_label_add: Annotated[
-        Pairs, typer.Option(metavar="NAME=VALUE", help="Set a label of its containers.")
-    ] = None,
-    container_label_rm: Annotated[
-        Pairs, typer.Option(metavar="NAME", help="Remove a label of its containers.")
-    ] = None,
-    constraint_add: Annotated[
-        Pairs, typer.Option(metavar="CONSTRAINT", help="As `node.labels.disk==ssd`.")
-    ] = None,
+    label_add: LabelAdd = None,
+    label_rm: LabelRm = None,
+    container_label_add: ContainerLabelAdd = None,
+    container_label_rm: ContainerLabelRm = None,
+    constraint_add: ConstraintAdd = None,
     constraint_rm: Annotated[Pairs, typer.Option(metavar="CONSTRAINT", help="As listed.")] = None,
     parallelism: Annotated[
         int | None, typer.Option(min=0, help="Slots under way at a time; 0: all.")
@@ -59,9 +63,7 @@ def update(
     delay: Annotated[str | None, typer.Option(help="Between slots, as 10s.")] = None,
     order: Annotated[str | None, typer.Option(help="stop-first or start-first.")] = None,
     failure_action: Annotated[str | None, typer.Option(help="pause, continue or rollback.")] = None,
-    monitor: Annotated[
-        str | None, typer.Option(help="How long a new task is watched, as 30s.")
-    ] = None,
+    monitor: Monitor = None,
     max_failure_ratio: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of the slots that may fail.")
     ] = None,

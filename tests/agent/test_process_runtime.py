@@ -20,7 +20,7 @@ from meshswarm.model.resources import Resources
 from meshswarm.model.task import Reason
 from meshswarm.model.volume import Mount, MountKind
 from tests.agent.cards import NODE, assignment, spec
-from tests.agent.runtime_contract import SLEEP, T1, Ground, RealRuntimeContract, ended
+from tests.agent.runtime_contract import DEADLINE_S, SLEEP, T1, Ground, RealRuntimeContract, ended
 
 
 class ProcessGround(Ground):
@@ -88,8 +88,11 @@ async def test_nothing_of_ours_leaks_into_the_command(ground: ProcessGround) -> 
     async with ground.running() as runtime:
         await started(runtime, "exec sleep 60")
         pid = int((await runtime.start(T1)).runtime_id)
-        names = sorted(os.listdir(f"/proc/{pid}/fd"))
-        assert ["0", "1", "2"] == names
+        # The task is noted a moment before it becomes the command.
+        async with asyncio.timeout(DEADLINE_S):
+            while "python" in os.readlink(f"/proc/{pid}/exe"):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.002)
+        assert ["0", "1", "2"] == sorted(os.listdir(f"/proc/{pid}/fd"))
         environment = _proc(pid, "environ").split("\0")
         assert {"MESHSWARM_TASK_ID=t1", "MESHSWARM_SLOT=1", "MESHSWARM_NODE=alpha"} <= set(
             environment
