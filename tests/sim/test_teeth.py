@@ -102,11 +102,6 @@ BITES = (
     Bite(clients.applies_as_it_likes, "than others"),
     Bite(clients.skips_an_entry, "than others|of what is|says"),
     Bite(tasks.believes_a_stale_manager, "meant to run|still runs"),
-    Bite(
-        tasks.hands_decisions_on,
-        "two live tasks in a slot|still runs",
-        (Fault.HAND_OVER, Fault.TASK_ENDS, Fault.STORM),
-    ),
     Bite(tasks.forgets_what_it_finds, "which has no row", (Fault.CRASH,)),
     Bite(tasks.lets_time_stand, "not whole"),
     Bite(tasks.starts_successors_at_once, "still runs"),

@@ -20,15 +20,6 @@ def believes_a_stale_manager(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(AgentRun, "_is_stale", lambda agent, change: False)
 
 
-def hands_decisions_on(patch: pytest.MonkeyPatch) -> None:
-    """A deposed leader has the next one carry out what it decided on its own view."""
-
-    async def propose(seat: Seat, batch: bytes) -> None:
-        await seat.submit(batch, None, seat.id)
-
-    patch.setattr(Seat, "_propose_batch", propose)
-
-
 def forgets_what_it_finds(patch: pytest.MonkeyPatch) -> None:
     """An agent whose runtime answers late waits for a word on what it finds, for ever."""
 
