@@ -13,7 +13,6 @@ from meshswarm.control.services import reconcile
 from meshswarm.control.whatif import WhatIf
 from meshswarm.ids import NodeId, ServiceId, TaskId
 from meshswarm.model.service import Mode
-from meshswarm.model.task import Reason
 from meshswarm.store.commands import SetNodeState, Simple
 from meshswarm.store.view import Key, Table, View
 
@@ -57,9 +56,7 @@ def decide(
     changed = None if dirty is None else dirty | whatif.changed
     visited = services_to_visit(whatif.view, changed)
     _each(_settle, whatif, visited)
-    while displaced := _in_turn(whatif.view, whatif.disturbed.difference(visited)):
-        _each(_settle, whatif, displaced)
-        visited += displaced
+    visited = _settle_by_rank(whatif, visited)
     # Only now is it certain what the nodes have left.
     waiting = _services_waiting(whatif.view)
     _each(explain_waiting, whatif, [one for one in visited if one in waiting])
@@ -82,6 +79,19 @@ def _each(
             step(whatif, service_id)
         if whatif.is_full:
             whatif.look_again(service_id, whatif.now_ms)
+
+
+def _settle_by_rank(whatif: WhatIf, visited: list[ServiceId]) -> list[ServiceId]:
+    """Replace what made way, and let those who wait look again at what has been placed since;
+    returns all services that were looked at."""
+    while True:
+        before = len(whatif.commands)
+        outranking = _services_promised(whatif.view)
+        displaced = whatif.disturbed.difference(visited)
+        _each(_settle, whatif, _in_turn(whatif.view, displaced | outranking))
+        visited = _in_turn(whatif.view, {*visited, *displaced, *outranking})
+        if whatif.is_full or (len(whatif.commands) == before and not displaced):
+            return visited
 
 
 def _settle(whatif: WhatIf, service_id: ServiceId) -> None:
@@ -151,9 +161,15 @@ def _priority(view: View, service_id: ServiceId) -> int:
 
 
 def _services_promised(view: View) -> set[ServiceId]:
-    """The services for which others make room."""
-    tasks = (view.tasks[task_id] for task_id in view.unplaced)
-    return {t.service_id for t in tasks if t.status.reason is Reason.WAITS_FOR_ROOM}
+    """The services for which others make room, or may: all that wait and outrank another one.
+
+    A global one has no task that waits.
+    """
+    services = view.services.values()
+    least = min((service.spec.priority for service in services), default=0)
+    ranking = {service.id for service in services if service.spec.priority > least}
+    waiting = _services_waiting(view) if ranking else set()
+    return {i for i in ranking if i in waiting or view.services[i].spec.mode is Mode.GLOBAL}
 
 
 def _services_waiting(view: View) -> set[ServiceId]:

@@ -2,8 +2,8 @@
 
 Only where nothing else helps, only as many as it takes, the least important ones first; never more
 of a service than its budget lets be missing, and none that nothing would replace. Whoever is to
-have the room waits until it is free; what stops already counts as free, so that nobody is stopped
-twice for the same task. A stopped task's successor has no claim on the room that it leaves.
+have the room waits until it is free; what makes way, or goes for good, counts as gone already, so
+that nobody is stopped twice for the same task. What made way has no claim for its successor.
 """
 
 import heapq
@@ -50,6 +50,7 @@ def make_room(
     lesser = _lesser(whatif.view, service.spec.priority)
     if not lesser:
         return
+    whatif.release(waiting)
     room = _Room(whatif, service.spec.name, spec, lesser)
     suited = suits(spec)
     nodes = [
@@ -64,7 +65,7 @@ def make_room(
         best = _best(whatif, room, offers)
         if best is None:
             return
-        room.take(best)
+        room.take(best, task_id)
         _tell(whatif, task_id)
         further = room.offer(whatif.view.nodes[best.node_id])
         if further is not None:
@@ -109,7 +110,6 @@ class _Room:
         self._lesser = lesser
         self._filters = filters_by_load(spec)
         self._more = more_of(spec, name)
-        self._taken: dict[NodeId, int] = {}
         self._budgets: dict[ServiceId, float] = {}
 
     def offer(self, node: Node) -> _Offer | None:
@@ -133,17 +133,16 @@ class _Room:
             node_id=node.id,
         )
 
-    def take(self, offer: _Offer) -> None:
+    def take(self, offer: _Offer, task_id: TaskId) -> None:
         """Stop the offer's tasks; one more place of the node is spoken for."""
-        for task_id in offer.victims:
-            service_id = self._whatif.view.tasks[task_id].service_id
+        for victim in offer.victims:
+            service_id = self._whatif.view.tasks[victim].service_id
             self._budgets[service_id] -= 1
             self._whatif.disturbed.add(service_id)
             self._whatif.do(
-                SetDesired(task_id=task_id, desired=DesiredState.SHUTDOWN, reason=Reason.PREEMPTED)
+                SetDesired(task_id=victim, desired=DesiredState.SHUTDOWN, reason=Reason.PREEMPTED)
             )
-        self._taken[offer.node_id] = self._taken.get(offer.node_id, 0) + 1
-        self._whatif.hold(offer.node_id, self._more)
+        self._whatif.hold(offer.node_id, task_id, self._more)
 
     def _may_stop(self, tasks: Iterable[Task]) -> list[Task]:
         """All that may be stopped of these, the least important first."""
@@ -162,10 +161,10 @@ class _Room:
 
     def _fits(self, node: Node, tasks: Iterable[Task], victims: Sequence[Task]) -> bool:
         """Whether the node takes one more when these, and what stops already, are gone."""
-        gone = {task.id for task in victims} | {task.id for task in tasks if not task.is_live}
+        gone = {task.id for task in victims} | {task.id for task in tasks if _leaves_room(task)}
         load = load_of(self._whatif.view, node.id, without=gone)
-        for _ in range(self._taken.get(node.id, 0)):
-            load = load.plus(self._more)
+        for more in self._whatif.held_on(node.id):
+            load = load.plus(more)
         return first_refusal(self._filters, node, self._spec, load, self._name) is None
 
     def _worth(self, task: Task) -> tuple[int, int, str]:
@@ -182,6 +181,13 @@ class _Room:
             service = self._whatif.view.services[service_id]
             self._budgets[service_id] = budget_of(self._whatif.view, service)
         return self._budgets[service_id]
+
+
+def _leaves_room(task: Task) -> bool:
+    """Whether it stops without a successor that has a claim on its place."""
+    return task.desired is DesiredState.REMOVE or (
+        task.desired > DesiredState.RUNNING and task.ending is Reason.PREEMPTED
+    )
 
 
 def budget_of(view: View, service: Service) -> float:

@@ -64,11 +64,13 @@ def place(whatif: WhatIf, service_id: ServiceId, drafts: Sequence[CreateTask]) -
     if service is None or not (drafts or whatif.view.unplaced):
         return
     tasks = [whatif.view.tasks[i] for i in whatif.view.tasks_by_service.get(service_id, ())]
+    left: list[tuple[Group, Sequence[Waiting]]] = []
     for group in _groups(whatif, service, tasks, drafts):
         failures = recent_failures(tasks, group.revision, whatif.now_ms)
-        left = _place_group(whatif, group, failures)
-        if left:
-            _leave_waiting(whatif, group, left)
+        left.append((group, _place_group(whatif, group, failures)))
+    for group, members in left:
+        if members:
+            _leave_waiting(whatif, group, members)
 
 
 def explain_waiting(whatif: WhatIf, service_id: ServiceId) -> None:

@@ -1,6 +1,6 @@
 """One pass's commands, each carried out on a copy of the view as soon as it is decided."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from immutables import Map
 
@@ -64,7 +64,7 @@ class WhatIf:
         """What is known of the nodes' loads; `load_of` counts the others."""
         self._ready_in: Map[NodeId, Node] | None = None
         self._ready: dict[RuntimeKind, list[Node]] = {}
-        self._held: dict[NodeId, list[More]] = {}
+        self._held: dict[NodeId, dict[TaskId, More]] = {}
 
     @property
     def view(self) -> View:
@@ -92,8 +92,10 @@ class WhatIf:
     def do_all(
         self, commands: Sequence[CreateTask | AssignTask], loads: Mapping[NodeId, Load]
     ) -> None:
-        """Decide these commands, which place as many tasks and after which the nodes' loads are
-        these. There must be room for them."""
+        """Decide these commands, which place as many tasks; there must be room for them.
+
+        `loads` are the nodes' loads after them; those of other nodes are counted anew.
+        """
         assert len(commands) <= self.room, f"{len(commands)} commands, room for {self.room}"
         errors = place_tasks(self._transaction, commands)
         for error in errors:
@@ -101,11 +103,11 @@ class WhatIf:
                 self.refused.append(error.message)
         done = [one for one, error in zip(commands, errors, strict=True) if error is None]
         self.commands += done
-        for node_id, load in loads.items():
-            if len(done) == len(commands):
-                self.loads[node_id] = load
-            else:
-                self.loads.pop(node_id, None)
+        for command in commands:
+            if command.node_id is not None:
+                self.loads.pop(command.node_id, None)
+        if len(done) == len(commands):
+            self.loads.update(loads)
 
     @property
     def room(self) -> int:
@@ -139,7 +141,7 @@ class WhatIf:
                 node_id
             )
             load = (Loads() if is_new else self._counted).of(self.view, node_id)
-            for more in self._held.get(node_id, ()):
+            for more in self.held_on(node_id):
                 load = load.plus(more)
             self.loads[node_id] = load
         return load
@@ -158,11 +160,22 @@ class WhatIf:
             ]
         return self._ready[spec.runtime]
 
-    def hold(self, node_id: NodeId, more: More) -> None:
+    def hold(self, node_id: NodeId, task_id: TaskId, more: More) -> None:
         """Keep room on the node for a task that waits until it is free: for the rest of the pass
         it counts as taken."""
-        self._held.setdefault(node_id, []).append(more)
+        self._held.setdefault(node_id, {})[task_id] = more
         self.loads.pop(node_id, None)
+
+    def held_on(self, node_id: NodeId) -> Collection[More]:
+        """What is kept free on the node."""
+        return self._held.get(node_id, {}).values()
+
+    def release(self, task_ids: Collection[TaskId]) -> None:
+        """Keep no room for these any more."""
+        for node_id, held in self._held.items():
+            for task_id in held.keys() & set(task_ids):
+                del held[task_id]
+                self.loads.pop(node_id, None)
 
     def _follow_load(self, command: Simple) -> None:
         """Keep the loads in step with a command; only these place tasks, or end placed ones."""
