@@ -87,7 +87,7 @@ def _settle_by_rank(whatif: WhatIf, visited: list[ServiceId]) -> list[ServiceId]
     while True:
         before = len(whatif.commands)
         outranking = _services_promised(whatif.view)
-        displaced = whatif.disturbed.difference(visited)
+        displaced, whatif.disturbed = whatif.disturbed, set()
         _each(_settle, whatif, _in_turn(whatif.view, displaced | outranking))
         visited = _in_turn(whatif.view, {*visited, *displaced, *outranking})
         if whatif.is_full or (len(whatif.commands) == before and not displaced):
@@ -125,11 +125,13 @@ def _in_turn(view: View, service_ids: Iterable[ServiceId]) -> list[ServiceId]:
 def _services_touched(view: View, changed: frozenset[Key]) -> set[ServiceId]:
     found: set[ServiceId] = set()
     placed: set[str] = set()
-    may_fit = False
+    may_fit = claims_change = False
+    ranking = _ranking(view)
     for table, key in changed:
         match table:
             case Table.SERVICES | Table.ROLLOUTS:
                 found.add(ServiceId(key))
+                claims_change |= ServiceId(key) in ranking or ServiceId(key) not in view.services
             case Table.TASKS:
                 task = view.tasks.get(TaskId(key))
                 if task is not None:
@@ -142,8 +144,9 @@ def _services_touched(view: View, changed: frozenset[Key]) -> set[ServiceId]:
             case Table.STACKS | Table.REVISIONS | Table.CONFIGS:
                 pass
     waiting = _services_waiting(view)
-    if may_fit:
+    if may_fit or claims_change:
         found |= waiting
+    if may_fit:
         found |= {s.id for s in view.services.values() if s.spec.mode is Mode.GLOBAL}
     return found | {one for one in waiting - found if _company_of(view, one) & placed}
 
@@ -165,11 +168,16 @@ def _services_promised(view: View) -> set[ServiceId]:
 
     A global one has no task that waits.
     """
-    services = view.services.values()
-    least = min((service.spec.priority for service in services), default=0)
-    ranking = {service.id for service in services if service.spec.priority > least}
+    ranking = _ranking(view)
     waiting = _services_waiting(view) if ranking else set()
     return {i for i in ranking if i in waiting or view.services[i].spec.mode is Mode.GLOBAL}
+
+
+def _ranking(view: View) -> set[ServiceId]:
+    """The services that outrank another one."""
+    services = view.services.values()
+    least = min((service.spec.priority for service in services), default=0)
+    return {service.id for service in services if service.spec.priority > least}
 
 
 def _services_waiting(view: View) -> set[ServiceId]:

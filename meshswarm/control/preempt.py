@@ -18,10 +18,8 @@ from meshswarm.ids import NodeId, ServiceId, TaskId
 from meshswarm.model.node import Node
 from meshswarm.model.service import Mode, RestartCondition, Service, TaskSpec
 from meshswarm.model.task import DesiredState, Reason, Task
-from meshswarm.store.commands import ExplainTask, SetDesired
+from meshswarm.store.commands import SetDesired
 from meshswarm.store.view import View
-
-WAITS = "tasks that stop on a node will leave it room"
 
 
 @frozen(kw_only=True, order=True)
@@ -43,13 +41,12 @@ def make_room(
     waiting: Sequence[TaskId],
     only: NodeId | None = None,
 ) -> None:
-    """Stop what must make way for the waiting tasks, and tell them; `only` on one node, if given.
-
-    A global service has no task that waits: an id for which there is no row is told nothing.
-    """
+    """Stop what must make way for the waiting tasks, `only` on one node if given, and note for
+    whom room is kept. A global service has no task that waits: the id stands for its slot."""
     lesser = _lesser(whatif.view, service.spec.priority)
     if not lesser:
         return
+    whatif.promised.difference_update(waiting)
     whatif.release(waiting)
     room = _Room(whatif, service.spec.name, spec, lesser)
     suited = suits(spec)
@@ -66,7 +63,7 @@ def make_room(
         if best is None:
             return
         room.take(best, task_id)
-        _tell(whatif, task_id)
+        whatif.promised.add(task_id)
         further = room.offer(whatif.view.nodes[best.node_id])
         if further is not None:
             heapq.heappush(offers, further)
@@ -87,16 +84,6 @@ def _best(whatif: WhatIf, room: "_Room", offers: list[_Offer]) -> _Offer | None:
 def _lesser(view: View, priority: int) -> frozenset[ServiceId]:
     """The services that must make way for one of this priority."""
     return frozenset(s.id for s in view.services.values() if s.spec.priority < priority)
-
-
-def _tell(whatif: WhatIf, task_id: TaskId) -> None:
-    task = whatif.view.tasks.get(task_id)
-    if task is None:
-        return
-    whatif.promised.add(task_id)
-    if task.status.message != WAITS:
-        reason = Reason.WAITS_FOR_ROOM
-        whatif.do(ExplainTask(task_id=task_id, reason=reason, message=WAITS))
 
 
 class _Room:

@@ -37,6 +37,9 @@ from meshswarm.store.view import task_order
 MAX_MESSAGE = 1_000
 """Characters of an explanation (the limit of `TaskStatus.message`)."""
 
+WAITS_FOR_ROOM = "tasks that stop on a node will leave it room"
+"""Said of a task for which others make way."""
+
 Waiting = CreateTask | Task
 """What wants a node: a task not yet created, or one that has waited before."""
 
@@ -77,14 +80,13 @@ def explain_waiting(whatif: WhatIf, service_id: ServiceId) -> None:
     """Say why each waiting task of the service has no node, where that has changed."""
     told: dict[int, str] = {}
     for task in _unplaced(whatif, service_id):
-        if task.id in whatif.promised:
-            continue
-        if task.revision not in told:
-            spec = whatif.view.spec_of(task).task
-            told[task.revision] = why_nowhere(whatif, spec, task.service_name)
-        message = told[task.revision]
+        reason, message = Reason.WAITS_FOR_ROOM, WAITS_FOR_ROOM
+        if task.id not in whatif.promised:
+            if task.revision not in told:
+                spec = whatif.view.spec_of(task).task
+                told[task.revision] = why_nowhere(whatif, spec, task.service_name)
+            reason, message = Reason.NO_SUITABLE_NODE, told[task.revision]
         if message and message != task.status.message:
-            reason = Reason.NO_SUITABLE_NODE
             whatif.do(ExplainTask(task_id=task.id, reason=reason, message=message))
 
 
@@ -125,7 +127,7 @@ def _groups(
         elif task.node_id is None:
             waiting.append(task)
     members: dict[tuple[int, frozenset[TaskId]], list[Waiting]] = {}
-    everyone: list[Waiting] = [*sorted(waiting, key=task_order), *drafts]
+    everyone: list[Waiting] = [*_by_claim(whatif, waiting), *drafts]
     for one in everyone:
         predecessors = frozenset(stopping[one.slot]) if one.slot in stopping else frozenset()
         members.setdefault((one.revision, predecessors), []).append(one)
@@ -139,6 +141,18 @@ def _groups(
         )
         for (revision, predecessors), group in members.items()
     ]
+
+
+def _by_claim(whatif: WhatIf, tasks: Sequence[Task]) -> list[Task]:
+    """The tasks in order, but first whom room is promised, lest the promise goes round."""
+    told = Reason.WAITS_FOR_ROOM
+    return sorted(
+        tasks,
+        key=lambda task: (
+            task.id not in whatif.promised and task.status.reason is not told,
+            task_order(task),
+        ),
+    )
 
 
 def _place_group(whatif: WhatIf, group: Group, failures: Counter[NodeId]) -> Sequence[Waiting]:
@@ -246,7 +260,10 @@ def _load(
 ) -> Load:
     """The node's load without some tasks, which are on the nodes `aside`."""
     if aside and node_id in aside:
-        return load_of(whatif.view, node_id, without=without)
+        load = load_of(whatif.view, node_id, without=without)
+        for more in whatif.held_on(node_id):
+            load = load.plus(more)
+        return load
     return whatif.load_of(node_id)
 
 

@@ -187,6 +187,7 @@ class WhatIf:
                     load = self.loads[command.node_id]
                     self.loads[command.node_id] = load.plus(more, command.devices)
             case LoseTask() | SetDesired():
+                self.release((command.task_id,))
                 node_id = self.view.tasks[command.task_id].node_id
                 if node_id is not None:
                     self.loads.pop(node_id, None)

@@ -66,7 +66,8 @@ def test_which_services_a_change_may_concern() -> None:
     assert found((Table.TASKS, over.id)) == ["agent", "db", "web"]
     assert found((Table.NODES, N2.id)) == ["agent", "db", "web"]
     assert found((Table.NODES, N1.id)) == ["agent", "web"]
-    assert found((Table.SERVICES, "id-gone")) == ["gone"]
+    assert found((Table.SERVICES, "id-db")) == ["db"]
+    assert found((Table.SERVICES, "id-gone")) == ["gone", "web"], "its claims are gone"
     assert found((Table.STACKS, "shop"), (Table.REVISIONS, "id-web/1")) == []
     assert found((Table.TASKS, "forgotten")) == []
 
