@@ -86,6 +86,8 @@ class RolloutReason(Enum):
     NONE = ""
     DEPLOYED = "deployed"
     RESTARTED = "restarted"
+    RELOADED = "reloaded"
+    """Nothing but the content of files changed, and they changed under the running tasks."""
     BY_HAND = "by_hand"
     STEP_DONE = "step_done"
     TASKS_FAILED = "tasks_failed"
@@ -127,3 +129,8 @@ class Rollout:
     slots_left: int | None = None
     """Turns that may be taken before it pauses (step by step); None: as many as there are."""
     version: Version = Version(0)
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it has an end before it: slots get their turn, or it waits for a user."""
+        return self.phase.is_active or self.phase.is_paused

@@ -7,6 +7,7 @@ from attrs import Factory, field, frozen
 from attrs.validators import ge, gt, optional
 
 from meshswarm.ids import ServiceId, Version
+from meshswarm.model.file import FileUse, Reload
 from meshswarm.model.network import Port
 from meshswarm.model.placement import Placement
 from meshswarm.model.resources import DeviceRequest, Resources
@@ -128,6 +129,10 @@ class TaskSpec:
     """`OS/ARCH` as Docker names them; None: any that runs the image."""
     placement: Placement = Placement()
     devices: tuple[DeviceRequest, ...] = ()
+    files: tuple[FileUse, ...] = ()
+    """Configs and secrets that it has as files."""
+    reload: Reload | None = None
+    """How other content of `files` comes to running tasks; None: they are replaced."""
 
 
 @frozen(kw_only=True)

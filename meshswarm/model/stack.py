@@ -12,6 +12,9 @@ class StackSpec:
 
     name: str
     services: tuple[ServiceSpec, ...]
+    configs: tuple[str, ...] = ()
+    """Full names of the configs that are the stack's own; their content is put beforehand."""
+    secrets: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -22,3 +25,6 @@ class Stack:
     version: Version
     created_at_ms: int
     updated_at_ms: int
+    configs: tuple[str, ...] = ()
+    """Configs that go with it."""
+    secrets: tuple[str, ...] = ()

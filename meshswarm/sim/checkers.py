@@ -111,7 +111,7 @@ def starts_first(view: View, service_id: ServiceId) -> bool:
     return service is None or service.spec.update.order is UpdateOrder.START_FIRST
 
 
-def _row(view: View, key: Key) -> object:
+def _row(view: View, key: Key) -> object:  # noqa: C901 -- a table
     table, name = key
     match table:
         case Table.NODES:
@@ -126,6 +126,12 @@ def _row(view: View, key: Key) -> object:
             return view.configs.get(name)
         case Table.ROLLOUTS:
             return view.rollouts.get(ServiceId(name))
+        case Table.SECRETS:
+            return view.secrets.get(name)
+        case Table.KEPT_FILES:
+            return view.kept_files.get(name)
+        case Table.SECRETS_KEYS:
+            return view.secrets_keys.get(name)
         case Table.REVISIONS:
             return None  # they come and go with their services, and are part of the bytes
         case _:

@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 from meshswarm.codec import Undecodable
 from meshswarm.errors import Conflict, MeshswarmError, SessionExpired
 from meshswarm.ids import Index, Term
-from meshswarm.store import agents, placements, rollouts, users
+from meshswarm.store import agents, files, placements, rollouts, users
 from meshswarm.store.commands import (
     AssignTask,
     Batch,
@@ -26,10 +26,13 @@ from meshswarm.store.commands import (
     LoseTask,
     PauseRollout,
     PutConfig,
+    PutSecret,
+    PutSecretsKey,
     PutService,
     PutStack,
     RegisterNode,
     RemoveConfig,
+    RemoveSecret,
     RemoveService,
     RemoveStack,
     ReportTasks,
@@ -44,6 +47,7 @@ from meshswarm.store.commands import (
     SetRollout,
     Simple,
     UpdateNode,
+    UseNewest,
     decode_command,
 )
 from meshswarm.store.outcome import MAX_ANSWERS, MAX_CLIENTS, ClientSession, Outcome
@@ -184,7 +188,11 @@ _HANDLERS: dict[type[Simple], Callable[[Transaction, Any], Effects]] = {
     RemoveService: users.remove_service,
     UpdateNode: users.update_node,
     PutConfig: users.put_config,
-    RemoveConfig: users.remove_config,
+    RemoveConfig: files.remove_config,
+    PutSecret: files.put_secret,
+    RemoveSecret: files.remove_secret,
+    UseNewest: users.use_newest,
+    PutSecretsKey: files.put_secrets_key,
     RegisterNode: agents.register_node,
     ReportTasks: agents.report_tasks,
     SetNodeState: placements.set_node_state,

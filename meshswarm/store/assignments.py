@@ -63,12 +63,16 @@ def change_between(
     upserts = tuple(
         assignment
         for task_id, assignment in sorted(after.items())
-        if task_id not in before or before[task_id].task.desired != assignment.task.desired
+        if task_id not in before or _is_news(before[task_id].task, assignment.task)
     )
     removed = tuple(sorted(before.keys() - after.keys()))
     if not upserts and not removed:
         return None
     return AssignmentChange(full=False, index=index, upserts=upserts, removed=removed)
+
+
+def _is_news(before: Task, after: Task) -> bool:
+    return (before.desired, before.revision) != (after.desired, after.revision)
 
 
 def concerns(node_id: NodeId, keys: Iterable[Key], before: View, after: View) -> bool:

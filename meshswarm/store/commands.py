@@ -1,17 +1,18 @@
 """Everything that can change the cluster: one frozen class a command, and the log entry around it.
 
-Who proposes what (one writer per field): users PutStack .. RemoveConfig; controllers Batch and what
-it holds; agents RegisterNode and ReportTasks. `in_words` says a command in one line, for
-`cluster log`. To add a command: ARCHITECTURE.md, "add a command".
+Who proposes what (one writer per field): users PutStack .. UseNewest; managers PutSecretsKey;
+controllers Batch and what it holds; agents RegisterNode and ReportTasks. `in_words` says a command
+in one line, for `cluster log`. To add a command: ARCHITECTURE.md, "add a command".
 """
 
 from collections.abc import Mapping, Sequence
 
 import attrs
-from attrs import Factory, frozen
+from attrs import Factory, field, frozen
 
 from meshswarm import codec
 from meshswarm.ids import ClientId, Index, NodeId, ServiceId, TaskId, Version
+from meshswarm.model.file import FileKind
 from meshswarm.model.node import Availability, NodeDescription, NodeRole, NodeState
 from meshswarm.model.resources import DeviceGrant
 from meshswarm.model.rollout import RolloutPhase, RolloutReason
@@ -100,7 +101,9 @@ class UpdateNode:
 
 @frozen(kw_only=True)
 class PutConfig:
-    """Create the config, or replace its content; `version`, if given, must be its present one."""
+    """Create the config, or replace its content; `version`, if given, must be its present one, and
+    0 means that there must be none. Services that use it keep the content that they have.
+    """
 
     name: str
     data: bytes
@@ -110,9 +113,47 @@ class PutConfig:
 
 @frozen(kw_only=True)
 class RemoveConfig:
-    """Remove the config."""
+    """Remove the config; refused while a service uses it."""
 
     name: str
+
+
+@frozen(kw_only=True)
+class PutSecret:
+    """What `PutConfig` is for configs; whoever proposes it had a manager seal the content."""
+
+    name: str
+    sealed: bytes = field(repr=False)
+    digest: bytes
+    key_id: str
+    labels: Mapping[str, str] = Factory(dict)
+    version: Version | None = None
+
+
+@frozen(kw_only=True)
+class RemoveSecret:
+    """Remove the secret; refused while a service uses it."""
+
+    name: str
+
+
+@frozen(kw_only=True)
+class UseNewest:
+    """Give every service that uses this config or secret its newest content."""
+
+    kind: FileKind
+    name: str
+
+
+@frozen(kw_only=True)
+class PutSecretsKey:
+    """A manager makes the key for secrets, or seals it for further managers; the first one stays.
+
+    Refused if there is another key, or the copies of a manager that has one would change.
+    """
+
+    key_id: str
+    sealed_for: Mapping[NodeId, bytes] = field(repr=False)
 
 
 # --- agents -----------------------------------------------------------------------------------
@@ -259,6 +300,10 @@ Simple = (
     | UpdateNode
     | PutConfig
     | RemoveConfig
+    | PutSecret
+    | RemoveSecret
+    | UseNewest
+    | PutSecretsKey
     | RegisterNode
     | ReportTasks
     | SetNodeState

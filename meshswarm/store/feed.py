@@ -11,6 +11,7 @@ from attrs import frozen
 from meshswarm.codec import Undecodable
 from meshswarm.ids import Index, NodeId, ServiceId, TaskId, Term
 from meshswarm.model.config import Config
+from meshswarm.model.file import KeptFile, Secret, SecretsKey
 from meshswarm.model.node import Node
 from meshswarm.model.rollout import Rollout
 from meshswarm.model.service import Revision, Service
@@ -34,6 +35,9 @@ class Delta:
     tasks: tuple[Task, ...] = ()
     configs: tuple[Config, ...] = ()
     rollouts: tuple[Rollout, ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    kept_files: tuple[KeptFile, ...] = ()
+    secrets_keys: tuple[SecretsKey, ...] = ()
     deleted: tuple[tuple[str, str], ...] = ()
     """(table, key) of each deleted row; revisions go with their service's last task."""
 
@@ -41,7 +45,8 @@ class Delta:
     def is_empty(self) -> bool:
         """Whether no row differs."""
         users = (self.nodes, self.services, self.revisions, self.stacks, self.configs)
-        return not any((*users, self.tasks, self.rollouts, self.deleted))
+        files = (self.secrets, self.kept_files, self.secrets_keys)
+        return not any((*users, *files, self.tasks, self.rollouts, self.deleted))
 
 
 def only(view: View, tables: frozenset[Table]) -> View:
@@ -56,6 +61,9 @@ def only(view: View, tables: frozenset[Table]) -> View:
         tasks=tuple(view.tasks.values()) if Table.TASKS in tables else (),
         configs=tuple(view.configs.values()) if Table.CONFIGS in tables else (),
         rollouts=tuple(view.rollouts.values()) if Table.ROLLOUTS in tables else (),
+        secrets=tuple(view.secrets.values()) if Table.SECRETS in tables else (),
+        kept_files=tuple(view.kept_files.values()) if Table.KEPT_FILES in tables else (),
+        secrets_keys=tuple(view.secrets_keys.values()) if Table.SECRETS_KEYS in tables else (),
     )
 
 
@@ -82,11 +90,14 @@ def delta_of(view: View, changed: Iterable[Key], tables: frozenset[Table]) -> De
         tasks=tuple(rows[Table.TASKS]),  # type: ignore[arg-type]
         configs=tuple(rows[Table.CONFIGS]),  # type: ignore[arg-type]
         rollouts=tuple(rows[Table.ROLLOUTS]),  # type: ignore[arg-type]
+        secrets=tuple(rows[Table.SECRETS]),  # type: ignore[arg-type]
+        kept_files=tuple(rows[Table.KEPT_FILES]),  # type: ignore[arg-type]
+        secrets_keys=tuple(rows[Table.SECRETS_KEYS]),  # type: ignore[arg-type]
         deleted=tuple(deleted),
     )
 
 
-def follow(view: View, delta: Delta) -> View:
+def follow(view: View, delta: Delta) -> View:  # noqa: C901 -- a table
     """The watcher's next copy; raises `Undecodable` if the delta deletes what can be no row."""
     transaction = Transaction(view, replaying=True)
     transaction.at(index=delta.index, term=delta.term, clock_ms=delta.clock_ms)
@@ -110,10 +121,16 @@ def follow(view: View, delta: Delta) -> View:
         transaction.put_config(config)
     for rollout in delta.rollouts:
         transaction.put_rollout(rollout)
+    for secret in delta.secrets:
+        transaction.put_secret(secret)
+    for kept in delta.kept_files:
+        transaction.put_kept_file(kept)
+    for row in delta.secrets_keys:
+        transaction.put_secrets_key(row)
     return transaction.finished()
 
 
-def row_of(view: View, table: Table, key: str) -> object | None:
+def row_of(view: View, table: Table, key: str) -> object | None:  # noqa: C901 -- a table
     """The row under this key, if there is one."""
     match table:
         case Table.NODES:
@@ -128,13 +145,21 @@ def row_of(view: View, table: Table, key: str) -> object | None:
             return view.configs.get(key)
         case Table.ROLLOUTS:
             return view.rollouts.get(ServiceId(key))
+        case Table.SECRETS:
+            return view.secrets.get(key)
+        case Table.KEPT_FILES:
+            return view.kept_files.get(key)
+        case Table.SECRETS_KEYS:
+            return view.secrets_keys.get(key)
         case Table.REVISIONS:
             owner, _, number = key.partition("/")
             numbered = view.revisions.get(ServiceId(owner))
             return numbered.get(int(number)) if numbered else None
 
 
-def _delete(transaction: Transaction, table: Table, key: str) -> None:
+def _delete(  # noqa: C901 -- a table
+    transaction: Transaction, table: Table, key: str
+) -> None:
     view = transaction.view
     match table:
         case Table.SERVICES:
@@ -151,6 +176,12 @@ def _delete(transaction: Transaction, table: Table, key: str) -> None:
             transaction.drop_config(key)
         case Table.ROLLOUTS:
             transaction.drop_rollout(ServiceId(key))
+        case Table.SECRETS:
+            transaction.drop_secret(key)
+        case Table.KEPT_FILES:
+            transaction.drop_kept_file(key)
+        case Table.SECRETS_KEYS:
+            transaction.drop_secrets_key(key)
         case Table.REVISIONS:
             owner, _, number = key.partition("/")
             transaction.drop_revision(ServiceId(owner), int(number))

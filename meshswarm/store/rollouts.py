@@ -16,6 +16,7 @@ from meshswarm.store.commands import (
     RollBackService,
     SetRollout,
 )
+from meshswarm.store.files import is_reload, missing
 from meshswarm.store.transaction import Transaction
 
 Effects = tuple[tuple[str, str], ...]
@@ -71,6 +72,45 @@ def roll_out(
     _begin(transaction, service.id, RolloutPhase.UPDATING, stable, reason, "", spec.update)
     if not returns:
         put_revision(transaction, service.id, number)
+
+
+def reload(transaction: Transaction, service: Service, spec: ServiceSpec) -> bool:
+    """Make `spec` the service's with a new revision that its running tasks have at once, if nothing
+    but contents of files differ; whether they do. A rollout under way takes it along instead."""
+    rollout = transaction.view.rollouts.get(service.id)
+    is_settled = rollout is None or not rollout.is_under_way
+    if not is_settled or not is_reload(service.spec.task, spec.task):
+        return False
+    number = max(transaction.view.revisions[service.id]) + 1
+    transaction.put_service(
+        evolve(service, spec=spec, revision=number, updated_at_ms=transaction.view.clock_ms)
+    )
+    _give_tasks(transaction, service, number, RolloutPhase.COMPLETED, RolloutReason.RELOADED)
+    put_revision(transaction, service.id, number)
+    return True
+
+
+def _give_tasks(
+    transaction: Transaction,
+    service: Service,
+    number: int,
+    phase: RolloutPhase,
+    reason: RolloutReason,
+) -> None:
+    """Let the tasks that are not over have the service's other revision, and note that as done."""
+    view = transaction.view
+    given = [
+        task
+        for task in view.tasks_of(service.id)
+        if task.revision == service.revision and not task.status.state.is_terminal
+    ]
+    for task in given:
+        transaction.put_task(evolve(task, revision=number))
+    message = f"the files of {len(given)} tasks change in place"
+    policy = service.spec.update
+    _begin(transaction, service.id, phase, service.revision, reason, message, policy)
+    begun = transaction.view.rollouts[service.id]
+    transaction.put_rollout(evolve(begun, well=len(given)))
 
 
 def restart_service(transaction: Transaction, command: RestartService) -> Effects:
@@ -181,11 +221,17 @@ def _go_back(
     transaction: Transaction, service: Service, target: int, reason: RolloutReason, message: str
 ) -> None:
     revision = transaction.view.revisions[service.id][target]
-    stable = _stable(transaction, service)
+    if (error := missing(transaction.view, service.spec.name, revision.task)) is not None:
+        raise error
+    stable, rollout = _stable(transaction, service), transaction.view.rollouts.get(service.id)
     spec = evolve(service.spec, task=revision.task)
     transaction.put_service(
         evolve(service, spec=spec, revision=target, updated_at_ms=transaction.view.clock_ms)
     )
+    is_settled = rollout is None or not rollout.is_under_way
+    if is_settled and is_reload(service.spec.task, revision.task):
+        _give_tasks(transaction, service, target, RolloutPhase.ROLLED_BACK, reason)
+        return
     phase = RolloutPhase.ROLLING_BACK
     _begin(transaction, service.id, phase, stable, reason, message, spec.rollback)
 
@@ -266,7 +312,7 @@ def _edition(transaction: Transaction, service_id: ServiceId, edition: int) -> R
 def _under_way(transaction: Transaction, service_id: ServiceId) -> tuple[Service, Rollout]:
     service = _service(transaction, service_id)
     rollout = transaction.view.rollouts.get(service_id)
-    if rollout is None or not (rollout.phase.is_active or rollout.phase.is_paused):
+    if rollout is None or not rollout.is_under_way:
         raise Invalid(
             f"no rollout of {service.spec.name} is under way",
             hint=f"meshswarm why {service.spec.name}",

@@ -10,13 +10,14 @@ from immutables import Map
 
 from meshswarm.ids import Index, NodeId, ServiceId, TaskId, Term, Version
 from meshswarm.model.config import Config
+from meshswarm.model.file import KeptFile, Secret, SecretsKey, pin_key
 from meshswarm.model.node import Node
 from meshswarm.model.rollout import Rollout
 from meshswarm.model.service import Revision, Service
 from meshswarm.model.stack import Stack
 from meshswarm.model.task import Task
 from meshswarm.store.outcome import ClientSession
-from meshswarm.store.view import Id, IdSet, Key, Table, View
+from meshswarm.store.view import Id, IdSet, Key, Table, View, revision_key
 
 K = TypeVar("K")
 
@@ -135,14 +136,18 @@ class Transaction:
     def put_revision(self, revision: Revision) -> None:
         """Write a revision."""
         owner = revision.service_id
-        numbered = self.view.revisions.get(owner, Map()).set(revision.number, revision)
+        numbered = self.view.revisions.get(owner, Map())
+        self._unpin(numbered.get(revision.number))
+        numbered = numbered.set(revision.number, revision)
         self._set(revisions=self.view.revisions.set(owner, numbered))
+        self._pin(revision)
         self._touched.append(_revision_key(owner, revision.number))
 
     def drop_revision(self, service_id: ServiceId, number: int) -> None:
         """Delete a revision, if it is there."""
         numbered = self.view.revisions.get(service_id, Map())
-        if number not in numbered:
+        dropped = numbered.get(number)
+        if dropped is None:
             return
         numbered = numbered.delete(number)
         revisions = self.view.revisions
@@ -152,6 +157,32 @@ class Transaction:
             else revisions.delete(service_id),
         )
         self._touched.append(_revision_key(service_id, number))
+        for key in self._unpin(dropped):
+            if not self._replaying:
+                self.drop_kept_file(key)
+
+    def _pin(self, revision: Revision) -> None:
+        """Note whose content the revision uses."""
+        key = revision_key(revision.service_id, revision.number)
+        for use in revision.task.files:
+            name, pins = pin_key(use.kind, use.source), self.view.pins
+            self._set(pins=pins.set(name, _with(pins.get(name, Map()), use.version, key)))
+
+    def _unpin(self, revision: Revision | None) -> list[str]:
+        """Forget that; the keys of contents that nobody uses any more."""
+        if revision is None or not revision.task.files:
+            return []
+        key = revision_key(revision.service_id, revision.number)
+        freed: list[str] = []
+        for use in revision.task.files:
+            name, pins = pin_key(use.kind, use.source), self.view.pins
+            if key not in pins.get(name, Map()).get(use.version, Map()):
+                continue  # the revision uses it twice
+            versions = _without(pins[name], use.version, key)
+            self._set(pins=pins.set(name, versions) if versions else pins.delete(name))
+            if use.version not in versions:
+                freed.append(f"{name}/{use.version}")
+        return freed
 
     def prune_revisions(self, service_id: ServiceId, *, keep: int) -> None:
         """Delete the service's revisions that no task runs, except the last `keep`, the current one
@@ -193,6 +224,44 @@ class Transaction:
             return
         self._set(configs=self.view.configs.delete(name))
         self._touched.append((Table.CONFIGS, name))
+
+    def put_secret(self, secret: Secret) -> None:
+        """Write a secret."""
+        secret = evolve(secret, version=self._version(secret.version))
+        self._set(secrets=self.view.secrets.set(secret.name, secret))
+        self._touched.append((Table.SECRETS, secret.name))
+
+    def drop_secret(self, name: str) -> None:
+        """Delete a secret's row, if it is there."""
+        if name not in self.view.secrets:
+            return
+        self._set(secrets=self.view.secrets.delete(name))
+        self._touched.append((Table.SECRETS, name))
+
+    def put_kept_file(self, kept: KeptFile) -> None:
+        """Keep content that a row no longer has; its version is that row's."""
+        self._set(kept_files=self.view.kept_files.set(kept.key, kept))
+        self._touched.append((Table.KEPT_FILES, kept.key))
+
+    def drop_kept_file(self, key: str) -> None:
+        """Delete kept content, if it is there."""
+        if key not in self.view.kept_files:
+            return
+        self._set(kept_files=self.view.kept_files.delete(key))
+        self._touched.append((Table.KEPT_FILES, key))
+
+    def put_secrets_key(self, row: SecretsKey) -> None:
+        """Write the key of secrets."""
+        row = evolve(row, version=self._version(row.version))
+        self._set(secrets_keys=self.view.secrets_keys.set(row.id, row))
+        self._touched.append((Table.SECRETS_KEYS, row.id))
+
+    def drop_secrets_key(self, key_id: str) -> None:
+        """Delete the key's row, if it is there."""
+        if key_id not in self.view.secrets_keys:
+            return
+        self._set(secrets_keys=self.view.secrets_keys.delete(key_id))
+        self._touched.append((Table.SECRETS_KEYS, key_id))
 
     def put_rollout(self, rollout: Rollout) -> None:
         """Write a service's rollout."""
@@ -288,7 +357,7 @@ class Transaction:
 
 
 def _revision_key(service_id: ServiceId, number: int) -> Key:
-    return (Table.REVISIONS, f"{service_id}/{number}")
+    return (Table.REVISIONS, revision_key(service_id, number))
 
 
 def _with(index: Map[K, IdSet[Id]], key: K, member: Id) -> Map[K, IdSet[Id]]:

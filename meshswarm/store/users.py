@@ -1,23 +1,25 @@
-"""What users' commands do: stacks, services, scale, node settings, configs."""
+"""What users' commands do: stacks, services, scale, node settings, the content of configs."""
 
 from attrs import evolve
 
 from meshswarm.errors import Conflict, Invalid, NotFound
 from meshswarm.ids import ServiceId, Version, digest_id
 from meshswarm.model.config import Config
+from meshswarm.model.file import FileKind
 from meshswarm.model.service import Mode, Service, ServiceSpec
-from meshswarm.model.stack import Stack
+from meshswarm.model.stack import Stack, StackSpec
+from meshswarm.store import files
 from meshswarm.store.commands import (
     PutConfig,
     PutService,
     PutStack,
-    RemoveConfig,
     RemoveService,
     RemoveStack,
     ScaleService,
     UpdateNode,
+    UseNewest,
 )
-from meshswarm.store.rollouts import put_revision, roll_out
+from meshswarm.store.rollouts import put_revision, reload, roll_out
 from meshswarm.store.transaction import Transaction
 
 Effects = tuple[tuple[str, str], ...]
@@ -44,23 +46,29 @@ def put_stack(transaction: Transaction, command: PutStack) -> Effects:
     strays = [service.name for service in spec.services if service.stack != spec.name]
     if strays:
         raise Invalid(f"stack {spec.name} holds services of another stack: {', '.join(strays)}")
+    files.check_own(transaction.view, spec)
     effects: list[tuple[str, str]] = []
     for service in transaction.view.services_of(spec.name):
         if service.spec.name not in names:
             transaction.drop_service(service)
             effects.append((service.spec.name, "removed"))
     effects += [(wanted.name, _put(transaction, wanted)) for wanted in spec.services]
-    _touch_stack(transaction, spec.name, changed=any(what != "unchanged" for _, what in effects))
+    if (present := transaction.view.stacks.get(spec.name)) is not None:
+        files.drop_own(transaction, present, spec)
+    changed = any(what != "unchanged" for _, what in effects)
+    _touch_stack(transaction, spec.name, changed=changed, spec=spec)
     return tuple(sorted(effects))
 
 
 def remove_stack(transaction: Transaction, command: RemoveStack) -> Effects:
     """Drop the stack and its services."""
-    if command.name not in transaction.view.stacks:
+    stack = transaction.view.stacks.get(command.name)
+    if stack is None:
         raise NotFound(f"there is no stack {command.name!r}", hint="meshswarm stack ls")
     services = transaction.view.services_of(command.name)
     for service in services:
         transaction.drop_service(service)
+    files.drop_own(transaction, stack, None)
     transaction.drop_stack(command.name)
     return tuple((service.spec.name, "removed") for service in services)
 
@@ -95,8 +103,10 @@ def remove_service(transaction: Transaction, command: RemoveService) -> Effects:
     service = _service(transaction, command.service_id)
     transaction.drop_service(service)
     stack = service.spec.stack
-    if stack is not None and not transaction.view.services_of(stack):
-        transaction.drop_stack(stack)
+    row = transaction.view.stacks.get(stack) if stack is not None else None
+    if row is not None and not transaction.view.services_of(row.name):
+        files.drop_own(transaction, row, None)
+        transaction.drop_stack(row.name)
     return ((service.spec.name, "removed"),)
 
 
@@ -120,9 +130,8 @@ def put_config(transaction: Transaction, command: PutConfig) -> Effects:
     """Create or replace one config."""
     view, name = transaction.view, command.name
     present = view.configs.get(name)
-    if command.version is not None and (present is None or present.version != command.version):
-        found = "is gone" if present is None else f"is at version {present.version}"
-        raise Conflict(f"config {name} {found}, not at {command.version}")
+    if command.version is not None:
+        files.check_version(FileKind.CONFIG, name, present, command.version)
     if len(command.data) > MAX_CONFIG_BYTES:
         raise Invalid(
             f"config {name} holds {len(command.data)} bytes; at most {MAX_CONFIG_BYTES} are kept"
@@ -135,6 +144,8 @@ def put_config(transaction: Transaction, command: PutConfig) -> Effects:
         return ((name, "unchanged"),)
     else:
         created_at_ms, effect = present.created_at_ms, "updated"
+        if view.pins:
+            files.keep_pinned(transaction, present)
     transaction.put_config(
         Config(
             name=name,
@@ -148,12 +159,19 @@ def put_config(transaction: Transaction, command: PutConfig) -> Effects:
     return ((name, effect),)
 
 
-def remove_config(transaction: Transaction, command: RemoveConfig) -> Effects:
-    """Drop one config."""
-    if command.name not in transaction.view.configs:
-        raise NotFound(f"there is no config {command.name!r}")
-    transaction.drop_config(command.name)
-    return ((command.name, "removed"),)
+def use_newest(transaction: Transaction, command: UseNewest) -> Effects:
+    """Give the services that use it the newest content: rolled out, or under their tasks."""
+    view = transaction.view
+    if view.file(command.kind, command.name) is None:
+        kind = command.kind.value
+        raise NotFound(f"there is no {kind} {command.name!r}", hint=f"meshswarm {kind} ls")
+    effects: list[tuple[str, str]] = []
+    for service_id in files.services_using(view, command.kind, command.name):
+        spec = view.services[service_id].spec
+        asking = files.unpinned(spec, command.kind, command.name)
+        if asking is not None:
+            effects.append((spec.name, _put(transaction, asking)))
+    return tuple(sorted(effects))
 
 
 def _service(transaction: Transaction, service_id: ServiceId) -> Service:
@@ -174,13 +192,16 @@ def _put(transaction: Transaction, spec: ServiceSpec) -> str:
     if present is None:
         if len(view.services) >= MAX_SERVICES:
             raise Invalid(f"the cluster has {MAX_SERVICES} services, its limit")
-        _create(transaction, spec)
+        _create(transaction, files.pinned(view, spec, None))
         return "created"
     if present.spec.stack != spec.stack:
         owner = present.spec.stack or "no stack"
         raise Conflict(f"service {spec.name} belongs to {owner}", hint="choose another name")
+    spec = files.pinned(view, spec, present.spec)
     if present.spec == spec:
         return "unchanged"
+    if present.spec.task != spec.task and reload(transaction, present, spec):
+        return "reloaded"
     if present.spec.task != spec.task:
         roll_out(transaction, present, spec)
         return "updated"
@@ -207,7 +228,9 @@ def _create(transaction: Transaction, spec: ServiceSpec) -> None:
     put_revision(transaction, service_id, 1)
 
 
-def _touch_stack(transaction: Transaction, name: str, *, changed: bool) -> None:
+def _touch_stack(
+    transaction: Transaction, name: str, *, changed: bool, spec: StackSpec | None = None
+) -> None:
     view = transaction.view
     present = view.stacks.get(name)
     if present is None:
@@ -218,5 +241,7 @@ def _touch_stack(transaction: Transaction, name: str, *, changed: bool) -> None:
             updated_at_ms=view.clock_ms,
         )
         changed = True
+    if spec is not None and (present.configs, present.secrets) != (spec.configs, spec.secrets):
+        present, changed = evolve(present, configs=spec.configs, secrets=spec.secrets), True
     if changed:
         transaction.put_stack(evolve(present, updated_at_ms=view.clock_ms))

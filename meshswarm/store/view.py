@@ -10,15 +10,16 @@ from collections.abc import Iterable, Iterator, Sized
 from enum import Enum
 from heapq import merge
 from itertools import chain, islice
-from typing import Any, TypeVar, assert_never
+from typing import Any, TypeVar, assert_never, get_args
 
 from attrs import evolve, frozen
 from immutables import Map
 
 from meshswarm import codec
 from meshswarm.errors import Conflict, NotFound
-from meshswarm.ids import ClientId, Index, NodeId, ServiceId, TaskId, Term
+from meshswarm.ids import ClientId, Index, NodeId, ServiceId, TaskId, Term, Version
 from meshswarm.model.config import Config
+from meshswarm.model.file import FileKind, FileUse, KeptFile, Secret, SecretsKey, pin_key
 from meshswarm.model.node import Node
 from meshswarm.model.rollout import Rollout
 from meshswarm.model.service import Revision, Service
@@ -39,6 +40,9 @@ class Table(Enum):
     TASKS = "tasks"
     CONFIGS = "configs"
     ROLLOUTS = "rollouts"
+    SECRETS = "secrets"
+    KEPT_FILES = "kept_files"
+    SECRETS_KEYS = "secrets_keys"
 
     __hash__ = object.__hash__
     """By identity: `Enum` hashes the name in Python, once for each key of the change feed."""
@@ -46,10 +50,15 @@ class Table(Enum):
 
 Key = tuple[Table, str]
 """One row in the change feed; a revision's key is `SERVICE_ID/NUMBER`, a rollout's
-its service's id."""
+its service's id, a kept file's `KIND/NAME/VERSION`."""
 
 IdSet = Map[Id, None]
 """A persistent set."""
+
+
+def revision_key(service_id: ServiceId, number: int) -> str:
+    """A revision's key in the change feed."""
+    return f"{service_id}/{number}"
 
 
 @frozen(kw_only=True)
@@ -71,6 +80,11 @@ class View:
     clients: Map[ClientId, ClientSession] = Map()
     configs: Map[str, Config] = Map()
     rollouts: Map[ServiceId, Rollout] = Map()
+    secrets: Map[str, Secret] = Map()
+    kept_files: Map[str, KeptFile] = Map()
+    """By their keys."""
+    secrets_keys: Map[str, SecretsKey] = Map()
+    """None, or one."""
 
     # Derived from the tables above; never encoded.
     node_ids: Map[str, NodeId] = Map()
@@ -80,6 +94,8 @@ class View:
     tasks_by_node: Map[NodeId, IdSet[TaskId]] = Map()
     unplaced: IdSet[TaskId] = Map()
     """Tasks without a node that are meant to run."""
+    pins: Map[str, Map[Version, IdSet[str]]] = Map()
+    """By `KIND/NAME` and version: the keys of the revisions that use that content."""
 
     def node_named(self, name: str) -> Node | None:
         """The node of that name."""
@@ -94,6 +110,17 @@ class View:
     def spec_of(self, task: Task) -> Revision:
         """The revision that a task runs; every task's revision is kept as long as its row."""
         return self.revisions[task.service_id][task.revision]
+
+    def file(self, kind: FileKind, name: str) -> Config | Secret | None:
+        """The config or secret of that name."""
+        return self.configs.get(name) if kind is FileKind.CONFIG else self.secrets.get(name)
+
+    def content(self, use: FileUse) -> Config | Secret | KeptFile | None:
+        """What holds the content that a task uses; None if that was removed."""
+        newest = self.file(use.kind, use.source)
+        if newest is not None and newest.version == use.version:
+            return newest
+        return self.kept_files.get(f"{use.kind.value}/{use.source}/{use.version}")
 
     def sorted_nodes(self) -> list[Node]:
         """All nodes, by name."""
@@ -164,19 +191,22 @@ def _by_prefix(text: str, table: Map[Id, object], noun: str, hint: str) -> Id:
 
 # --- as bytes -----------------------------------------------------------------------------------
 
-Row = Node | Service | Revision | Stack | Task | ClientSession | Config | Rollout
+Row = (
+    Node
+    | Service
+    | Revision
+    | Stack
+    | Task
+    | ClientSession
+    | Config
+    | Rollout
+    | Secret
+    | KeptFile
+    | SecretsKey
+)
 """What the tables hold."""
 
-_ROWS: tuple[type[Row], ...] = (
-    Node,
-    Service,
-    Revision,
-    Stack,
-    Task,
-    ClientSession,
-    Config,
-    Rollout,
-)
+_ROWS: tuple[type[Row], ...] = get_args(Row)
 """The tables in the order in which a view is encoded, each by the class of its rows. A new one goes
 to the end: its place is what the bytes say of it.
 """
@@ -222,6 +252,9 @@ def _count_rows(view: View) -> int:
         view.clients,
         view.configs,
         view.rollouts,
+        view.secrets,
+        view.kept_files,
+        view.secrets_keys,
     )
     return sum(len(table) for table in (*tables, *view.revisions.values()))
 
@@ -246,6 +279,9 @@ def _sorted_rows(view: View, kind: type[Row]) -> Iterator[Row]:
         ClientSession: view.clients,
         Config: view.configs,
         Rollout: view.rollouts,
+        Secret: view.secrets,
+        KeptFile: view.kept_files,
+        SecretsKey: view.secrets_keys,
     }
     table = tables[kind]
     for key in _sorted_keys(table):
@@ -330,6 +366,9 @@ class ViewBuilder:
         self._clients = Map[ClientId, ClientSession]().mutate()
         self._configs = Map[str, Config]().mutate()
         self._rollouts = Map[ServiceId, Rollout]().mutate()
+        self._secrets = Map[str, Secret]().mutate()
+        self._kept_files = Map[str, KeptFile]().mutate()
+        self._secrets_keys = Map[str, SecretsKey]().mutate()
         self._node_ids = Map[str, NodeId]().mutate()
         self._service_ids = Map[str, ServiceId]().mutate()
         self._unplaced = Map[TaskId, None]().mutate()
@@ -337,14 +376,15 @@ class ViewBuilder:
         self._by_stack: dict[str, dict[ServiceId, None]] = {}
         self._by_service: dict[ServiceId, dict[TaskId, None]] = {}
         self._by_node: dict[NodeId, dict[TaskId, None]] = {}
+        self._pins: dict[str, dict[Version, dict[str, None]]] = {}
 
-    def put(self, row: Row) -> None:
+    def put(self, row: Row) -> None:  # noqa: C901, PLR0912 -- a table
         """Add a row; its key must be a new one."""
         match row:
             case Task():
                 self._put_task(row)
             case Revision():
-                self._revisions.setdefault(row.service_id, {})[row.number] = row
+                self._put_revision(row)
             case Service():
                 self._services[row.id] = row
                 self._service_ids[row.spec.name] = row.id
@@ -361,6 +401,12 @@ class ViewBuilder:
                 self._configs[row.name] = row
             case Rollout():
                 self._rollouts[row.service_id] = row
+            case Secret():
+                self._secrets[row.name] = row
+            case KeptFile():
+                self._kept_files[row.key] = row
+            case SecretsKey():
+                self._secrets_keys[row.id] = row
             case _:
                 assert_never(row)
 
@@ -371,6 +417,12 @@ class ViewBuilder:
             self._by_node.setdefault(task.node_id, {})[task.id] = None
         elif task.is_live:
             self._unplaced[task.id] = None
+
+    def _put_revision(self, row: Revision) -> None:
+        self._revisions.setdefault(row.service_id, {})[row.number] = row
+        for use in row.task.files:
+            pinned = self._pins.setdefault(pin_key(use.kind, use.source), {})
+            pinned.setdefault(use.version, {})[revision_key(row.service_id, row.number)] = None
 
     def view(self) -> View:
         """The view of the rows so far; the builder is used up."""
@@ -384,21 +436,26 @@ class ViewBuilder:
             clients=self._clients.finish(),
             configs=self._configs.finish(),
             rollouts=self._rollouts.finish(),
+            secrets=self._secrets.finish(),
+            kept_files=self._kept_files.finish(),
+            secrets_keys=self._secrets_keys.finish(),
             node_ids=self._node_ids.finish(),
             service_ids=self._service_ids.finish(),
             services_by_stack=_mapped(self._by_stack),
             tasks_by_service=_mapped(self._by_service),
             tasks_by_node=_mapped(self._by_node),
             unplaced=self._unplaced.finish(),
+            pins=Map({name: _mapped(pinned) for name, pinned in self._pins.items()}),
         )
 
 
+J = TypeVar("J")
 K = TypeVar("K")
 V = TypeVar("V")
 
 
-def _mapped(nested: dict[Id, dict[K, V]]) -> Map[Id, Map[K, V]]:
-    outer = Map[Id, Map[K, V]]().mutate()
+def _mapped(nested: dict[J, dict[K, V]]) -> Map[J, Map[K, V]]:
+    outer = Map[J, Map[K, V]]().mutate()
     for key, rows in nested.items():
         outer[key] = Map(rows)
     return outer.finish()
@@ -415,6 +472,9 @@ def build_view(
     clients: Iterable[ClientSession] = (),
     configs: Iterable[Config] = (),
     rollouts: Iterable[Rollout] = (),
+    secrets: Iterable[Secret] = (),
+    kept_files: Iterable[KeptFile] = (),
+    secrets_keys: Iterable[SecretsKey] = (),
 ) -> View:
     """A view of these rows alone, indexed; `base` gives index, term and clock."""
     builder = ViewBuilder(base)
@@ -427,6 +487,9 @@ def build_view(
         clients,
         configs,
         rollouts,
+        secrets,
+        kept_files,
+        secrets_keys,
     )
     for row in chain.from_iterable(tables):
         builder.put(row)

@@ -19,10 +19,13 @@ from meshswarm.store.commands import (
     LoseTask,
     PauseRollout,
     PutConfig,
+    PutSecret,
+    PutSecretsKey,
     PutService,
     PutStack,
     RegisterNode,
     RemoveConfig,
+    RemoveSecret,
     RemoveService,
     RemoveStack,
     ReportTasks,
@@ -36,6 +39,7 @@ from meshswarm.store.commands import (
     SetRollout,
     Simple,
     UpdateNode,
+    UseNewest,
 )
 from meshswarm.store.view import View
 
@@ -101,6 +105,14 @@ def _simple(command: Simple, view: View) -> str:  # noqa: C901, PLR0912 -- a tab
             return f"put config {name}: {_count(len(command.data), 'byte')}"
         case RemoveConfig(name=name):
             return f"remove config {name}"
+        case PutSecret(name=name):
+            return f"put secret {name}"
+        case RemoveSecret(name=name):
+            return f"remove secret {name}"
+        case UseNewest(kind=kind, name=name):
+            return f"give services the newest content of {kind.value} {name}"
+        case PutSecretsKey():
+            return f"seal the key of secrets for {_count(len(command.sealed_for), 'manager')}"
         case RegisterNode():
             at = f" at {command.address}" if command.address else ""
             return f"register {command.role.value} {command.name} ({command.node_id}){at}"

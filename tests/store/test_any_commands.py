@@ -38,6 +38,9 @@ def _rebuilt(view: View) -> View:
         clients=tuple(view.clients.values()),
         configs=tuple(view.configs.values()),
         rollouts=tuple(view.rollouts.values()),
+        secrets=tuple(view.secrets.values()),
+        kept_files=tuple(view.kept_files.values()),
+        secrets_keys=tuple(view.secrets_keys.values()),
     )
 
 
@@ -62,9 +65,20 @@ def _check(before: View, applied: Applied) -> None:
         assert not applied.changed
     written = {key for key in _keys(before) | _keys(after) if _row(before, key) != _row(after, key)}
     assert written <= applied.changed
+    _check_files(after)
     encoded = encode_view(after)
     assert decode_view(encoded) == after
     assert encode_view(decode_view(encoded)) == encoded
+
+
+def _check_files(view: View) -> None:
+    """What may run has its content, and no content is kept for nobody."""
+    revisions = [row for rows in view.revisions.values() for row in rows.values()]
+    used = {(u.kind, u.source, u.version) for row in revisions for u in row.task.files}
+    assert {(k.kind, k.name, k.version) for k in view.kept_files.values()} <= used
+    live = [view.spec_of(task).task for task in view.tasks.values() if task.is_live]
+    for spec in (*live, *(service.spec.task for service in view.services.values())):
+        assert all(view.content(use) is not None for use in spec.files)
 
 
 def _keys(view: View) -> set[Key]:
@@ -75,6 +89,9 @@ def _keys(view: View) -> set[Key]:
         *((Table.TASKS, key) for key in view.tasks),
         *((Table.CONFIGS, key) for key in view.configs),
         *((Table.ROLLOUTS, key) for key in view.rollouts),
+        *((Table.SECRETS, key) for key in view.secrets),
+        *((Table.KEPT_FILES, key) for key in view.kept_files),
+        *((Table.SECRETS_KEYS, key) for key in view.secrets_keys),
         *((Table.REVISIONS, f"{s}/{n}") for s, rows in view.revisions.items() for n in rows),
     }
 

@@ -3,6 +3,7 @@
 import pytest
 
 from meshswarm.ids import NodeId, ServiceId, TaskId, Version
+from meshswarm.model.file import FileKind
 from meshswarm.model.node import Availability, NodeDescription, NodeRole, NodeState
 from meshswarm.model.service import Mode
 from meshswarm.model.stack import StackSpec
@@ -17,10 +18,13 @@ from meshswarm.store.commands import (
     Group,
     LoseTask,
     PutConfig,
+    PutSecret,
+    PutSecretsKey,
     PutService,
     PutStack,
     RegisterNode,
     RemoveConfig,
+    RemoveSecret,
     RemoveService,
     RemoveStack,
     ReportTasks,
@@ -29,6 +33,7 @@ from meshswarm.store.commands import (
     SetNodeState,
     TaskReport,
     UpdateNode,
+    UseNewest,
 )
 from meshswarm.store.words import MAX_LENGTH, in_words
 from tests.support.builders import node, service, service_spec, task, view
@@ -68,6 +73,16 @@ DEMO = StackSpec(
         (RemoveStack(name="demo"), "remove stack demo"),
         (PutConfig(name="motd", data=b"hello"), "put config motd: 5 bytes"),
         (RemoveConfig(name="motd"), "remove config motd"),
+        (PutSecret(name="db", sealed=b"x", digest=b"y", key_id="k"), "put secret db"),
+        (RemoveSecret(name="db"), "remove secret db"),
+        (
+            UseNewest(kind=FileKind.CONFIG, name="motd"),
+            "give services the newest content of config motd",
+        ),
+        (
+            PutSecretsKey(key_id="k", sealed_for={NodeId("n1"): b"x"}),
+            "seal the key of secrets for 1 manager",
+        ),
         (
             Group(commands=(RemoveConfig(name="a"),) * 5),
             "remove config a; remove config a; remove config a; and 2 more",

@@ -7,6 +7,7 @@ from attrs import evolve
 from hypothesis import strategies as st
 
 from meshswarm.ids import NodeId, ServiceId, TaskId, Version
+from meshswarm.model.file import FileKind, FileUse, Reload
 from meshswarm.model.node import Availability, NodeDescription, NodeRole, NodeState
 from meshswarm.model.rollout import RolloutPhase, RolloutReason
 from meshswarm.model.service import Mode, ServiceSpec
@@ -23,10 +24,13 @@ from meshswarm.store.commands import (
     LoseTask,
     PauseRollout,
     PutConfig,
+    PutSecret,
+    PutSecretsKey,
     PutService,
     PutStack,
     RegisterNode,
     RemoveConfig,
+    RemoveSecret,
     RemoveService,
     RemoveStack,
     ReportTasks,
@@ -41,6 +45,7 @@ from meshswarm.store.commands import (
     Simple,
     TaskReport,
     UpdateNode,
+    UseNewest,
 )
 from meshswarm.store.view import Id, View
 from tests.support.builders import service_spec
@@ -60,6 +65,18 @@ statuses = st.builds(
 )
 
 
+uses = st.lists(
+    st.builds(
+        FileUse,
+        kind=st.sampled_from(FileKind),
+        source=st.sampled_from(["c1", "c2"]),
+        target=st.just("/file"),
+        version=st.sampled_from([Version(0), Version(0), Version(3)]),
+    ),
+    max_size=2,
+).map(tuple)
+
+
 @st.composite
 def specs(draw: st.DrawFn, stack: str | None = None) -> ServiceSpec:
     """One of few services in one of few revisions."""
@@ -69,6 +86,8 @@ def specs(draw: st.DrawFn, stack: str | None = None) -> ServiceSpec:
         mode=draw(st.sampled_from(Mode)),
         replicas=draw(st.sampled_from([0, 1, 3, 100_001])),
         environment={"REVISION": draw(st.sampled_from("ab"))},
+        files=draw(uses),
+        reload=draw(st.none() | st.just(Reload(signal="SIGHUP"))),
     )
 
 
@@ -77,7 +96,12 @@ def stacks(draw: st.DrawFn) -> StackSpec:
     """A stack whose services may be named twice, or be another stack's."""
     name = draw(st.sampled_from(STACKS))
     of = draw(st.sampled_from([name, name, name, "other"]))
-    return StackSpec(name=name, services=tuple(draw(st.lists(specs(of), max_size=3))))
+    return StackSpec(
+        name=name,
+        services=tuple(draw(st.lists(specs(of), max_size=3))),
+        configs=draw(st.sampled_from([(), ("c1",)])),
+        secrets=draw(st.sampled_from([(), ("c2",)])),
+    )
 
 
 # Ids are drawn as places, "#0" .. "#5", and `aimed` makes rows' ids of them: strategies that are
@@ -107,6 +131,22 @@ simple: st.SearchStrategy[Simple] = st.one_of(
         version=st.none() | st.sampled_from([Version(1)]),
     ),
     st.builds(RemoveConfig, name=st.sampled_from(["c1", "c2"])),
+    st.builds(
+        PutSecret,
+        name=st.sampled_from(["c1", "c2"]),
+        sealed=st.sampled_from([b"x", bytes(100)]),
+        digest=st.sampled_from([b"1", b"2"]),
+        key_id=st.sampled_from(["k1", "k1", "k2"]),
+        labels=labels,
+        version=st.none() | st.sampled_from([Version(0), Version(1)]),
+    ),
+    st.builds(RemoveSecret, name=st.sampled_from(["c1", "c2"])),
+    st.builds(UseNewest, kind=st.sampled_from(FileKind), name=st.sampled_from(["c1", "c2"])),
+    st.builds(
+        PutSecretsKey,
+        key_id=st.sampled_from(["k1", "k1", "k2"]),
+        sealed_for=st.dictionaries(st.sampled_from("ab").map(NodeId), st.just(b"sealed")),
+    ),
     st.builds(
         RegisterNode,
         node_id=st.sampled_from(["id-1", "id-2"]).map(NodeId),
