@@ -7,12 +7,15 @@ from attrs import define, field
 from meshswarm.agent.card import Exit, HeldState
 from meshswarm.agent.runtimes.fake import FakeRuntime
 from meshswarm.ids import NodeId, TaskId
-from meshswarm.model.node import NodeRole
+from meshswarm.model.node import NodeDescription, NodeRole
+from meshswarm.model.resources import Resources
+from meshswarm.model.service import RuntimeKind
 from meshswarm.model.task import TaskStatus
 from meshswarm.sim.clock import Clock, Life
 from meshswarm.sim.disk import Disk
 from meshswarm.sim.shape import EPOCH_MS, TICK_MS
 from meshswarm.store.assignments import Assignment
+from meshswarm.store.commands import RegisterNode
 
 Memory = tuple[tuple[Assignment, TaskStatus], ...]
 """What an agent saved of its tasks."""
@@ -54,6 +57,22 @@ class Host:
         now_ms = self.clock.now_ms
         gained_ms = int((now_ms - self._paced_since_ms) * (self.pace - 1.0))
         return EPOCH_MS + now_ms + self.skew_ms + gained_ms
+
+    def registration(self) -> RegisterNode:
+        """What its agent says of it."""
+        return RegisterNode(
+            node_id=self.id,
+            name=self.id,
+            role=self.role,
+            address="",
+            incarnation=self.incarnation,
+            labels={},
+            description=NodeDescription(
+                hostname=self.id,
+                resources=Resources(nano_cpus=4 * 10**9, memory_bytes=8 << 30),
+                runtimes=(RuntimeKind.PROCESS,),
+            ),
+        )
 
     def set_pace(self, pace: float) -> None:
         """Let its clock go so fast from now on."""

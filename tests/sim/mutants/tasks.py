@@ -6,8 +6,8 @@ from meshswarm.agent import plan
 from meshswarm.agent.card import Card
 from meshswarm.control.slots import Slot
 from meshswarm.ids import TaskId
-from meshswarm.sim.agent import AgentRun
 from meshswarm.sim.seat import Seat
+from meshswarm.sim.supervisor import Supervisor
 
 
 def believes_a_stale_manager(patch: pytest.MonkeyPatch) -> None:
@@ -17,20 +17,20 @@ def believes_a_stale_manager(patch: pytest.MonkeyPatch) -> None:
         """Open the session at once."""
 
     patch.setattr(Seat, "_catch_up", nothing)
-    patch.setattr(AgentRun, "_is_stale", lambda agent, change: False)
+    patch.setattr(Supervisor, "_is_stale", lambda agent, change: False)
 
 
 def forgets_what_it_finds(patch: pytest.MonkeyPatch) -> None:
     """An agent whose runtime answers late waits for a word on what it finds, for ever."""
 
-    def look(agent: AgentRun, task_id: TaskId) -> None:
+    def look(agent: Supervisor, task_id: TaskId) -> None:
         held = agent._host.runtime.board.look(task_id)
         if held is not None or task_id in agent.cards:
             card = agent.cards.get(task_id, Card(task_id=task_id))
             agent._put(plan.seen(card, held))
             agent._attend(task_id)
 
-    patch.setattr(AgentRun, "_look", look)
+    patch.setattr(Supervisor, "_look", look)
 
 
 def lets_time_stand(patch: pytest.MonkeyPatch) -> None:
