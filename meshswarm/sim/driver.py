@@ -15,10 +15,11 @@ from meshswarm.raft.ready import Ready
 from meshswarm.raft.types import ConfChange, ConfState, Entry, EntryKind, Role, Snapshot
 from meshswarm.sim import limits
 from meshswarm.sim.checkers import Checkers
-from meshswarm.sim.clock import Bell, Life, Promise, Work
+from meshswarm.sim.clock import Life, Promise, Work
 from meshswarm.sim.disk import Adopt, Append, Disk, Drop, Note
 from meshswarm.sim.shape import ELECTION_TICKS, HEARTBEAT_TICKS, Shape
 from meshswarm.sim.trace import Trace
+from meshswarm.sim.watch import Watch
 from meshswarm.store.apply import advance, apply
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import Key, View, decode_view, encode_view
@@ -28,29 +29,6 @@ NEVER = 1 << 62
 
 Waiter = Callable[[Outcome | Unavailable], None]
 """Told the outcome of an entry, or why there is none."""
-
-
-class Watch:
-    """One watcher's place in the change feed."""
-
-    def __init__(self, life: Life, view: View) -> None:
-        self.bell = Bell(life)
-        self.bell.ring()
-        self._view = view
-        self._keys: frozenset[Key] | None = None
-
-    def take(self) -> tuple[View, frozenset[Key] | None]:
-        """The newest view, and the keys that changed since the last call; None: look at all."""
-        self.bell.clear()
-        keys, self._keys = self._keys, frozenset()
-        return self._view, keys
-
-    def tell(self, view: View, changed: frozenset[Key] | None) -> None:
-        """Note a newer view."""
-        self._view = view
-        unknown = changed is None or self._keys is None
-        self._keys = None if unknown else (self._keys or frozenset()) | (changed or frozenset())
-        self.bell.ring()
 
 
 @frozen(kw_only=True)

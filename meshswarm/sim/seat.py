@@ -10,15 +10,14 @@ from typing import Any, TypeVar
 
 from attrs import frozen
 
-from meshswarm.control.decide import decide
-from meshswarm.control.loads import Loads
 from meshswarm.errors import MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import Index, NodeId
 from meshswarm.raft.messages import InstallSnapshot, Message
 from meshswarm.raft.types import Role
 from meshswarm.sim.checkers import Checkers
 from meshswarm.sim.clock import Bell, Life, Promise, Script, Work
-from meshswarm.sim.driver import Driver, Surroundings, Watch
+from meshswarm.sim.control_loop import RETRY_MS, ControlLoop
+from meshswarm.sim.driver import Driver, Surroundings
 from meshswarm.sim.hearing import Hearing, Report
 from meshswarm.sim.hosts import Host
 from meshswarm.sim.network import Door, Network, Stream
@@ -26,7 +25,7 @@ from meshswarm.sim.shape import BEAT_MS, PROPOSAL_MS, Shape
 from meshswarm.store.assignments import AssignmentChange, assignments_of, change_between, concerns
 from meshswarm.store.commands import Batch, Command, LogEntry, RegisterNode, Request, encode_command
 from meshswarm.store.outcome import Outcome
-from meshswarm.store.view import Key, View
+from meshswarm.store.view import View
 
 T = TypeVar("T")
 
@@ -35,12 +34,6 @@ SNAPSHOT_MS = 60_000
 
 PAUSE_MS = 20
 """Between two attempts at a proposal."""
-
-LOOK_AGAIN_MS = 250
-"""How often the leader looks at the silence of nodes when nothing else happens."""
-
-RETRY_MS = 50
-"""Between two attempts when a batch could not be committed."""
 
 
 @frozen(kw_only=True)
@@ -64,7 +57,6 @@ class Seat:
         self._serving: dict[NodeId, int] = {}
         self._asking: dict[Promise[Any], str] = {}
         self._hearing = Hearing(host.id, life.clock.now_ms)
-        self._loads = Loads()
         self.driver = Driver(
             host.id,
             Surroundings(
@@ -307,25 +299,23 @@ class Seat:
         """Control whenever this manager leads."""
         role = Bell(self._life)
         self.driver.on_role.append(role.ring)
+        control = ControlLoop(
+            self.id,
+            self._network.trace,
+            self._premises.shape.policy,
+            log_time_ms=self._log_time_ms,
+            liveness=lambda: self._hearing.liveness(self._life.clock.now_ms),
+            propose=self._propose_batch,
+        )
         while True:
             if not self.leads:
                 await role.wait()
                 continue
             watch = self.driver.watching()
-            await self._reign(watch)
+            await control.reign(watch, lambda: self.leads, self._has_applied_all)
             self.driver.unwatch(watch)
             if self.leads:
                 await self._life.sleep(RETRY_MS)
-
-    async def _reign(self, watch: Watch) -> None:
-        revisit: frozenset[Key] | None = None
-        while self.leads:
-            if revisit is None:
-                await self._has_applied_all()
-            view, dirty = watch.take()
-            known = None if dirty is None or revisit is None else dirty | revisit
-            revisit, pause_ms = await self._decide_once(view, known)
-            await watch.bell.wait(pause_ms)
 
     async def _has_applied_all(self) -> None:
         """Wait until all that this leader's log holds is applied here, or it leads no more.
@@ -337,27 +327,9 @@ class Seat:
         while self.leads and self.driver.view.index < last:
             await self._life.sleep(RETRY_MS)
 
-    async def _decide_once(
-        self, view: View, dirty: frozenset[Key] | None
-    ) -> tuple[frozenset[Key] | None, int]:
-        now_ms = self._log_time_ms()
-        liveness = self._hearing.liveness(self._life.clock.now_ms)
-        decision = decide(view, dirty, liveness, self._premises.shape.policy, now_ms, self._loads)
-        if decision.commands:
-            batch = Batch(commands=decision.commands, cause=decision.cause)
-            self._network.trace.tell("decide", f"{self.id}: {decision.cause}")
-            try:
-                await self._propose_batch(encode_command(batch))
-            except Unavailable:
-                return None, RETRY_MS
-        pause_ms = LOOK_AGAIN_MS
-        if decision.wake_at_ms is not None:
-            pause_ms = min(pause_ms, max(0, decision.wake_at_ms - now_ms))
-        return decision.revisit, pause_ms
-
-    async def _propose_batch(self, batch: bytes) -> None:
+    async def _propose_batch(self, batch: Batch) -> None:
         """Here or not at all: another leader's view is not the one that this was decided on."""
-        await self.append(batch, None, self.id, self._deadline_ms())
+        await self.append(encode_command(batch), None, self.id, self._deadline_ms())
 
 
 def _deliver(message: Message, seat: Seat) -> None:
