@@ -93,6 +93,8 @@ def scale_service(transaction: Transaction, command: ScaleService) -> Effects:
             f"service {service.spec.name} is global: it has one task on every node that fits",
             hint="only replicated services can be scaled",
         )
+    if command.replicas < 0:
+        raise Invalid(f"service {service.spec.name} cannot have {command.replicas} replicas")
     return (
         (service.spec.name, _put(transaction, evolve(service.spec, replicas=command.replicas))),
     )

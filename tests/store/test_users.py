@@ -160,6 +160,13 @@ def test_scaling_keeps_the_revision() -> None:
     assert (4, 1, Version(after.index)) == (scaled.spec.replicas, scaled.revision, scaled.version)
 
 
+def test_fewer_replicas_than_none_are_refused_and_never_an_exception() -> None:
+    before = _after(View(), PutService(spec=service_spec("web")))
+    [found] = before.sorted_services()
+    error = _refused(before, ScaleService(service_id=found.id, replicas=-1))
+    assert "service web cannot have -1 replicas" == error.message
+
+
 def test_a_global_service_cannot_be_scaled() -> None:
     before = _after(View(), PutService(spec=service_spec("agent", mode=Mode.GLOBAL)))
     [found] = before.sorted_services()

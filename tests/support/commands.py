@@ -115,7 +115,7 @@ simple: st.SearchStrategy[Simple] = st.one_of(
     st.builds(PutStack, spec=stacks()),
     st.builds(RemoveStack, name=st.sampled_from(STACKS)),
     st.builds(PutService, spec=specs(), version=st.none() | st.sampled_from([Version(1)])),
-    st.builds(ScaleService, service_id=services, replicas=st.integers(0, 3)),
+    st.builds(ScaleService, service_id=services, replicas=st.integers(-1, 3)),
     st.builds(RemoveService, service_id=services),
     st.builds(
         UpdateNode,
