@@ -1,14 +1,16 @@
 """The change feed inside a manager: whoever watches is woken, and told which rows changed.
 
 A watcher that does not come back in time loses nothing: the keys that changed since are merged,
-and past `MAX_KEYS` it is told to look at everything.
+and past `MAX_KEYS` it is told to look at everything. Who watches a node is woken by that node's
+tasks alone: with hundreds of sessions, waking each by every change was all that a manager did.
 """
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from meshswarm.store.view import Key, View
+from meshswarm.ids import NodeId, TaskId
+from meshswarm.store.view import Key, Table, View
 
 MAX_KEYS = 10_000
 """Changed keys kept for one watcher; beyond that its next look is a full one."""
@@ -61,6 +63,7 @@ class Hub:
     def __init__(self, view: View) -> None:
         self.view = view
         self._watches: set[Watch] = set()
+        self._by_node: dict[NodeId, set[Watch]] = {}
 
     @contextmanager
     def watching(self) -> Iterator[Watch]:
@@ -72,9 +75,44 @@ class Hub:
         finally:
             self._watches.discard(watch)
 
+    @contextmanager
+    def watching_node(self, node_id: NodeId) -> Iterator[Watch]:
+        """A place in the feed of the tasks that are, or were, bound to this node."""
+        watch = Watch(self.view)
+        self._by_node.setdefault(node_id, set()).add(watch)
+        try:
+            yield watch
+        finally:
+            watches = self._by_node[node_id]
+            watches.discard(watch)
+            if not watches:
+                del self._by_node[node_id]
+
     def publish(self, view: View, changed: frozenset[Key] | None) -> None:
         """Make `view` the newest; a view that changed no row wakes nobody."""
-        self.view = view
-        if changed is None or changed:
-            for watch in self._watches:
-                watch.tell(view, changed)
+        before, self.view = self.view, view
+        if changed is not None and not changed:
+            return
+        for watch in self._watches:
+            watch.tell(view, changed)
+        if changed is None:
+            for watches in self._by_node.values():
+                for watch in watches:
+                    watch.tell(view, None)
+        elif self._by_node:
+            self._tell_nodes(before, changed)
+
+    def _tell_nodes(self, before: View, changed: frozenset[Key]) -> None:
+        """Wake those who watch the nodes of these tasks. A task has one node for life, so the
+        older row says whose it is as well as the newer one; it may be gone, or had none yet."""
+        keys: dict[NodeId, list[Key]] = {}
+        for key in changed:
+            table, name = key
+            if table is not Table.TASKS:
+                continue
+            task = self.view.tasks.get(TaskId(name)) or before.tasks.get(TaskId(name))
+            if task is not None and task.node_id in self._by_node:
+                keys.setdefault(task.node_id, []).append(key)
+        for node_id, some in keys.items():
+            for watch in self._by_node[node_id]:
+                watch.tell(self.view, frozenset(some))

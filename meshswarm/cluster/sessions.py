@@ -21,13 +21,7 @@ from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.links import Link
 from meshswarm.mesh.peers import NODES, Lane, Peer, PeerRole
 from meshswarm.mesh.requests import Chunk, Request
-from meshswarm.store.assignments import (
-    AssignmentChange,
-    SessionHello,
-    assignments_of,
-    change_between,
-    concerns,
-)
+from meshswarm.store.assignments import AssignmentChange, SessionHello, Told
 from meshswarm.store.commands import RegisterNode
 
 log = logging.getLogger("meshswarm.sessions")
@@ -122,8 +116,8 @@ class Sessions:
         try:
             # A manager that lags would tell the agent to stop what it was just given.
             await self._proposals.read()
-            with self._driver.hub.watching() as watch:
-                async for change in self._changes(peer.id, watch):
+            with self._driver.hub.watching_node(peer.id) as watch:
+                async for change in _changes(peer.id, watch):
                     yield Chunk(None, (codec.encode(change),))
         finally:
             if self._serving.get(peer.id) == incarnation:
@@ -142,17 +136,14 @@ class Sessions:
         ):
             await self._proposals.propose(registration)
 
-    async def _changes(self, node_id: NodeId, watch: Watch) -> AsyncIterator[AssignmentChange]:
-        view, _ = watch.take()
-        known = assignments_of(view, node_id)
-        yield AssignmentChange(full=True, index=view.index, upserts=tuple(known.values()))
-        while True:
-            await watch.wait()
-            before, (view, keys) = view, watch.take()
-            if keys is not None and not concerns(node_id, keys, before, view):
-                continue
-            current = assignments_of(view, node_id)
-            change = change_between(known, current, view.index)
-            known = current
-            if change is not None:
-                yield change
+
+async def _changes(node_id: NodeId, watch: Watch) -> AsyncIterator[AssignmentChange]:
+    """All that is the node's, then what changes of it."""
+    told = Told(node_id)
+    view, _ = watch.take()
+    yield told.all(view)
+    while True:
+        await watch.wait()
+        change = told.next(*watch.take())
+        if change is not None:
+            yield change

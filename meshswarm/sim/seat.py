@@ -22,7 +22,7 @@ from meshswarm.sim.hearing import Hearing, Report
 from meshswarm.sim.hosts import Host
 from meshswarm.sim.network import Door, Network, Stream
 from meshswarm.sim.shape import BEAT_MS, PROPOSAL_MS, Shape
-from meshswarm.store.assignments import AssignmentChange, assignments_of, change_between, concerns
+from meshswarm.store.assignments import AssignmentChange, Told
 from meshswarm.store.commands import Batch, Command, LogEntry, RegisterNode, Request, encode_command
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import View
@@ -254,17 +254,12 @@ class Seat:
             return
         watch = self.driver.watching()
         stream.on_end(partial(self.driver.unwatch, watch))
+        told = Told(node_id)
         view, _ = watch.take()
-        known = assignments_of(view, node_id)
-        stream.push(AssignmentChange(full=True, index=view.index, upserts=tuple(known.values())))
+        stream.push(told.all(view))
         while not stream.is_over:
             await watch.bell.wait()
-            before, (view, keys) = view, watch.take()
-            if keys is not None and not concerns(node_id, keys, before, view):
-                continue
-            current = assignments_of(view, node_id)
-            change = change_between(known, current, view.index)
-            known = current
+            change = told.next(*watch.take())
             if change is not None and not stream.is_over:
                 stream.push(change)
 

@@ -5,6 +5,7 @@ from attrs import evolve
 from meshswarm.cluster.hub import MAX_KEYS, Hub
 from meshswarm.ids import Index
 from meshswarm.store.view import Key, Table, View
+from tests.support.builders import node, service, task, view
 
 
 def _at(index: int) -> View:
@@ -54,4 +55,24 @@ async def test_a_watch_ends_with_its_block() -> None:
     with hub.watching() as watch:
         watch.take()
     hub.publish(_at(2), _keys("a"))
+    assert not watch.has_news
+
+
+async def test_who_watches_a_node_is_woken_by_its_tasks_alone() -> None:
+    web, n1, n2 = service("web"), node("n1"), node("n2")
+    mine, other = task(web, 1, n1, id="mine"), task(web, 2, n2, id="other")
+    hub = Hub(view([n1, n2], [web], []))
+    with hub.watching_node(n1.id) as watch:
+        watch.take()
+        hub.publish(view([n1, n2], [web], [other]), _keys("other"))
+        assert not watch.has_news
+        there = view([n1, n2], [web], [mine, other])
+        hub.publish(there, _keys("mine"))
+        assert watch.take() == (there, _keys("mine"))
+        gone = view([n1, n2], [web], [other])
+        hub.publish(gone, _keys("mine"))
+        assert watch.take() == (gone, _keys("mine"))
+        hub.publish(there, None)
+        assert watch.take() == (there, None)
+    hub.publish(gone, _keys("mine"))
     assert not watch.has_news

@@ -1,10 +1,11 @@
 """What an agent is told, and what it is spared."""
 
+import pytest
 from attrs import evolve
 
-from meshswarm.ids import Index
 from meshswarm.model.task import DesiredState, TaskState
-from meshswarm.store.assignments import assignments_of, change_between
+from meshswarm.store.assignments import Told, assignments_of
+from meshswarm.store.view import Key, Table
 from tests.support.builders import node, service, task, view
 
 WEB, N1, N2 = service("web"), node("n1"), node("n2")
@@ -18,20 +19,36 @@ def test_a_node_is_told_its_own_tasks_but_the_lost_ones() -> None:
     assert WEB.spec.task == found[RUNS.id].spec
 
 
-def test_a_change_names_new_stopped_and_forgotten_tasks() -> None:
-    before = assignments_of(view([N1], [WEB], [RUNS, DEAD]), N1.id)
+def keys(*names: str) -> frozenset[Key]:
+    return frozenset((Table.TASKS, name) for name in names)
+
+
+@pytest.mark.parametrize("changed", [None, keys("runs", "dead", "new", "other")])
+def test_a_change_names_new_stopped_and_forgotten_tasks(changed: frozenset[Key] | None) -> None:
+    told = Told(N1.id)
+    first = told.all(view([N1], [WEB], [RUNS, DEAD]))
+    assert (True, ["runs", "dead"]) == (first.full, [one.task.id for one in first.upserts])
     stopped = evolve(RUNS, desired=DesiredState.SHUTDOWN)
-    new = task(WEB, 3, N1, id="new")
-    after = assignments_of(view([N1], [WEB], [stopped, new]), N1.id)
-    change = change_between(before, after, Index(5))
+    new, other = task(WEB, 3, N1, id="new"), task(WEB, 4, N2, id="other")
+    later = view([N1, N2], [WEB], [stopped, new, other])
+    change = told.next(later, changed)
     assert change is not None
-    assert (False, 5, ("dead",)) == (change.full, change.index, change.removed)
+    assert (False, later.index, ("dead",)) == (change.full, change.index, change.removed)
     assert ["new", "runs"] == [one.task.id for one in change.upserts]
+    assert told.next(later, changed) is None
+
+
+def test_a_task_that_was_lost_is_the_nodes_no_longer() -> None:
+    told = Told(N1.id)
+    told.all(view([N1], [WEB], [RUNS]))
+    lost = task(WEB, 1, N1, TaskState.LOST, id="runs")
+    change = told.next(view([N1], [WEB], [lost]), keys("runs"))
+    assert change is not None
+    assert ((), ("runs",)) == (change.upserts, change.removed)
 
 
 def test_an_agent_is_not_told_what_it_said_itself() -> None:
-    before = assignments_of(view([N1], [WEB], [RUNS]), N1.id)
+    told = Told(N1.id)
+    told.all(view([N1], [WEB], [RUNS]))
     seen = task(WEB, 1, N1, TaskState.STARTING, id="runs")
-    assert (
-        change_between(before, assignments_of(view([N1], [WEB], [seen]), N1.id), Index(5)) is None
-    )
+    assert told.next(view([N1], [WEB], [seen]), keys("runs")) is None
