@@ -26,8 +26,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A test marked `docker` or `chaos` meets an engine, or hosts, or says why not."""
+    """A test of an engine, of hosts, or of hosts with engines meets them, or says why not."""
     if item.get_closest_marker("docker"):
         docker_engine.require()
     if item.get_closest_marker("chaos"):
         rig.require()
+    if item.get_closest_marker("engines"):
+        rig.require(engines=True)

@@ -41,7 +41,7 @@ def _problem() -> str | None:
     try:
         client.images.get(IMAGE)
     except docker.errors.ImageNotFound:
-        return _import_image(client.api)
+        return put_image(client.api)
     except docker.errors.DockerException as error:
         return f"the container engine cannot be used: {error}"
     finally:
@@ -49,8 +49,8 @@ def _problem() -> str | None:
     return None
 
 
-def _import_image(api: "docker.APIClient") -> str | None:
-    """Make `IMAGE` from this host's static busybox; what prevented it, or None."""
+def put_image(api: "docker.APIClient") -> str | None:
+    """Make `IMAGE` in an engine from this host's static busybox; what prevented it, or None."""
     busybox = shutil.which("busybox")
     if busybox is None or b"/lib64/ld-linux" in Path(busybox).read_bytes()[:4096]:
         return "no static busybox to make the test image from (apt-get install busybox-static)"

@@ -33,6 +33,7 @@ PROGRAMS = ("ip", "iptables", "nsenter", "setpriv", "mount", "umount")
 SWITCH = "switch"
 SUBNET = "10.99.0"
 CLONE_NEWNET = 0x40000000
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
 GONE_S = 10.0
 """How long killed processes may take to be gone."""
 
@@ -107,6 +108,11 @@ class Rig:
     def address(self, host: str) -> str:
         """The host's IPv4 address."""
         return f"{SUBNET}.{self.hosts.index(host) + 1}"
+
+    @property
+    def group(self) -> str:
+        """The control group below which everything of this run's engines is."""
+        return f"meshswarm-rig-{self.name}"
 
     def keep_scratch(self) -> Path:
         """Leave `scratch` behind for whoever wants to look into it."""
@@ -281,10 +287,30 @@ def remove(run: str) -> None:
         _run("umount", "--lazy", mounted)
     for namespace in namespaces:
         _run("ip", "netns", "del", namespace)
+    remove_groups(f"meshswarm-rig-{run}")
     scratch = folder / "scratch"
     if scratch.is_symlink():
         shutil.rmtree(scratch.readlink(), ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_groups(name: str) -> None:
+    """Remove a control group and those below it from every hierarchy; nothing may run in them."""
+    for top in (CONTROL_GROUPS, *CONTROL_GROUPS.iterdir()):
+        for folder, _, _ in os.walk(top / name.lstrip("/"), topdown=False):
+            _remove_group(Path(folder))
+
+
+def _remove_group(folder: Path) -> None:
+    """The kernel says busy until the last process that it had is gone for good."""
+    deadline = time.monotonic() + GONE_S
+    while True:
+        try:
+            return folder.rmdir()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _mounted_below(folder: Path) -> list[str]:
