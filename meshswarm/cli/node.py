@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshswarm.cli.complete import complete_node
+from meshswarm.cli.arguments import Node
 from meshswarm.cli.options import Output, options_of
 
 if TYPE_CHECKING:
@@ -60,12 +60,7 @@ def ls(ctx: typer.Context, output: Output = None) -> None:
 @app.command("inspect")
 def inspect(
     ctx: typer.Context,
-    node: Annotated[
-        str,
-        typer.Argument(
-            help="Its name, or a prefix of its id.", metavar="NODE", autocompletion=complete_node
-        ),
-    ],
+    node: Node,
     output: Output = None,
 ) -> None:
     """Print all that is known of a node: its description, its state, its tasks.

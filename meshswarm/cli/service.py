@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meshswarm.cli import update
+from meshswarm.cli.arguments import Service, Services
 from meshswarm.cli.complete import complete_service
 from meshswarm.cli.options import WAIT_S, Detach, Output, Timeout, options_of
 from meshswarm.cli.talk import now_ms
@@ -18,15 +19,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="See, change, scale and remove services.")
 for command in (update.update, update.rollback, update.pause, update.resume, update.restart):
     app.command(command.__name__)(command)
-
-Service = Annotated[
-    str,
-    typer.Argument(
-        help="Its full name, or a prefix of its id.",
-        metavar="SERVICE",
-        autocompletion=complete_service,
-    ),
-]
 
 
 @app.command("ls")
@@ -130,14 +122,7 @@ def _scale(name: str, replicas: int) -> "Callable[[View], Command]":
 @app.command("rm")
 def rm(
     ctx: typer.Context,
-    services: Annotated[
-        list[str],
-        typer.Argument(
-            help="Full names, or prefixes of ids.",
-            metavar="SERVICE...",
-            autocompletion=complete_service,
-        ),
-    ],
+    services: Services,
     detach: Detach = False,
     timeout: Timeout = WAIT_S,
     output: Output = None,

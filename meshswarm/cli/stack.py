@@ -1,18 +1,12 @@
 """`meshswarm stack`: what was deployed together."""
 
-from typing import Annotated
-
 import typer
 
-from meshswarm.cli.complete import complete_stack
+from meshswarm.cli.arguments import Stack
 from meshswarm.cli.options import WAIT_S, Detach, Output, Timeout, options_of
 from meshswarm.cli.talk import now_ms, say
 
 app = typer.Typer(no_args_is_help=True, help="See and remove stacks.")
-
-Stack = Annotated[
-    str, typer.Argument(help="The stack's name.", metavar="STACK", autocompletion=complete_stack)
-]
 
 
 @app.command("ls")

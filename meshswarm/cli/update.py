@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshswarm.cli.complete import complete_service
+from meshswarm.cli.arguments import Service, Services
 from meshswarm.cli.options import WAIT_S, Detach, Output, Timeout, options_of
 
 if TYPE_CHECKING:
@@ -14,14 +14,6 @@ if TYPE_CHECKING:
     from meshswarm.store.commands import Command
     from meshswarm.store.view import View
 
-Service = Annotated[
-    str,
-    typer.Argument(
-        help="Its full name, or a prefix of its id.",
-        metavar="SERVICE",
-        autocompletion=complete_service,
-    ),
-]
 Pairs = list[str] | None
 CommandLine = Annotated[
     str | None, typer.Option(help="The command line to run, in words as a shell has them.")
@@ -194,14 +186,7 @@ def resume(
 
 def restart(
     ctx: typer.Context,
-    services: Annotated[
-        list[str],
-        typer.Argument(
-            help="Full names, or prefixes of ids.",
-            metavar="SERVICE...",
-            autocompletion=complete_service,
-        ),
-    ],
+    services: Services,
     detach: Detach = False,
     timeout: Timeout = WAIT_S,
     output: Output = None,

@@ -1,11 +1,11 @@
 """`meshswarm why`: for each slot that is missing or unhealthy, the reason."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from meshswarm.cli.complete import complete_service
+from meshswarm.cli.arguments import Service
 from meshswarm.cli.options import Format, Output, options_of
 from meshswarm.cli.talk import age, now_ms
 
@@ -15,14 +15,7 @@ if TYPE_CHECKING:
 
 def why(
     ctx: typer.Context,
-    service: Annotated[
-        str,
-        typer.Argument(
-            help="Its full name, or a prefix of its id.",
-            metavar="SERVICE",
-            autocompletion=complete_service,
-        ),
-    ],
+    service: Service,
     output: Output = None,
 ) -> None:
     """Say what keeps a service from being whole: slot by slot, and node by node.

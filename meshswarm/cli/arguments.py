@@ -1,0 +1,36 @@
+"""The arguments that many commands take: the names of objects, completed by the shell."""
+
+from typing import Annotated
+
+import typer
+
+from meshswarm.cli.complete import complete_node, complete_service, complete_stack
+
+Service = Annotated[
+    str,
+    typer.Argument(
+        help="Its full name, or a prefix of its id.",
+        metavar="SERVICE",
+        autocompletion=complete_service,
+    ),
+]
+
+Services = Annotated[
+    list[str],
+    typer.Argument(
+        help="Full names, or prefixes of ids.",
+        metavar="SERVICE...",
+        autocompletion=complete_service,
+    ),
+]
+
+Stack = Annotated[
+    str, typer.Argument(help="The stack's name.", metavar="STACK", autocompletion=complete_stack)
+]
+
+Node = Annotated[
+    str,
+    typer.Argument(
+        help="Its name, or a prefix of its id.", metavar="NODE", autocompletion=complete_node
+    ),
+]
