@@ -6,6 +6,7 @@ from attrs import frozen
 
 from meshswarm.control.liveness import Liveness, LivenessPolicy
 from meshswarm.control.loads import Loads
+from meshswarm.control.losses import give_up_tasks
 from meshswarm.control.nodes import judge
 from meshswarm.control.reaper import reap
 from meshswarm.control.schedule import explain_waiting, place
@@ -33,7 +34,7 @@ class Decision:
     revisit: frozenset[Key] = frozenset()
     """To be added to the next pass's `dirty`, whenever that is: what waits for time or was cut."""
     suspects: tuple[NodeId, ...] = ()
-    """Silent nodes that are still taken for ready: to be probed."""
+    """Silent nodes that are not down: to be probed through other managers."""
     refused: tuple[str, ...] = ()
     """What the store would not take, and why: to be logged, for it is wanted and cannot be had."""
 
@@ -52,7 +53,8 @@ def decide(
     pass to pass, to spare counting what has not changed; it alters no decision.
     """
     whatif = WhatIf(view, now_ms, loads=loads)
-    suspects = judge(whatif, dirty, liveness, policy)
+    judged = judge(whatif, liveness, policy)
+    give_up_tasks(whatif, dirty, judged.silent_ms, liveness, policy)
     changed = None if dirty is None else dirty | whatif.changed
     visited = services_to_visit(whatif.view, changed)
     _each(_settle, whatif, visited)
@@ -65,7 +67,7 @@ def decide(
         cause=_cause(view, whatif),
         wake_at_ms=whatif.wake_at_ms,
         revisit=frozenset(whatif.revisit),
-        suspects=suspects,
+        suspects=judged.suspects,
         refused=tuple(whatif.refused),
     )
 

@@ -58,6 +58,10 @@ def is_ready(node: Node, spec: TaskSpec, load: Load, name: str) -> Refusal | Non
     match node.state:
         case NodeState.READY:
             return None
+        case NodeState.SUSPECT:
+            return _is("silent, and may be down")
+        case NodeState.UNSTABLE:
+            return _is("unstable: down too often of late to get anything new yet")
         case NodeState.DOWN:
             return _is("down")
         case NodeState.UNKNOWN:

@@ -1,107 +1,145 @@
-"""Verdicts on nodes: ready as soon as heard, down when silent for long; then their tasks are lost.
+"""Verdicts on nodes: ready as soon as heard, suspect when silent, down when silent for long.
 
-When most nodes fall silent at once, the network has failed and not the nodes: the brake holds the
-verdicts back, and the nodes' messages say so.
+A node that was down again and again is unstable for a while before it is ready; while the brake is
+on, nodes stay suspect that would be down. What becomes of a dead node's tasks is next door, in
+`losses`.
 """
 
 from attrs import frozen
 
+from meshswarm.control.brake import Silence, Storm, is_held, storm_of
 from meshswarm.control.liveness import Liveness, LivenessPolicy
 from meshswarm.control.whatif import WhatIf
-from meshswarm.ids import NodeId, TaskId
+from meshswarm.ids import NodeId
 from meshswarm.model.node import Node, NodeState
-from meshswarm.store.commands import LoseTask, SetNodeState
-from meshswarm.store.view import Key, Table, View
+from meshswarm.store.commands import SetNodeState
+
+_SILENT = (NodeState.SUSPECT, NodeState.DOWN)
 
 
 @frozen(kw_only=True)
-class Silence:
-    """What the evidence says of one node."""
+class Judged:
+    """What was found of the nodes."""
 
-    node: Node
-    ms: int
-    heard: bool
-    """Whether anything came from it, in its present incarnation, while this manager listened."""
+    suspects: tuple[NodeId, ...]
+    """To be probed through other managers."""
+    silent_ms: dict[NodeId, int]
+    """Of those that are down: for how long nothing was heard of them."""
 
 
-def judge(
-    whatif: WhatIf, dirty: frozenset[Key] | None, liveness: Liveness, policy: LivenessPolicy
-) -> tuple[NodeId, ...]:
-    """Decide the verdicts and give up dead nodes' tasks; returns the nodes to be probed."""
+def judge(whatif: WhatIf, liveness: Liveness, policy: LivenessPolicy) -> Judged:
+    """Decide the verdicts."""
     silences = [silence_of(n, liveness, whatif.now_ms) for n in whatif.view.sorted_nodes()]
-    alive = [s for s in silences if s.node.state is not NodeState.DOWN]
-    quiet = [s for s in alive if s.ms >= policy.suspect_ms]
-    # Suspects count as well: beats are spread, so a storm does not reach `down_ms` at one instant.
-    is_storm = len(quiet) >= policy.storm_nodes and len(quiet) > policy.storm_share * len(alive)
+    storm = storm_of(silences, policy, whatif.now_ms)
+    if storm is not None and storm.next_at_ms is not None:
+        whatif.wake(storm.next_at_ms)
     for silence in silences:
-        verdict = _verdict(silence, policy, f"{len(quiet)} of {len(alive)}" if is_storm else None)
-        if verdict != (silence.node.state, silence.node.message):
-            state, message = verdict
-            whatif.do(SetNodeState(node_id=silence.node.id, state=state, message=message))
-    for silence in alive:
-        _wake(whatif, silence, policy)
-    whatif.silent = frozenset(silence.node.id for silence in quiet)
-    _give_up_tasks(whatif, dirty)
-    return tuple(s.node.id for s in quiet if whatif.view.nodes[s.node.id].state is NodeState.READY)
+        verdict = _verdict(silence, storm, policy, whatif.now_ms)
+        if verdict is not None:
+            whatif.do(verdict)
+        _wake(whatif, whatif.view.nodes[silence.node.id], silence, policy)
+    nodes = whatif.view.nodes
+    by_id = {silence.node.id: silence.ms for silence in silences}
+    return Judged(
+        suspects=tuple(n for n in by_id if nodes[n].state is NodeState.SUSPECT),
+        silent_ms={n: ms for n, ms in by_id.items() if nodes[n].state is NodeState.DOWN},
+    )
 
 
 def silence_of(node: Node, liveness: Liveness, now_ms: int) -> Silence:
     """How long nothing was heard of the node; a new one is at most as silent as it is old."""
+    is_doubted = node.id in liveness.doubted
     ms = liveness.silent_ms.get(node.id)
     if ms is not None:
         # A process newer than the registered one has yet to say what it is.
         is_registered = liveness.incarnations.get(node.id, 0) <= node.incarnation
-        return Silence(node=node, ms=ms, heard=is_registered)
+        return Silence(node=node, ms=ms, heard=is_registered, is_doubted=is_doubted)
     ms = liveness.observing_ms
     if node.state is NodeState.UNKNOWN:
         ms = min(ms, max(0, now_ms - node.since_ms))
     return Silence(node=node, ms=ms, heard=False)
 
 
-def _verdict(silence: Silence, policy: LivenessPolicy, storm: str | None) -> tuple[NodeState, str]:
-    """The state that the node should have, and what is to be said of it."""
+def _verdict(
+    silence: Silence, storm: Storm | None, policy: LivenessPolicy, now_ms: int
+) -> SetNodeState | None:
+    """What is to be written of the node; None: nothing."""
     node = silence.node
-    if silence.ms < policy.suspect_ms and silence.heard:
-        return NodeState.READY, ""
-    if node.state is NodeState.DOWN or silence.ms < policy.down_ms:
-        return node.state, node.message
-    if storm is not None:
-        return node.state, (
-            f"silent, as {storm} nodes are at once: held, for then the network is likelier "
-            "to have failed than the nodes"
+    is_silent = silence.ms >= policy.suspect_ms
+    if node.state is not NodeState.DOWN and silence.ms >= policy.down_ms:
+        return _down(silence, storm, policy)
+    if node.state is NodeState.DOWN and is_held(node) and storm is None:
+        return SetNodeState(node_id=node.id, state=NodeState.DOWN, message=node.message)
+    if not is_silent and silence.heard and not silence.is_doubted:
+        return _answers(node, policy, now_ms)
+    if node.state in (NodeState.READY, NodeState.UNSTABLE) and (is_silent or silence.is_doubted):
+        why = f"nothing was heard of it for {policy.suspect_ms / 1_000:g} s"
+        message = why if is_silent else "the connection to it broke"
+        return SetNodeState(node_id=node.id, state=NodeState.SUSPECT, message=message)
+    return None
+
+
+def _down(silence: Silence, storm: Storm | None, policy: LivenessPolicy) -> SetNodeState | None:
+    """It is down, unless the brake holds that back."""
+    node = silence.node
+    if storm is None:
+        message = f"nothing was heard of it for {policy.down_ms / 1_000:g} s"
+        return SetNodeState(node_id=node.id, state=NodeState.DOWN, message=message)
+    if storm.released == node.id:
+        message = (
+            f"nothing was heard of it for {policy.storm_after_ms / 1_000:g} s; most nodes are "
+            f"silent, so one is given up every {policy.storm_pause_ms / 1_000:g} s"
         )
-    return NodeState.DOWN, f"nothing was heard of it for {policy.down_ms / 1_000:g} s"
+        return SetNodeState(node_id=node.id, state=NodeState.DOWN, message=message, is_held=True)
+    if is_held(node):
+        return None
+    message = (
+        f"silent, as {storm.silent} of {storm.total} nodes are at once: held for up to "
+        f"{policy.storm_after_ms / 1_000:g} s, for then the network is likelier to have failed "
+        "than the nodes"
+    )
+    return SetNodeState(node_id=node.id, state=NodeState.SUSPECT, message=message, is_held=True)
 
 
-def _wake(whatif: WhatIf, silence: Silence, policy: LivenessPolicy) -> None:
-    """Come back when the node's silence would cross the next limit."""
+def _answers(node: Node, policy: LivenessPolicy, now_ms: int) -> SetNodeState | None:
+    """It is ready; but one that was down too often has to stay up for a while before."""
+    if node.state is NodeState.DOWN:
+        pause_ms, downs = _distrust(node, policy, now_ms)
+        if pause_ms:
+            window_s = policy.flap_window_ms / 1_000
+            return SetNodeState(
+                node_id=node.id,
+                state=NodeState.UNSTABLE,
+                message=f"it was down {downs} times within {window_s:g} s: nothing new for it "
+                f"before it has stayed up for {pause_ms / 1_000:g} s",
+                trusted_at_ms=now_ms + pause_ms,
+            )
+    state = NodeState.READY if node.trusted_at_ms <= now_ms else NodeState.UNSTABLE
+    message = ""
+    if state is NodeState.UNSTABLE:
+        if node.state is NodeState.UNSTABLE:
+            return None
+        message = "it was down too often of late: nothing new for it before it has stayed up"
+    if (state, message) == (node.state, node.message) and not is_held(node):
+        return None
+    return SetNodeState(node_id=node.id, state=state, message=message)
+
+
+def _distrust(node: Node, policy: LivenessPolicy, now_ms: int) -> tuple[int, int]:
+    """How long the node has to stay up before it is ready, and how often it was down of late."""
+    downs = sum(at_ms > now_ms - policy.flap_window_ms for at_ms in node.downs_ms)
+    if downs < policy.flap_downs:
+        return 0, downs
+    return min(policy.flap_max_ms, policy.flap_first_ms << downs - policy.flap_downs), downs
+
+
+def _wake(whatif: WhatIf, node: Node, silence: Silence, policy: LivenessPolicy) -> None:
+    """Come back when time alone would change the verdict."""
+    if node.state is NodeState.UNSTABLE:
+        whatif.wake(node.trusted_at_ms)
+    if node.state is NodeState.DOWN:
+        return
     for limit_ms in (policy.suspect_ms, policy.down_ms):
         if silence.ms < limit_ms:
             whatif.wake(whatif.now_ms + limit_ms - silence.ms)
             return
-
-
-def _give_up_tasks(whatif: WhatIf, dirty: frozenset[Key] | None) -> None:
-    """Lose the tasks of dead nodes, as far as the change reaches."""
-    changed = None if dirty is None else dirty | whatif.changed
-    for node_id in _nodes_touched(whatif.view, changed):
-        node = whatif.view.nodes.get(node_id)
-        if node is None or node.state is not NodeState.DOWN:
-            continue
-        for task in whatif.view.tasks_on(node_id):
-            if not task.status.state.is_terminal:
-                whatif.do(LoseTask(task_id=task.id, message=f"node {node.name} is down"))
-        if whatif.is_full:
-            whatif.wake(whatif.now_ms)
-            whatif.revisit.add((Table.NODES, node_id))
-
-
-def _nodes_touched(view: View, changed: frozenset[Key] | None) -> list[NodeId]:
-    if changed is None:
-        return sorted(view.nodes)
-    found = {NodeId(key) for table, key in changed if table is Table.NODES}
-    for table, key in changed:
-        task = view.tasks.get(TaskId(key)) if table is Table.TASKS else None
-        if task is not None and task.node_id is not None:
-            found.add(task.node_id)
-    return sorted(found)

@@ -161,7 +161,7 @@ def _place_group(whatif: WhatIf, group: Group, failures: Counter[NodeId]) -> Seq
     The nodes' loads are followed here, and the commands carried out together at the end.
     """
     spec, name, nodes = group.spec, group.name, whatif.view.nodes
-    standing = Standing(spec, name, failures, whatif.silent)
+    standing = Standing(spec, name, failures)
     aside = _nodes_of(whatif, group.predecessors)
     suited, by_load = suits(spec), filters_by_load(spec)
     by_more, more = filters_by_more(spec, name), more_of(spec, name)

@@ -1,8 +1,8 @@
 """Which of the nodes that may take a task is the best: the smallest score wins.
 
-First of all, whatever the strategy: a node that is silent just now, or where this revision failed
-again and again, is taken only if no other will do; then the node that keeps most of the rules which
-the service would like kept. Load is weighed by what is reserved, not by counting tasks, and against
+First of all, whatever the strategy: a node where this revision failed again and again is taken only
+if no other will do; then the node that keeps most of the rules which the service would like kept.
+Load is weighed by what is reserved, not by counting tasks, and against
 the node's size; its name breaks ties.
 """
 
@@ -48,16 +48,12 @@ def node_of(score: Score) -> NodeId:
 class Standing:
     """How a service stands with each node while its tasks are placed, one after the other."""
 
-    def __init__(
-        self, spec: TaskSpec, name: str, failures: Counter[NodeId], silent: frozenset[NodeId]
-    ) -> None:
+    def __init__(self, spec: TaskSpec, name: str, failures: Counter[NodeId]) -> None:
         self._name = name
-        self._silent = silent
         self._bad = frozenset(node_id for node_id, n in failures.items() if n >= FAILURES)
         self._wishes = tuple(r for r in spec.placement.affinities if not r.is_required)
         self._nano_cpus = max(spec.reservations.nano_cpus, ASSUMED_NANO_CPUS)
         self._memory_bytes = max(spec.reservations.memory_bytes, ASSUMED_MEMORY_BYTES)
-        self._doubted = self._silent | self._bad
         self._is_spread = spec.placement.strategy is Strategy.SPREAD
         self._rank = _RANKS[spec.placement.strategy]
 
@@ -71,7 +67,7 @@ class Standing:
             // (has.memory_bytes or MEMORY_BYTES)
         )
         urgent = 0
-        if self._wishes or self._doubted:
+        if self._wishes or self._bad:
             urgent = self._urgency(node_id, load)
         name = self._name
         live = load.live_of(name) if load.stopping else load.services.get(name, 0)
@@ -81,7 +77,7 @@ class Standing:
 
     def _urgency(self, node_id: NodeId, load: Load) -> int:
         unkept = sum(not is_kept(rule, load) for rule in self._wishes)
-        return (2 * (node_id in self._silent) + (node_id in self._bad)) * MANY + unkept
+        return (node_id in self._bad) * MANY + unkept
 
 
 def _binpack(live: int, cpus: int, memory: int) -> tuple[int, ...]:

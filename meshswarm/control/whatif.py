@@ -43,8 +43,6 @@ class WhatIf:
         self.now_ms = now_ms
         self.commands: list[Simple] = []
         self.refused: list[str] = []
-        self.silent: frozenset[NodeId] = frozenset()
-        """Nodes that are not to be relied on, though they are not down."""
         self.is_full = False
         self.wake_at_ms: int | None = None
         self.revisit: set[Key] = set()

@@ -9,6 +9,9 @@ from meshswarm.ids import NodeId, Version
 from meshswarm.model.resources import DeviceOffer, Resources
 from meshswarm.model.service import RuntimeKind
 
+MAX_DOWNS = 16
+"""Times that a node went down which are remembered of it."""
+
 
 class NodeRole(Enum):
     """A manager runs Raft and an agent, a worker only an agent."""
@@ -31,6 +34,10 @@ class NodeState(Enum):
     UNKNOWN = "unknown"
     """Registered, not heard since."""
     READY = "ready"
+    SUSPECT = "suspect"
+    """Silent just now: it keeps what it has, and gets nothing new."""
+    UNSTABLE = "unstable"
+    """It answers, and was down again and again: it gets nothing new before `trusted_at_ms`."""
     DOWN = "down"
 
 
@@ -70,4 +77,11 @@ class Node:
     message: str = ""
     since_ms: int = 0
     """When `state` began, by log time."""
+    held_since_ms: int = 0
+    """Since when the brake has held back that it is down (most nodes are silent at once); kept of
+    those that it has let go, as long as it is on. 0: it does not."""
+    downs_ms: tuple[int, ...] = ()
+    """When it went down, the last `MAX_DOWNS` times, by log time."""
+    trusted_at_ms: int = 0
+    """Until when it must have stayed up to get new tasks; 0: nothing speaks against it."""
     version: Version = Version(0)

@@ -133,6 +133,11 @@ class TaskSpec:
     """Configs and secrets that it has as files."""
     reload: Reload | None = None
     """How other content of `files` comes to running tasks; None: they are replaced."""
+    lost_after_s: float | None = field(default=None, validator=optional(ge(0)))
+    """Its node may be silent for so long before it is replaced; None: until the node is down."""
+    stop_after_s: float | None = field(default=None, validator=optional(gt(0)))
+    """An agent that no manager has heard for so long stops it; None: it runs on. Then it is
+    replaced only once its agent must have ended it, even if `lost_after_s` is less."""
 
 
 @frozen(kw_only=True)

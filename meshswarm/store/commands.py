@@ -199,6 +199,10 @@ class SetNodeState:
     node_id: NodeId
     state: NodeState
     message: str
+    is_held: bool = False
+    """Whether the brake holds the verdict back, or held it back before this one."""
+    trusted_at_ms: int | None = None
+    """From when on it may have new tasks; None leaves that as it is."""
 
 
 @frozen(kw_only=True)

@@ -6,6 +6,7 @@ from attrs import evolve
 
 from meshswarm.errors import Conflict, Invalid, MeshswarmError, NotFound
 from meshswarm.ids import NodeId, TaskId, Version
+from meshswarm.model.node import MAX_DOWNS, NodeState
 from meshswarm.model.task import Fencing, Reason, Task, TaskState, TaskStatus
 from meshswarm.store.commands import (
     AssignTask,
@@ -30,9 +31,21 @@ def set_node_state(transaction: Transaction, command: SetNodeState) -> Effects:
     node = transaction.view.nodes.get(command.node_id)
     if node is None:
         raise NotFound(f"there is no node {command.node_id!r}")
-    since_ms = node.since_ms if command.state is node.state else transaction.view.clock_ms
+    clock_ms = transaction.view.clock_ms
+    is_news = command.state is not node.state
+    downs_ms, trusted_at_ms = node.downs_ms, command.trusted_at_ms
+    if is_news and command.state is NodeState.DOWN:
+        downs_ms = (*downs_ms, clock_ms)[-MAX_DOWNS:]
     transaction.put_node(
-        evolve(node, state=command.state, message=command.message, since_ms=since_ms)
+        evolve(
+            node,
+            state=command.state,
+            message=command.message,
+            since_ms=clock_ms if is_news else node.since_ms,
+            held_since_ms=(node.held_since_ms or clock_ms) if command.is_held else 0,
+            downs_ms=downs_ms,
+            trusted_at_ms=node.trusted_at_ms if trusted_at_ms is None else trusted_at_ms,
+        )
     )
     return ((node.name, command.state.value),)
 

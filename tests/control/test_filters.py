@@ -25,6 +25,13 @@ def _constraint(text: str) -> Constraint:
     ("one", "spec", "load", "said"),
     [
         (node("n", state=NodeState.DOWN), PLAIN, Load(), "is down"),
+        (node("n", state=NodeState.SUSPECT), PLAIN, Load(), "is silent, and may be down"),
+        (
+            node("n", state=NodeState.UNSTABLE),
+            PLAIN,
+            Load(),
+            "is unstable: down too often of late to get anything new yet",
+        ),
         (node("n", state=NodeState.UNKNOWN), PLAIN, Load(), "is not heard of yet"),
         (node("n", availability=Availability.PAUSE), PLAIN, Load(), "is paused"),
         (node("n", availability=Availability.DRAIN), PLAIN, Load(), "is drained"),

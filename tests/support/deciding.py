@@ -1,6 +1,6 @@
 """One pass of the controllers over a view, for tests that look at what it decides."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import TypeVar
 
 from meshswarm.control.decide import Decision, decide
@@ -18,10 +18,17 @@ def decided(
     dirty: frozenset[Key] | None = None,
     now_ms: int = NOW_MS,
     silent: Mapping[str, int] | None = None,
+    doubted: Set[str] = frozenset(),
+    leading_ms: int = 1_000_000,
 ) -> Decision:
     """What a pass decides; nodes were heard this instant, but the `silent` ones (in ms)."""
     ages = {node.id: (silent or {}).get(node.name, 0) for node in view.nodes.values()}
-    liveness = Liveness(silent_ms=ages, observing_ms=1_000_000)
+    liveness = Liveness(
+        silent_ms=ages,
+        observing_ms=1_000_000,
+        doubted=frozenset(node.id for node in view.nodes.values() if node.name in doubted),
+        leading_ms=leading_ms,
+    )
     return decide(view, dirty, liveness, LivenessPolicy(), now_ms)
 
 
