@@ -10,7 +10,7 @@ from meshswarm.model.rollout import RolloutPhase, RolloutReason
 from meshswarm.model.service import ServiceSpec
 from meshswarm.model.stack import StackSpec
 from meshswarm.model.task import DesiredState
-from meshswarm.store.assignments import assignments_of, change_between
+from meshswarm.store.assignments import Told
 from meshswarm.store.commands import (
     Command,
     CreateTask,
@@ -176,7 +176,8 @@ def test_create_and_update_say_what_they_expect() -> None:
 
 def test_running_tasks_are_given_other_content_in_place_where_the_service_says_so() -> None:
     view = with_task(after(START, motd("one"), put(web(reload=HUP)), motd("two")))
-    before = assignments_of(view, N1)
+    told = Told(N1)
+    told.all(view)
     applied = commit(view, newest(view))
     assert (("web", "reloaded"),) == applied.outcome.effects
     view = applied.view
@@ -190,7 +191,7 @@ def test_running_tasks_are_given_other_content_in_place_where_the_service_says_s
         rollout.reason,
         rollout.stable_revision,
     )
-    change = change_between(before, assignments_of(view, N1), view.index)
+    change = told.next(view, None)
     assert change is not None
     assert [T1] == [assignment.task.id for assignment in change.upserts]
 
