@@ -66,7 +66,7 @@ class Message:
 
 def encode(message: Message, limits: MeshLimits) -> list[bytes]:
     """The frames of `message`; raises `Invalid` if it exceeds what a peer would take."""
-    header = codec.dumps(
+    header = codec.dumps_in_order(
         [
             PROTOCOL_VERSION,
             int(message.type),

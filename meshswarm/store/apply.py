@@ -5,8 +5,9 @@ out changes nothing and comes back as a refusal. What a command means stands in 
 and `placements`; the table at the end of this module says where.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from typing import Any, cast
 
 from attrs import evolve, frozen
 
@@ -55,6 +56,9 @@ from meshswarm.store.transaction import Transaction
 from meshswarm.store.view import Key, View
 
 Effects = tuple[tuple[str, str], ...]
+
+Result = Effects | MeshswarmError
+"""What one command did, or why it was refused and did nothing."""
 
 
 @frozen(kw_only=True)
@@ -146,38 +150,67 @@ def _unanswerable(
 def _run(transaction: Transaction, command: Command) -> Outcome:
     match command:
         case Group():
-            parts = tuple([_run(transaction, part) for part in command.commands])
-            return Outcome(index=transaction.view.index, parts=parts)
+            return _run_group(transaction, command)
         case Batch():
             return _run_batch(transaction, command)
         case _:
             return carry_out(transaction, command)
 
 
+def _run_group(transaction: Transaction, group: Group) -> Outcome:
+    """Each command on its own, with an outcome of its own."""
+    index, parts = transaction.view.index, list[Outcome]()
+    for kind, some in groupby(group.commands, type):
+        if kind is Batch:
+            parts += [_run(transaction, part) for part in some]
+        else:
+            alike = cast(Iterable[Simple], some)
+            parts += [_outcome(index, what) for _, what in _run_alike(transaction, kind, alike)]
+    return Outcome(index=index, parts=tuple(parts))
+
+
 def _run_batch(transaction: Transaction, batch: Batch) -> Outcome:
     """Each command on its own; the effects name those that were refused."""
     effects: list[tuple[str, str]] = []
-    for command in batch.commands:
-        try:
-            _HANDLERS[type(command)](transaction, command)
-        except MeshswarmError as error:
-            transaction.undo()
-            effects.append((type(command).__name__, f"refused: {error.message}"))
-        else:
-            transaction.keep()
+    for kind, some in groupby(batch.commands, type):
+        for command, result in _run_alike(transaction, kind, some):
+            if isinstance(result, MeshswarmError):
+                effects.append((type(command).__name__, f"refused: {result.message}"))
     return Outcome(index=transaction.view.index, effects=tuple(effects))
+
+
+def _run_alike(
+    transaction: Transaction, kind: type, commands: Iterable[Simple]
+) -> Iterable[tuple[Simple, Result]]:
+    """Commands of one kind, one after the other: each with what it did, or why it was refused."""
+    commands = list(commands)
+    run = _RUNS.get(kind)
+    if run is None:
+        return [(command, _carry_out(transaction, command)) for command in commands]
+    results = run(transaction, commands)
+    transaction.keep()
+    return zip(commands, results, strict=True)
 
 
 def carry_out(transaction: Transaction, command: Simple) -> Outcome:
     """Write what the command does, and keep it; a refused one writes nothing."""
-    index = transaction.view.index
+    return _outcome(transaction.view.index, _carry_out(transaction, command))
+
+
+def _carry_out(transaction: Transaction, command: Simple) -> Result:
     try:
         effects = _HANDLERS[type(command)](transaction, command)
     except MeshswarmError as error:
         transaction.undo()
-        return Outcome.refused(index, error)
+        return error
     transaction.keep()
-    return Outcome(index=index, effects=effects)
+    return effects
+
+
+def _outcome(index: Index, result: Result) -> Outcome:
+    if isinstance(result, MeshswarmError):
+        return Outcome.refused(index, result)
+    return Outcome(index=index, effects=result)
 
 
 _HANDLERS: dict[type[Simple], Callable[[Transaction, Any], Effects]] = {
@@ -210,3 +243,8 @@ _HANDLERS: dict[type[Simple], Callable[[Transaction, Any], Effects]] = {
     RevertService: rollouts.revert_service,
 }
 """What each command means; a look into a table, for a `match` asks one class after the other."""
+
+_RUNS: dict[type[Simple], Callable[[Transaction, Any], list[Result]]] = {
+    PutConfig: users.put_configs,
+}
+"""Commands that come by the hundred, which cost much less when carried out together."""

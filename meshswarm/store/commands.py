@@ -6,6 +6,7 @@ in one line, for `cluster log`. To add a command: ARCHITECTURE.md, "add a comman
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 from attrs import Factory, field, frozen
@@ -109,6 +110,26 @@ class PutConfig:
     data: bytes
     labels: Mapping[str, str] = Factory(dict)
     version: Version | None = None
+
+
+def _put_config_of(plain: Any, _: object) -> PutConfig:
+    """The command that clients send by the thousand, in half the time of the general way."""
+    name, data = plain["name"], plain["data"]
+    if type(name) is not str or type(data) is not bytes:
+        raise TypeError("a config's name is a text and its data are bytes")
+    if len(plain) == 2:
+        return PutConfig(name=name, data=data)
+    if unknown := plain.keys() - {"name", "data", "labels", "version"}:
+        raise KeyError(f"no attributes of PutConfig: {unknown!r:.100}")
+    return PutConfig(
+        name=name,
+        data=data,
+        labels=codec.structure(plain.get("labels", {}), Mapping[str, str]),
+        version=codec.structure(plain.get("version"), Version | None),
+    )
+
+
+codec.structure_by(PutConfig, _put_config_of)
 
 
 @frozen(kw_only=True)
@@ -388,7 +409,7 @@ class LogEntry:
     def encoded(self) -> bytes:
         """This entry as the bytes that the log stores."""
         request = attrs.astuple(self.request) if self.request else None
-        return codec.dumps([self.at_ms, self.by, request, self.command])
+        return codec.dumps_in_order([self.at_ms, self.by, request, self.command])
 
     @staticmethod
     def decoded(data: bytes) -> "LogEntry":
@@ -414,8 +435,8 @@ class LogEntry:
 
 
 def encode_command(command: Command) -> bytes:
-    """The bytes of a command, as a log entry holds them."""
-    return codec.encode(command, Command)
+    """The bytes of a command, as a log entry holds them; equal commands may differ in them."""
+    return codec.dumps_in_order(codec.unstructure(command, Command))
 
 
 def group_of(commands: Sequence[bytes]) -> bytes:

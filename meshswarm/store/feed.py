@@ -117,8 +117,7 @@ def follow(view: View, delta: Delta) -> View:  # noqa: C901 -- a table
         transaction.put_stack(stack)
     for task in delta.tasks:
         transaction.put_task(task)
-    for config in delta.configs:
-        transaction.put_config(config)
+    transaction.put_configs(delta.configs)
     for rollout in delta.rollouts:
         transaction.put_rollout(rollout)
     for secret in delta.secrets:

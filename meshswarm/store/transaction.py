@@ -1,6 +1,6 @@
 """One entry's writes: keeps tables and indexes in step, and remembers which rows changed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from heapq import nsmallest
 from typing import TypeVar
 
@@ -210,13 +210,13 @@ class Transaction:
         self._set(stacks=self.view.stacks.delete(name))
         self._touched.append((Table.STACKS, name))
 
-    def put_config(self, config: Config) -> None:
-        """Write a config."""
-        version = self._version(config.version)
-        if config.version != version:
-            config = evolve(config, version=version)
-        self._set_one("configs", self.view.configs.set(config.name, config))
-        self._touched.append((Table.CONFIGS, config.name))
+    def put_configs(self, configs: Collection[Config]) -> None:
+        """Write configs of different names; their versions are those that they have."""
+        rows = self.view.configs.mutate()
+        for config in configs:
+            rows[config.name] = config
+            self._touched.append((Table.CONFIGS, config.name))
+        self._set_one("configs", rows.finish())
 
     def drop_config(self, name: str) -> None:
         """Delete a config's row, if it is there."""

@@ -1,8 +1,10 @@
 """What users' commands do: stacks, services, scale, node settings, the content of configs."""
 
+from collections.abc import Sequence
+
 from attrs import evolve
 
-from meshswarm.errors import Conflict, Invalid, NotFound
+from meshswarm.errors import Conflict, Invalid, MeshswarmError, NotFound
 from meshswarm.ids import ServiceId, Version, digest_id
 from meshswarm.model.config import Config
 from meshswarm.model.file import FileKind
@@ -21,6 +23,7 @@ from meshswarm.store.commands import (
 )
 from meshswarm.store.rollouts import put_revision, reload, roll_out
 from meshswarm.store.transaction import Transaction
+from meshswarm.store.view import View
 
 Effects = tuple[tuple[str, str], ...]
 
@@ -130,26 +133,38 @@ def update_node(transaction: Transaction, command: UpdateNode) -> Effects:
 
 def put_config(transaction: Transaction, command: PutConfig) -> Effects:
     """Create or replace one config."""
-    view, name = transaction.view, command.name
-    present = view.configs.get(name)
-    if command.version is not None:
-        files.check_version(FileKind.CONFIG, name, present, command.version)
-    if len(command.data) > MAX_CONFIG_BYTES:
-        raise Invalid(
-            f"config {name} holds {len(command.data)} bytes; at most {MAX_CONFIG_BYTES} are kept"
-        )
-    if present is None:
-        if len(view.configs) >= MAX_CONFIGS:
-            raise Invalid(f"the cluster has {MAX_CONFIGS} configs, its limit")
-        created_at_ms, effect = view.clock_ms, "created"
-    elif present.data == command.data and present.labels == command.labels:
-        return ((name, "unchanged"),)
-    else:
-        created_at_ms, effect = present.created_at_ms, "updated"
-        if view.pins:
-            files.keep_pinned(transaction, present)
-    transaction.put_config(
-        Config(
+    (result,) = put_configs(transaction, (command,))
+    if isinstance(result, MeshswarmError):
+        raise result
+    return result
+
+
+def put_configs(
+    transaction: Transaction, commands: Sequence[PutConfig]
+) -> list[Effects | MeshswarmError]:
+    """Carry these out one after the other, and write what comes of it in one go; what each did."""
+    view, created = transaction.view, 0
+    written: dict[str, Config] = {}
+    results: list[Effects | MeshswarmError] = []
+    for command in commands:
+        name = command.name
+        present = written.get(name) or view.configs.get(name)
+        try:
+            _check_config(view, command, present, created)
+        except MeshswarmError as error:
+            results.append(error)
+            continue
+        if present is None:
+            created += 1
+            created_at_ms, effect = view.clock_ms, "created"
+        elif present.data == command.data and present.labels == command.labels:
+            results.append(((name, "unchanged"),))
+            continue
+        else:
+            created_at_ms, effect = present.created_at_ms, "updated"
+            if view.pins:
+                files.keep_pinned(transaction, present)
+        written[name] = Config(
             name=name,
             data=command.data,
             labels=command.labels,
@@ -157,8 +172,22 @@ def put_config(transaction: Transaction, command: PutConfig) -> Effects:
             created_at_ms=created_at_ms,
             updated_at_ms=view.clock_ms,
         )
-    )
-    return ((name, effect),)
+        results.append(((name, effect),))
+    transaction.put_configs(written.values())
+    return results
+
+
+def _check_config(view: View, command: PutConfig, present: Config | None, created: int) -> None:
+    """Raise why it cannot be put; `created` others are new in this transaction."""
+    if command.version is not None:
+        files.check_version(FileKind.CONFIG, command.name, present, command.version)
+    if len(command.data) > MAX_CONFIG_BYTES:
+        size = len(command.data)
+        raise Invalid(
+            f"config {command.name} holds {size} bytes; at most {MAX_CONFIG_BYTES} are kept"
+        )
+    if present is None and len(view.configs) + created >= MAX_CONFIGS:
+        raise Invalid(f"the cluster has {MAX_CONFIGS} configs, its limit")
 
 
 def use_newest(transaction: Transaction, command: UseNewest) -> Effects:

@@ -13,6 +13,7 @@ from meshswarm.store.commands import (
     PutService,
     RemoveStack,
     Request,
+    decode_command,
     encode_command,
     group_of,
 )
@@ -137,7 +138,7 @@ def test_a_group_is_one_request_with_an_answer_for_each_of_its_commands() -> Non
 def test_a_group_is_made_of_commands_that_are_encoded_already(length: int) -> None:
     commands = (RemoveStack(name="s"),) * length
     encoded = [encode_command(command) for command in commands]
-    assert encode_command(Group(commands=commands)) == group_of(encoded)
+    assert Group(commands=commands) == decode_command(group_of(encoded))
 
 
 def test_an_outcome_crosses_the_mesh_as_it_is() -> None:
