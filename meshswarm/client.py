@@ -236,7 +236,12 @@ class Client:
     async def _look_up_all(self, keys: list[Key]) -> Sequence[object | None]:
         body = {"keys": [[table.value, key] for table, key in keys]}
         reply = await self._call(Lane.DATA, "rows", body, repeatable=True)
-        view = follow(View(), codec.decode(_blob(reply), Delta))
+        match reply.payloads:
+            case [rows, *leader]:
+                self._turn_to(tuple(leader))
+            case _:
+                raise codec.Undecodable("an answer without rows")
+        view = follow(View(), codec.decode(rows, Delta))
         return [row_of(view, table, key) for table, key in keys]
 
     # --- going round the managers -----------------------------------------------------------------

@@ -36,6 +36,9 @@ log = logging.getLogger("meshswarm.raft")
 Waiter = Callable[[Outcome | Unavailable], None]
 """Told the outcome of an entry, or why there is none."""
 
+Confirmed = Callable[[Index | Unavailable], None]
+"""Told from which index on a view is fresh enough for a read, or why nobody can say."""
+
 INCOMPLETE = "entries that the others hold are missing here"
 """What the journal notes while the node catches up with what it lost, or never had."""
 
@@ -79,7 +82,7 @@ class Driver:
         self._parts = asyncio.TaskGroup()
         self._waiting: dict[Index, tuple[Term, Waiter, float]] = {}
         self._last_leader: NodeId | None = None
-        self._reads: dict[object, asyncio.Future[Index]] = {}
+        self._reads: dict[object, Confirmed] = {}
         self._read_number = 0
         self._notices: dict[NodeId, AppendEntries] = {}
         self._pump_scheduled = False
@@ -214,15 +217,11 @@ class Driver:
         if ready.committed:
             self._apply_all(ready.committed)
         for state in ready.read_states:
-            waiter = self._reads.pop(state.context, None)
-            if waiter is not None and not waiter.done():
-                waiter.set_result(state.index)
+            if (confirmed := self._reads.pop(state.context, None)) is not None:
+                confirmed(state.index)
         for context in ready.rejected_reads:
-            waiter = self._reads.pop(context, None)
-            if waiter is not None and not waiter.done():
-                waiter.set_exception(
-                    Unavailable("leadership was lost before the read was confirmed")
-                )
+            if (confirmed := self._reads.pop(context, None)) is not None:
+                confirmed(Unavailable("leadership was lost before the read was confirmed"))
         for peer in ready.snapshot_requests:
             self.snapshots.supply(peer)
         if ready.soft_state is not None:
@@ -287,21 +286,33 @@ class Driver:
         self._waiting[index] = (term, waiter, time.perf_counter())
         self._schedule_pump()
 
-    async def confirmed_index(self) -> Index:
-        """On the leader: an index that covers everything acknowledged before now (thesis 6.4).
+    def confirm(self, confirmed: Confirmed) -> Callable[[], None]:
+        """On the leader: have `confirmed` told an index that covers everything acknowledged before
+        now (thesis 6.4), or that leadership was lost meanwhile; gives what makes it forget that.
 
-        Raises `raft.NotLeader`, or `Unavailable` when leadership is lost meanwhile.
+        Raises `raft.NotLeader`.
         """
         self._read_number += 1
         context = self._read_number
-        waiter: asyncio.Future[Index] = asyncio.get_running_loop().create_future()
         self.core.read_index(context)
-        self._reads[context] = waiter
+        self._reads[context] = confirmed
         self._schedule_pump()
+        return lambda: self._forget_read(context)
+
+    def _forget_read(self, context: int) -> None:
+        self._reads.pop(context, None)
+
+    async def confirmed_index(self) -> Index:
+        """As `confirm`, awaited; raises `Unavailable` when leadership is lost meanwhile."""
+        waiter: asyncio.Future[Index | Unavailable] = asyncio.get_running_loop().create_future()
+        forget = self.confirm(waiter.set_result)
         try:
-            return await waiter
+            found = await waiter
         finally:
-            self._reads.pop(context, None)
+            forget()
+        if isinstance(found, Unavailable):
+            raise found
+        return found
 
     def transfer_leadership(self, to: NodeId | None) -> None:
         """Begin handing leadership over; raises `raft.NotLeader`."""

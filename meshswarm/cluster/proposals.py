@@ -8,7 +8,8 @@ still be committed) or `Unavailable` (it was never sent).
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import attrs
 
@@ -18,17 +19,23 @@ from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.errors import Conflict, Invalid, MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import ClientId, Index, NodeId
 from meshswarm.mesh.endpoint import Endpoint
+from meshswarm.mesh.gathering import Start
 from meshswarm.mesh.peers import Lane, Peer
 from meshswarm.mesh.requests import Reply
 from meshswarm.store.commands import Command, LogEntry, Request, encode_command
 from meshswarm.store.outcome import Outcome, outcome_of
 from meshswarm.store.view import View
 
+T = TypeVar("T")
+
 HAND_OVER_S = 2.0
 """How long a hand-over is waited for, at least."""
 
 FORWARD, READ_INDEX, HAND_OVER = "propose.forward", "read_index", "hand_over"
 """The mesh calls that managers make to the leader."""
+
+Told = Callable[[Outcome | MeshswarmError], None]
+"""Told what became of a command, or why nobody can say."""
 
 PAUSE_S = 0.02
 """Between two attempts, so that a leader that is just changing is not hammered."""
@@ -53,6 +60,8 @@ class Proposals:
         self._managers = managers
         self._settings = settings
         self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._start: Start = endpoint.start
         self._log_ms, self._log_set_s = 0.0, 0.0
         self._leader_known = asyncio.Event()
         self._asking: dict[asyncio.Timeout, NodeId] = {}
@@ -111,10 +120,78 @@ class Proposals:
             async with asyncio.timeout_at(deadline):
                 outcome = await done
         except TimeoutError:
-            raise _unknown("no majority of the managers confirmed it in time") from None
+            raise _unconfirmed() from None
         if isinstance(outcome, Unavailable):
             raise outcome
         return outcome
+
+    # --- the same without a task, for what comes by the thousand --------------------------------
+
+    def submit_at_once(self, command: bytes, request: Request | None, by: str, told: Told) -> bool:
+        """As `submit`, begun in this turn of the loop; False if this is no leader that can take it:
+        nothing was done."""
+
+        def settled(outcome: Outcome | MeshswarmError) -> None:
+            may_repeat = request is not None or not isinstance(outcome, OutcomeUnknown)
+            if isinstance(outcome, Unavailable) and may_repeat and self._now() < deadline:
+                work = _tell(self.submit(command, request, by), told)
+                self._start(work, "a proposal that lost its leader")
+            else:
+                told(outcome)
+
+        deadline = self._deadline()
+        return self.append_at_once(command, request, by, settled)
+
+    def append_at_once(self, command: bytes, request: Request | None, by: str, told: Told) -> bool:
+        """As `append_here`, begun in this turn of the loop; False elsewhere than on a leader."""
+        if not self._leads:
+            return False
+        entry = LogEntry(at_ms=self.log_time_ms(), by=by, request=request, command=command)
+
+        def settle(outcome: Outcome | Unavailable) -> None:
+            if not limit.cancelled():
+                limit.cancel()
+                told(outcome)
+
+        limit = self._loop.call_at(self._deadline(), lambda: settle(_unconfirmed()))
+        try:
+            self._driver.propose(entry.encoded(), settle)
+        except Unavailable:
+            limit.cancel()
+            return False
+        return True
+
+    def read_at_once(self, told: Callable[[View | MeshswarmError], None]) -> bool:
+        """As `read`, begun in this turn of the loop; False elsewhere than on a leader."""
+        if not self._leads:
+            return False
+
+        def confirmed(index: Index | Unavailable) -> None:
+            view = self._driver.hub.view
+            if limit.cancelled():
+                return
+            limit.cancel()
+            if not isinstance(index, Unavailable) and view.index >= index:
+                told(view)
+            else:
+                self._start(_tell(self.read(), told), "a read that takes longer")
+
+        def expire() -> None:
+            forget()
+            limit.cancel()
+            told(Unavailable(_NOT_CONFIRMED))
+
+        try:
+            forget = self._driver.confirm(confirmed)
+        except Unavailable:
+            return False
+        limit = self._loop.call_at(self._deadline(), expire)
+        return True
+
+    @property
+    def _leads(self) -> bool:
+        core = self._driver.core
+        return core.leader == core.id and not core.is_disconnected
 
     def log_time_ms(self) -> int:
         """Log time now: this node's wall clock, but never behind the log's.
@@ -201,9 +278,7 @@ class Proposals:
             except Unavailable as error:
                 await self._pause(deadline, error)
             except TimeoutError:
-                raise Unavailable(
-                    "no majority of the managers confirmed the read in time"
-                ) from None
+                raise Unavailable(_NOT_CONFIRMED) from None
 
     async def read(self) -> View:
         """A view that holds everything acknowledged before this call; raises `Unavailable`."""
@@ -302,7 +377,7 @@ class Proposals:
         return self._now() + self._settings.proposal_timeout_s
 
     def _now(self) -> float:
-        return asyncio.get_running_loop().time()
+        return self._loop.time()
 
     def _left(self, deadline: float) -> float:
         return max(0.001, deadline - self._now())
@@ -328,6 +403,23 @@ def request_of(plain: object) -> Request | None:
             )
         case _:
             raise codec.Undecodable(f"not a request's name: {plain!r:.100}")
+
+
+async def _tell(work: Awaitable[T], told: Callable[[T | MeshswarmError], None]) -> None:
+    """Await it and tell what it gave, or raised."""
+    try:
+        found = await work
+    except MeshswarmError as error:
+        told(error)
+    else:
+        told(found)
+
+
+_NOT_CONFIRMED = "no majority of the managers confirmed the read in time"
+
+
+def _unconfirmed() -> OutcomeUnknown:
+    return _unknown("no majority of the managers confirmed it in time")
 
 
 def _unknown(why: str) -> OutcomeUnknown:

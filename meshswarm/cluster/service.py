@@ -4,7 +4,7 @@ Every handler works on any manager. Those that need the leader go to it (`propos
 need an agent go to the manager that serves its session.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 
 from meshswarm import codec
 from meshswarm.cluster.driver import Driver
@@ -12,14 +12,16 @@ from meshswarm.cluster.heard import Heard
 from meshswarm.cluster.history import History
 from meshswarm.cluster.proposals import FORWARD, HAND_OVER, READ_INDEX, Proposals, request_of
 from meshswarm.cluster.sessions import Sessions
-from meshswarm.errors import Denied, Invalid, NotFound, Unavailable
+from meshswarm.errors import Denied, Invalid, MeshswarmError, NotFound, Unavailable
 from meshswarm.ids import NodeId, TaskId
 from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.peers import Lane, Peer, PeerRole
-from meshswarm.mesh.requests import Chunk, Reply, Request
+from meshswarm.mesh.requests import Answer, Chunk, Reply, Request
 from meshswarm.store.commands import RegisterNode, ReportTasks, decode_command
+from meshswarm.store.commands import Request as Name
 from meshswarm.store.feed import delta_of, only
-from meshswarm.store.view import Key, Table, encode_view
+from meshswarm.store.outcome import Outcome
+from meshswarm.store.view import Key, Table, View, encode_view
 
 ANYONE = frozenset(PeerRole)
 USERS = frozenset({PeerRole.CLIENT, PeerRole.MANAGER})
@@ -48,12 +50,12 @@ class Service:
         self._endpoint = endpoint
         self._managers = managers
         self._status = status
-        endpoint.on_call("propose", self._propose, roles=ANYONE)
-        endpoint.on_call(FORWARD, self._append, roles=MANAGERS)
+        endpoint.on_call("propose", self._propose, roles=ANYONE, prompt=self._propose_at_once)
+        endpoint.on_call(FORWARD, self._append, roles=MANAGERS, prompt=self._append_at_once)
         endpoint.on_call(READ_INDEX, self._read_index, roles=MANAGERS)
         endpoint.on_call(HAND_OVER, self._hand_over, roles=MANAGERS)
         endpoint.on_call("read", self._read, roles=ANYONE)
-        endpoint.on_call("rows", self._rows, roles=ANYONE)
+        endpoint.on_call("rows", self._rows, roles=ANYONE, prompt=self._rows_at_once)
         endpoint.on_call("status", self._tell_status, roles=ANYONE)
         endpoint.on_call("applied", self._tell_applied, roles=ANYONE)
         endpoint.on_call("elect", self._elect, roles=USERS)
@@ -65,14 +67,20 @@ class Service:
 
     async def _propose(self, request: Request) -> Reply:
         """A client's or an agent's command; the refusal, if any, is in the outcome."""
-        match request.body:
-            case [bytes() as command, name]:
-                pass
-            case _:
-                raise Invalid("a proposal is [command, request name]")
-        _check_writer(request.peer, command)
-        outcome = await self._proposals.submit(command, request_of(name), request.peer.name)
+        command, name = _proposal(request)
+        outcome = await self._proposals.submit(command, name, request.peer.name)
         return Reply(outcome.to_plain(), self._elsewhere())
+
+    def _propose_at_once(self, request: Request, answer: Answer) -> bool:
+        command, name = _proposal(request)
+
+        def told(outcome: Outcome | MeshswarmError) -> None:
+            if isinstance(outcome, MeshswarmError):
+                answer(outcome)
+            else:
+                answer(Reply(outcome.to_plain(), self._elsewhere()))
+
+        return self._proposals.submit_at_once(command, name, request.peer.name, told)
 
     def _elsewhere(self) -> tuple[bytes, ...]:
         """Who leads, if it is another: whoever asks again saves a hop by asking there."""
@@ -81,12 +89,14 @@ class Service:
 
     async def _append(self, request: Request) -> Reply:
         """Another manager's proposal, handed to this one as the leader."""
-        match request.body, request.payloads:
-            case [name, str() as by], [bytes() as command]:
-                outcome = await self._proposals.append_here(command, request_of(name), by)
-                return Reply(outcome.to_plain())
-            case _:
-                raise Invalid("a forwarded proposal is [request name, by] and the command")
+        outcome = await self._proposals.append_here(*_forwarded(request))
+        return Reply(outcome.to_plain())
+
+    def _append_at_once(self, request: Request, answer: Answer) -> bool:
+        def told(outcome: Outcome | MeshswarmError) -> None:
+            answer(outcome if isinstance(outcome, MeshswarmError) else Reply(outcome.to_plain()))
+
+        return self._proposals.append_at_once(*_forwarded(request), told)
 
     async def _read_index(self, request: Request) -> Reply:
         return Reply(await self._driver.confirmed_index())
@@ -119,9 +129,19 @@ class Service:
         return Reply(None, (encode_view(only(view, tables)),))
 
     async def _rows(self, request: Request) -> Reply:
+        return self._found(await self._proposals.read(), _keys(request.body))
+
+    def _rows_at_once(self, request: Request, answer: Answer) -> bool:
         keys = _keys(request.body)
-        view = await self._proposals.read()
-        return Reply(None, (codec.encode(delta_of(view, keys, frozenset(Table))),))
+
+        def told(view: View | MeshswarmError) -> None:
+            answer(view if isinstance(view, MeshswarmError) else self._found(view, keys))
+
+        return self._proposals.read_at_once(told)
+
+    def _found(self, view: View, keys: Collection[Key]) -> Reply:
+        rows = codec.encode(delta_of(view, keys, frozenset(Table)))
+        return Reply(None, (rows, *self._elsewhere()))
 
     async def _watch(self, request: Request) -> AsyncIterator[Chunk]:
         """A copy of the tables, then deltas; a watcher that lags gets a fresh copy."""
@@ -216,6 +236,25 @@ def _table(name: str) -> Table:
     except ValueError:
         known = ", ".join(sorted(table.value for table in Table))
         raise Invalid(f"no table {name!r}; there are {known}") from None
+
+
+def _proposal(request: Request) -> tuple[bytes, Name | None]:
+    """The command of a client or an agent, and by what name it is carried out once."""
+    match request.body:
+        case [bytes() as command, name]:
+            _check_writer(request.peer, command)
+            return command, request_of(name)
+        case _:
+            raise Invalid("a proposal is [command, request name]")
+
+
+def _forwarded(request: Request) -> tuple[bytes, Name | None, str]:
+    """The command that another manager hands over, its name, and who proposed it."""
+    match request.body, request.payloads:
+        case [name, str() as by], [bytes() as command]:
+            return command, request_of(name), by
+        case _:
+            raise Invalid("a forwarded proposal is [request name, by] and the command")
 
 
 def _check_writer(peer: Peer, command: bytes) -> None:

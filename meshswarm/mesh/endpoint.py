@@ -19,7 +19,7 @@ from meshswarm.mesh.links import Link
 from meshswarm.mesh.listener import Listener
 from meshswarm.mesh.peers import NODES, Lane, Peer, PeerRole
 from meshswarm.mesh.pump import Sent
-from meshswarm.mesh.requests import CallHandler, NotifyHandler, StreamHandler
+from meshswarm.mesh.requests import CallHandler, NotifyHandler, PromptHandler, StreamHandler
 from meshswarm.mesh.site import Site
 from meshswarm.mesh.sockets import Context
 
@@ -146,9 +146,21 @@ class Endpoint:
         """Let `handler` take notifications; it must not block; what it raises is only logged."""
         self._site.notifies.add(kind, handler, roles)
 
-    def on_call(self, method: str, handler: CallHandler, roles: Collection[PeerRole]) -> None:
-        """Let `handler` answer calls; cancelled when the caller gives up or is gone."""
+    def on_call(
+        self,
+        method: str,
+        handler: CallHandler,
+        roles: Collection[PeerRole],
+        *,
+        prompt: PromptHandler | None = None,
+    ) -> None:
+        """Let `handler` answer calls; cancelled when the caller gives up or is gone.
+
+        `prompt` is asked first, and spares the call a task and some turns of the loop.
+        """
         self._site.calls.add(method, handler, roles)
+        if prompt is not None:
+            self._site.prompt[method] = prompt
 
     def on_stream(self, method: str, handler: StreamHandler, roles: Collection[PeerRole]) -> None:
         """Let `handler`, an async generator function, feed streams; cancelled like a call's."""

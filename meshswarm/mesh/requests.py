@@ -5,7 +5,7 @@ from typing import Generic, TypeVar
 
 from attrs import frozen
 
-from meshswarm.errors import Denied, NotFound
+from meshswarm.errors import Denied, MeshswarmError, NotFound
 from meshswarm.mesh.peers import Peer, PeerRole
 
 H = TypeVar("H")
@@ -39,6 +39,12 @@ class Chunk:
 
 NotifyHandler = Callable[[Peer, object, tuple[bytes, ...]], None]
 CallHandler = Callable[[Request], Awaitable[Reply]]
+
+Answer = Callable[[Reply | MeshswarmError], None]
+"""Answers a call, once, now or later; after the asker has given up it does nothing."""
+
+PromptHandler = Callable[[Request, Answer], bool]
+"""Takes a call in the turn of the loop that brought it, or says False: then nothing was done."""
 StreamHandler = Callable[[Request], AsyncIterator[Chunk]]
 
 

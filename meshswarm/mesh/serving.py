@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from typing import TypeGuard
 
 from attrs import define, field
@@ -12,7 +12,7 @@ from meshswarm.errors import Invalid, MeshswarmError, Unavailable
 from meshswarm.mesh.faults import Fault
 from meshswarm.mesh.frames import NUMBER_MAX, Message, Type
 from meshswarm.mesh.outlet import Outlet
-from meshswarm.mesh.requests import CallHandler, Request, StreamHandler
+from meshswarm.mesh.requests import CallHandler, Reply, Request, StreamHandler
 from meshswarm.mesh.site import Site, Standing
 from meshswarm.mesh.streams import Credit
 
@@ -27,12 +27,16 @@ class Running:
     type: Type
     credit: Credit = field(factory=Credit)
     task: asyncio.Task[None] | None = None
+    give_up: Callable[[], None] | None = None
+    """Of a call without a task: its answer is no longer wanted."""
     has_place: bool = True
 
     def cancel(self) -> None:
         """Stop the handler; its place is free when it has stopped."""
         if self.task is not None:
             self.task.cancel()
+        elif self.give_up is not None:
+            self.give_up()
 
 
 class Serving:
@@ -78,6 +82,8 @@ class Serving:
         if message.type is Type.CALL:
             call = self._site.calls.find(message.name, peer)
             self._take_place(message.type)
+            if self._is_taken_at_once(running, request):
+                return
             work = self._run_call(running, request, call)
         else:
             stream = self._site.streams.find(message.name, peer)
@@ -87,6 +93,30 @@ class Serving:
         running.task = self._site.start(work, f"mesh {message.name} for {peer.name}")
         # Not in the handler's `finally`: a task that is cancelled before its first step has none.
         running.task.add_done_callback(lambda _: self._leave_place(running))
+
+    def _is_taken_at_once(self, running: Running, request: Request) -> bool:
+        """Whether a prompt handler took the call, or has answered it already."""
+        prompt = self._site.prompt.get(request.method)
+        if prompt is None:
+            return False
+
+        def answer(result: Reply | MeshswarmError) -> None:
+            if not running.has_place:
+                return  # nobody waits for it any more
+            if isinstance(result, MeshswarmError):
+                self._answer(running, Type.ERROR, errors.to_wire(result))
+            else:
+                self._answer(running, Type.REPLY, result.body, result.payloads)
+
+        self._running[running.correlation] = running
+        running.give_up = lambda: self._leave_place(running)
+        try:
+            return prompt(request, answer)
+        except MeshswarmError as error:
+            answer(error)
+        except Exception:  # noqa: BLE001 - as in `_run_call`
+            self._answer_bug(running, request)
+        return True
 
     def _take_place(self, type_: Type) -> None:
         standing, limits = self._standing, self._site.limits

@@ -12,7 +12,13 @@ from meshswarm.mesh.faults import Faults
 from meshswarm.mesh.frames import NUMBER_MAX
 from meshswarm.mesh.limits import MeshLimits
 from meshswarm.mesh.peers import Peer, PeerRole
-from meshswarm.mesh.requests import CallHandler, Handlers, NotifyHandler, StreamHandler
+from meshswarm.mesh.requests import (
+    CallHandler,
+    Handlers,
+    NotifyHandler,
+    PromptHandler,
+    StreamHandler,
+)
 
 
 @define(eq=False)
@@ -44,6 +50,7 @@ class Site:
         self.faults = Faults(self.now)
         self.notifies: Handlers[NotifyHandler] = Handlers()
         self.calls: Handlers[CallHandler] = Handlers()
+        self.prompt: dict[str, PromptHandler] = {}
         self.streams: Handlers[StreamHandler] = Handlers()
         self.messages_in = 0
         self.messages_out = 0

@@ -16,7 +16,7 @@ from meshswarm.errors import (
 )
 from meshswarm.mesh.limits import MeshLimits
 from meshswarm.mesh.peers import EVERYONE, NODES, Lane, Peer, PeerRole
-from meshswarm.mesh.requests import Chunk, Reply, Request
+from meshswarm.mesh.requests import Answer, Chunk, Reply, Request
 from tests.mesh.meeting import Way, eventually, meet
 
 every_way = pytest.mark.parametrize("way", list(Way))
@@ -351,3 +351,66 @@ async def test_an_error_in_the_block_leaves_it_bare() -> None:
     with pytest.raises(ZeroDivisionError):
         async with meet() as meeting:
             raise ZeroDivisionError(meeting.link)
+
+
+# --- calls that are taken at once -----------------------------------------------------------------
+
+
+@every_way
+async def test_a_prompt_handler_answers_now_or_later_or_leaves_it_to_the_other(way: Way) -> None:
+    later: list[Answer] = []
+
+    def prompt(request: Request, answer: Answer) -> bool:
+        match request.body:
+            case "now":
+                answer(Reply("at once"))
+            case "later":
+                later.append(answer)
+            case "refuse":
+                answer(Conflict("moved on"))
+            case "raise":
+                raise Conflict("cannot")
+            case "break":
+                raise ZeroDivisionError
+        return request.body != "leave"
+
+    async with meet(way) as meeting:
+        meeting.server.on_call("do", echo, NODES, prompt=prompt)
+
+        async def ask(body: str) -> object:
+            return (await meeting.link.call(Lane.CONTROL, "do", body, timeout_s=TIMEOUT_S)).body
+
+        assert "at once" == await ask("now")
+        assert ["asker", "leave"] == await ask("leave")
+        for body in ("refuse", "raise"):
+            with pytest.raises(Conflict):
+                await ask(body)
+        with pytest.raises(MeshswarmError, match="`do` failed on"):
+            await ask("break")
+        async with asyncio.TaskGroup() as tasks:
+            asked = tasks.create_task(ask("later"), name="asks")
+            await eventually(lambda: bool(later))
+            later[0](Reply("in the end"))
+        assert "in the end" == asked.result()
+
+
+@every_way
+async def test_an_answer_that_nobody_waits_for_any_more_is_none(way: Way) -> None:
+    later: list[Answer] = []
+
+    def prompt(_: Request, answer: Answer) -> bool:
+        later.append(answer)
+        return True
+
+    async with meet(way, limits=MeshLimits(calls_served=1)) as meeting:
+        meeting.server.on_call("do", echo, NODES, prompt=prompt)
+        for _ in range(2):  # the place of the first is free again
+            with pytest.raises(OutcomeUnknown):
+                await meeting.link.call(Lane.CONTROL, "do", timeout_s=0.05)
+        meeting.server.on_call("echo", echo, NODES)
+        await meeting.link.call(Lane.CONTROL, "echo", timeout_s=TIMEOUT_S)
+        assert 2 == len(later)
+        for answer in later:
+            answer(Reply("too late"))
+        await meeting.link.call(Lane.CONTROL, "echo", timeout_s=TIMEOUT_S)
+        assert 0 == meeting.asker.dropped()["late"]
