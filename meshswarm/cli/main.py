@@ -15,7 +15,18 @@ import typer
 from attrs import evolve
 
 from meshswarm import __version__
-from meshswarm.cli import cluster, config, deploy, journal, node, reach, service, stack, why
+from meshswarm.cli import (
+    cluster,
+    config,
+    deploy,
+    journal,
+    node,
+    reach,
+    service,
+    simulate,
+    stack,
+    why,
+)
 from meshswarm.cli.dev import commands as dev
 from meshswarm.cli.options import Format, Options, When
 from meshswarm.cli.talk import say, say_error
@@ -35,6 +46,7 @@ app = typer.Typer(
 )
 app.command(name="deploy")(deploy.deploy)
 app.command(name="why")(why.why)
+app.command(name="simulate")(simulate.simulate)
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(node.app, name="node")
 app.add_typer(stack.app, name="stack")

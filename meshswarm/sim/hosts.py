@@ -40,7 +40,11 @@ class Host:
     memory: Memory = ()
     life: Life | None = None
     verb_ms: tuple[int, int] = (5, 300)
-    """How long the runtime takes for what it is told."""
+    """How long the runtime takes for what it is told; that takes effect in the middle of it."""
+    returns_at_once: bool = False
+    """Whether the runtime returns as soon as that took effect."""
+    is_linked: bool = True
+    """Whether the managers and its agent hear each other, in a world without packets."""
     runtime: FakeRuntime = field(init=False)
     _paced_since_ms: int = 0
 

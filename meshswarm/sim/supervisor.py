@@ -140,7 +140,8 @@ class Supervisor:
             self._perform(task_id, step)
         except RuntimeFailure as error:
             failure = Failure(reason=error.reason, message=error.message)
-        await self._life.sleep(self._rng.randrange(low, high + 1) // 2)
+        if not self._host.returns_at_once:
+            await self._life.sleep(self._rng.randrange(low, high + 1) // 2)
         # Not what the verb returned: something newer may have been seen meanwhile.
         result = failure or self._host.runtime.board.look(task_id)
         card = plan.after(self.cards[task_id], step, result, self._host.wall_ms())
