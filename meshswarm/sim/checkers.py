@@ -5,15 +5,13 @@ They see what leaves a core, what is durable and what really runs, and keep book
 runs, `History` those of what users were told.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import assert_never
 
 from attrs import define, field
 
 from meshswarm.agent.card import Held, HeldState, Prepare, Remove, Start, Stop
 from meshswarm.ids import Index, NodeId, ServiceId, TaskId
-from meshswarm.model.rollout import UpdateOrder
 from meshswarm.model.task import Task, TaskState
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import Message
@@ -26,6 +24,7 @@ from meshswarm.sim.history import History
 from meshswarm.sim.hosts import Host
 from meshswarm.sim.ledger import Ledger
 from meshswarm.sim.limits import check_view
+from meshswarm.sim.promises import Promises, starts_first
 from meshswarm.sim.trace import Violation
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import Key, Table, View, encode_view
@@ -42,6 +41,7 @@ class States:
     """By index; as whoever came first applied it."""
     changes: int = 0
     """How many entries changed a row."""
+    promises: Promises = field(factory=Promises)
     _outcomes: list[Outcome] = field(factory=lambda: [Outcome(index=Index(0))])
     _applied: dict[NodeId, Index] = field(factory=dict)
 
@@ -59,10 +59,11 @@ class States:
             raise Violation(f"{node} applies {entry.index} after {before}")
         self._applied[node] = entry.index
         if entry.index == len(self.views):
+            known = self.newest
             self.views.append(view)
             self._outcomes.append(outcome)
             self.changes += bool(changed)
-            self._check_slots(view, changed)
+            self.promises.entry(known, view, changed)
             return True
         if outcome != self._outcomes[entry.index]:
             raise Violation(f"{node} says {outcome} of what is {self._outcomes[entry.index]}")
@@ -74,18 +75,6 @@ class States:
             self._compare_bytes(node, view)
             check_view(view)
         return False
-
-    def _check_slots(self, view: View, changed: frozenset[Key]) -> None:
-        """No slot has two tasks that are meant to run (the promise of `control`), but for the old
-        and the new one of a service that starts first."""
-        touched = (view.tasks.get(TaskId(key)) for table, key in changed if table is Table.TASKS)
-        for service_id in sorted({task.service_id for task in touched if task is not None}):
-            live = [task for task in view.tasks_of(service_id) if task.is_live]
-            most = 2 if starts_first(view, service_id) else 1
-            places = Counter((task.slot, None if task.slot else task.node_id) for task in live)
-            if places and max(places.values()) > most:
-                names = " ".join(task.name for task in live)
-                raise Violation(f"too many live tasks in a slot at index {view.index}: {names}")
 
     def restored(self, node: NodeId, view: View) -> None:
         """A node took a whole state: from its disk, or from the leader."""
@@ -102,13 +91,6 @@ class States:
     def _compare_bytes(self, node: NodeId, view: View) -> None:
         if encode_view(view) != encode_view(self.views[view.index]):
             raise Violation(f"{node} has another state than others at index {view.index}")
-
-
-def starts_first(view: View, service_id: ServiceId) -> bool:
-    """Whether a slot of the service may have an old task beside the new one; users never change
-    that of a service, and of one that is gone nobody knows."""
-    service = view.services.get(service_id)
-    return service is None or service.spec.update.order is UpdateOrder.START_FIRST
 
 
 def _row(view: View, key: Key) -> object:  # noqa: C901 -- a table
@@ -143,13 +125,14 @@ class Tasks:
     """What the runtimes are told, and hold, judged by what was committed."""
 
     hosts: dict[NodeId, Host]
-    states: States
+    newest: Callable[[], View]
+    """Everything that was committed and applied anywhere."""
 
     def carrying_out(
         self, node: NodeId, task_id: TaskId, step: Prepare | Start | Stop | Remove
     ) -> None:
         """An agent's step takes effect now."""
-        row = self.states.newest.tasks.get(task_id)
+        row = self.newest().tasks.get(task_id)
         if isinstance(step, Stop):
             self._stops(node, row)
         elif isinstance(step, Start) and row is not None:
@@ -165,11 +148,11 @@ class Tasks:
         if row.status.state is TaskState.LOST:
             return
         for other_node, held in self._running(self.hosts):
-            other = self.states.newest.tasks.get(held.task_id)
+            other = self.newest().tasks.get(held.task_id)
             if other is None or other.id == row.id or other.status.state is TaskState.LOST:
                 continue
             is_older = other.revision != row.revision
-            if is_older and starts_first(self.states.newest, row.service_id):
+            if is_older and starts_first(self.newest(), row.service_id):
                 continue
             if (other.service_id, other.slot) == (row.service_id, row.slot) and (
                 row.slot or other_node == node
@@ -184,7 +167,7 @@ class Tasks:
 
     def leftovers(self, nodes: list[NodeId]) -> list[str]:
         """In what the runtimes of these nodes differ from what is wanted; for a calm world."""
-        view = self.states.newest
+        view = self.newest()
         running = {held.task_id: node for node, held in self._running(nodes)}
         found: list[str] = []
         for task in sorted(view.tasks.values(), key=lambda one: one.id):
@@ -258,4 +241,6 @@ class Checkers:
         self, node: NodeId, task_id: TaskId, step: Prepare | Start | Stop | Remove
     ) -> None:
         """An agent's step takes effect."""
+        if isinstance(step, Prepare):
+            self.states.promises.runs(step.assignment.task, step.assignment.spec)
         self.tasks.carrying_out(node, task_id, step)

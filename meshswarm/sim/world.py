@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from meshswarm.ids import Index, NodeId
-from meshswarm.model.node import Availability, NodeRole, NodeState
-from meshswarm.model.service import Mode
+from meshswarm.model.node import NodeRole, NodeState
 from meshswarm.raft.quorum import majority_of
 from meshswarm.raft.types import ConfState, Role
 from meshswarm.sim.agent import AgentRun
@@ -20,6 +19,7 @@ from meshswarm.sim.history import History
 from meshswarm.sim.hosts import Host
 from meshswarm.sim.ledger import Ledger
 from meshswarm.sim.network import Door, Network
+from meshswarm.sim.promises import slot_faults
 from meshswarm.sim.seat import Premises, Seat
 from meshswarm.sim.shape import TICK_MS, Shape
 from meshswarm.sim.trace import Listener, Trace
@@ -39,7 +39,7 @@ class World:
         self.checkers = Checkers(
             Consensus([(Index(0), ConfState(founders))]),
             states,
-            Tasks(self.hosts, states),
+            Tasks(self.hosts, lambda: states.newest),
             History(),
             Ledger(),
         )
@@ -156,7 +156,7 @@ class World:
             if row is None or row.state is not wanted:
                 found.append(f"{node} is {row.state.value if row else 'not known'}")
         found += self.checkers.history.differs_from(view)
-        found += self._slot_faults(alive)
+        found += slot_faults(view, alive)
         return found + self.checkers.tasks.leftovers(alive)
 
     def _consensus_faults(self) -> list[str]:
@@ -171,36 +171,3 @@ class World:
             for status in statuses
             if (status.leader, status.term, status.applied) != wanted
         ]
-
-    def _slot_faults(self, alive: list[NodeId]) -> list[str]:
-        """Services that have not the tasks that they should; `Tasks.leftovers` sees to the rest."""
-        view = self.checkers.states.newest
-        found: list[str] = []
-        for service in view.sorted_services():
-            live = [task for task in view.tasks_of(service.id) if task.is_live]
-            wanted = service.spec.replicas
-            if service.spec.mode is Mode.GLOBAL:
-                by_node = {node: view.nodes[node].availability for node in alive}
-                wanted = sum(what is Availability.ACTIVE for what in by_node.values())
-                # A paused node keeps what it has, and gets nothing new.
-                live = [
-                    t
-                    for t in live
-                    if t.node_id and by_node.get(t.node_id) is not Availability.PAUSE
-                ]
-            rollout = view.rollouts.get(service.id)
-            if rollout is not None and rollout.phase.is_active:
-                found.append(f"{service.spec.name} is {rollout.phase.value}")
-            # A paused rollout leaves the slots that it did not reach as they were.
-            any_revision = rollout is not None and rollout.phase.is_paused
-            good = [
-                task
-                for task in live
-                if task.is_healthy and (any_revision or task.revision == service.revision)
-            ]
-            places = {(task.slot, None if task.slot else task.node_id) for task in good}
-            if not len(live) == len(good) == len(places) == wanted:
-                found.append(
-                    f"{service.spec.name}: {len(good)} good of {len(live)} tasks, wanted {wanted}"
-                )
-        return found

@@ -1,0 +1,203 @@
+"""What the controllers promise of every entry of the log, judged by its rows before and after.
+
+Only rows are looked at, by rules that know nothing of how controllers decide.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from attrs import define, field
+
+from meshswarm.ids import NodeId, ServiceId, TaskId
+from meshswarm.model.node import Availability, NodeState
+from meshswarm.model.rollout import RolloutReason, UpdateOrder, UpdatePolicy
+from meshswarm.model.service import Mode, Service, TaskSpec
+from meshswarm.model.task import Task
+from meshswarm.sim.trace import Violation
+from meshswarm.store.view import Key, Table, View
+
+GIVEN_UP = (RolloutReason.TASKS_FAILED, RolloutReason.NO_PROGRESS)
+"""Why controllers, and not users, turn a rollout back."""
+
+
+@define(eq=False)
+class Promises:
+    """The books of one cluster's log."""
+
+    _specs: dict[tuple[ServiceId, int], TaskSpec] = field(factory=dict)
+    """What each revision was when it was first seen."""
+
+    def entry(self, before: View, after: View, changed: frozenset[Key]) -> None:
+        """An entry was committed; raises `Violation`."""
+        touched: set[ServiceId] = set()
+        for table, key in sorted(changed, key=lambda item: (item[0].value, item[1])):
+            if table is Table.TASKS:
+                old, new = before.tasks.get(TaskId(key)), after.tasks.get(TaskId(key))
+                touched |= {task.service_id for task in (old, new) if task is not None}
+                if old is not None and new is not None:
+                    _goes_forward(old, new)
+            elif table is Table.SERVICES:
+                touched.add(ServiceId(key))
+            elif table is Table.REVISIONS:
+                self._keeps(after, key)
+            elif table is Table.ROLLOUTS:
+                self._restores(before, after, ServiceId(key))
+        for service_id in sorted(touched):
+            self._is_its_revision(after, service_id)
+            _check_slots(after, service_id)
+            _check_surge(before, after, service_id)
+
+    # --- revisions ----------------------------------------------------------------------------
+
+    def _keeps(self, after: View, key: str) -> None:
+        """A revision never becomes another."""
+        owner, _, number = key.partition("/")
+        numbered = after.revisions.get(ServiceId(owner))
+        row = numbered.get(int(number)) if numbered else None
+        if row is not None:
+            known = self._specs.setdefault((row.service_id, row.number), row.task)
+            if known != row.task:
+                raise Violation(f"revision {number} of {owner} was {known}, and is {row.task}")
+
+    def _is_its_revision(self, after: View, service_id: ServiceId) -> None:
+        """A service's spec is what its revision was from the beginning."""
+        service = after.services.get(service_id)
+        if service is None:
+            return
+        known = self._specs.get((service_id, service.revision))
+        if known != service.spec.task:
+            raise Violation(
+                f"{service.spec.name} is at revision {service.revision}, which was {known}, "
+                f"and asks for {service.spec.task}"
+            )
+
+    def _restores(self, before: View, after: View, service_id: ServiceId) -> None:
+        """What controllers give up goes back to the last revision that was known to be good."""
+        old, new = before.rollouts.get(service_id), after.rollouts.get(service_id)
+        if old is None or new is None or old.phase.goes_back or not new.phase.goes_back:
+            return
+        revision = after.services[service_id].revision
+        if new.reason in GIVEN_UP and revision != old.stable_revision:
+            raise Violation(
+                f"{service_id} goes back to revision {revision}, stable was {old.stable_revision}"
+            )
+
+    def runs(self, task: Task, spec: TaskSpec) -> None:
+        """An agent makes this ready for the task: no other spec than that of its revision."""
+        known = self._specs.get((task.service_id, task.revision))
+        if known is not None and known != spec:
+            raise Violation(f"{task.name} is made ready as {spec}, its revision is {known}")
+
+
+# --- tasks --------------------------------------------------------------------------------------
+
+
+def _goes_forward(old: Task, new: Task) -> None:
+    """States and wishes only move forward, and a task keeps the node that it has."""
+    if new.status.state < old.status.state or new.desired < old.desired:
+        raise Violation(
+            f"{new.name} goes back from {old.status.state.label} to {new.status.state.label}, "
+            f"{old.desired.label} to {new.desired.label}"
+        )
+    if old.node_id is not None and new.node_id != old.node_id:
+        raise Violation(f"{new.name} moves from {old.node_id} to {new.node_id}")
+
+
+def _places(tasks: Iterable[Task]) -> Counter[tuple[int, str]]:
+    """How many live tasks each slot has; that of a global service is its node."""
+    live = (task for task in tasks if task.is_live)
+    return Counter((task.slot, "" if task.slot else task.node_id or "") for task in live)
+
+
+def _check_slots(after: View, service_id: ServiceId) -> None:
+    """No slot has two tasks that are meant to run, but for the old and the new one of a service
+    that starts first."""
+    tasks = after.tasks_of(service_id)
+    places = _places(tasks)
+    most = 2 if starts_first(after, service_id) else 1
+    if places and max(places.values()) > most:
+        names = " ".join(task.name for task in tasks if task.is_live)
+        raise Violation(f"too many live tasks in a slot at index {after.index}: {names}")
+
+
+def starts_first(view: View, service_id: ServiceId) -> bool:
+    """Whether a slot of the service may have an old task beside the new one; users never change
+    that of a service, and of one that is gone nobody knows."""
+    service = view.services.get(service_id)
+    return service is None or service.spec.update.order is UpdateOrder.START_FIRST
+
+
+def _check_surge(before: View, after: View, service_id: ServiceId) -> None:
+    """Nobody makes more tasks than are wanted, and as many beside them as are under way at once.
+
+    More than that there may be for a while, after a user wanted less: then none is added.
+    """
+    service = after.services.get(service_id)
+    if service is None:
+        return
+    old, new = _places(before.tasks_of(service_id)), _places(after.tasks_of(service_id))
+    wanted, surge = _wanted(after, service), _surge(service)
+    if new.total() > max(wanted + surge, old.total()):
+        raise Violation(
+            f"{new.total()} live tasks of {service.spec.name} at index {after.index}, wanted are "
+            f"{wanted} and {surge} more: {dict(new)}"
+        )
+    pairs = sum(count > 1 for count in new.values())
+    if pairs > max(surge, sum(count > 1 for count in old.values())):
+        raise Violation(
+            f"{pairs} slots of {service.spec.name} have two tasks at index {after.index}, "
+            f"{surge} may"
+        )
+
+
+def _wanted(view: View, service: Service) -> int:
+    if service.spec.mode is Mode.GLOBAL:
+        return len(view.nodes)
+    return service.spec.replicas
+
+
+def _surge(service: Service) -> int:
+    """Slots that may have two tasks at a time."""
+    spec = service.spec
+    return max(_surge_of(policy) for policy in (spec.update, spec.rollback))
+
+
+def _surge_of(policy: UpdatePolicy) -> int:
+    if policy.order is UpdateOrder.STOP_FIRST:
+        return 0
+    return policy.parallelism or 1_000_000
+
+
+# --- when all is calm ---------------------------------------------------------------------------
+
+
+def slot_faults(view: View, alive: Iterable[NodeId]) -> list[str]:
+    """Services that have not the tasks that they should, one healthy task in each slot."""
+    found: list[str] = []
+    nodes = [view.nodes[node] for node in alive]
+    by_node = {node.id: node.availability for node in nodes if node.state is NodeState.READY}
+    for service in view.sorted_services():
+        live = [task for task in view.tasks_of(service.id) if task.is_live]
+        wanted = service.spec.replicas
+        if service.spec.mode is Mode.GLOBAL:
+            wanted = sum(what is Availability.ACTIVE for what in by_node.values())
+            # A paused node keeps what it has, and gets nothing new.
+            live = [
+                t for t in live if t.node_id and by_node.get(t.node_id) is not Availability.PAUSE
+            ]
+        rollout = view.rollouts.get(service.id)
+        if rollout is not None and rollout.phase.is_active:
+            found.append(f"{service.spec.name} is {rollout.phase.value}")
+        # A paused rollout leaves the slots that it did not reach as they were.
+        any_revision = rollout is not None and rollout.phase.is_paused
+        good = [
+            task
+            for task in live
+            if task.is_healthy and (any_revision or task.revision == service.revision)
+        ]
+        places = {(task.slot, None if task.slot else task.node_id) for task in good}
+        if not len(live) == len(good) == len(places) == wanted:
+            found.append(
+                f"{service.spec.name}: {len(good)} good of {len(live)} tasks, wanted {wanted}"
+            )
+    return found
