@@ -1,7 +1,7 @@
 """Who asks the managers for something, and the users: they deploy, scale and remove."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from meshswarm.errors import Unavailable
@@ -117,6 +117,8 @@ class User:
         self.is_busy = False
         """Whether a request waits for its answer."""
         self._caller, self._premises, self._rng = caller, premises, rng
+        workers = [node for node in premises.shape.node_ids if node.startswith("w")]
+        self._wishes = Wishes(rng, workers)
         self._wants = True
         self.life.spawn(self._use())
 
@@ -130,12 +132,18 @@ class User:
             if self._wants:
                 self.is_busy = True
                 view = await self._caller.read()
-                await self._caller.propose(self._wish(view))
+                await self._caller.propose(self._wishes.next(view))
                 self.is_busy = False
 
-    # --- what to ask for ----------------------------------------------------------------------
 
-    def _wish(self, view: View) -> Command:
+class Wishes:
+    """What a user asks for, by chance; `workers` are the nodes that may be drained."""
+
+    def __init__(self, rng: random.Random, workers: Sequence[str]) -> None:
+        self._rng, self._workers = rng, workers
+
+    def next(self, view: View) -> Command:
+        """What to ask for, given what there is."""
         rng, services = self._rng, view.sorted_services()
         kind = rng.randrange(13)
         if kind == 0:
@@ -158,11 +166,10 @@ class User:
 
     def _availability(self, view: View) -> Command:
         """Let a worker work or not; managers always do, so that there is room."""
-        workers = [node for node in self._premises.shape.node_ids if node.startswith("w")]
-        if not workers:
+        if not self._workers:
             return RemoveStack(name=self._rng.choice(STACKS))
         return UpdateNode(
-            node_id=NodeId(self._rng.choice(workers)),
+            node_id=NodeId(self._rng.choice(self._workers)),
             availability=self._rng.choice(tuple(Availability)),
         )
 
