@@ -15,8 +15,8 @@ from meshswarm.cluster.hub import Watch
 from meshswarm.cluster.proposals import Proposals
 from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.control.decide import decide
+from meshswarm.control.kept import Kept
 from meshswarm.control.liveness import LivenessPolicy
-from meshswarm.control.loads import Loads
 from meshswarm.errors import Unavailable
 from meshswarm.ids import ServiceId
 from meshswarm.raft.types import Role
@@ -51,7 +51,7 @@ class Leadership:
         self._leads = asyncio.Event()
         self._round: list[ServiceId] = []
         self._slice = 0
-        self._loads = Loads()
+        self._kept = Kept()
         self._complained_at = -COMPLAIN_S
         driver.on_role_change(self._note_role)
 
@@ -114,7 +114,7 @@ class Leadership:
         """
         now_ms = self._proposals.log_time_ms()
         liveness = self._heard.liveness(asyncio.get_running_loop().time())
-        decision = decide(view, dirty, liveness, self._policy, now_ms, self._loads)
+        decision = decide(view, dirty, liveness, self._policy, now_ms, self._kept)
         for refused in decision.refused:
             log.warning("wanted, and cannot be had: %s", refused)
         if decision.commands:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 
 from attrs import frozen
 
+from meshswarm.control.kept import Kept
 from meshswarm.control.liveness import Liveness, LivenessPolicy
-from meshswarm.control.loads import Loads
 from meshswarm.control.losses import give_up_tasks
 from meshswarm.control.nodes import judge
 from meshswarm.control.reaper import reap
@@ -45,14 +45,14 @@ def decide(
     liveness: Liveness,
     policy: LivenessPolicy,
     now_ms: int,
-    loads: Loads | None = None,
+    kept: Kept | None = None,
 ) -> Decision:
     """What is to be done about the rows in `dirty` (None: about everything).
 
-    `now_ms` is the leader's wall clock, never behind the view's log time. `loads` is the same from
-    pass to pass, to spare counting what has not changed; it alters no decision.
+    `now_ms` is the leader's wall clock, never behind the view's log time. `kept` is the same from
+    pass to pass, to spare working out what has not changed; it alters no decision.
     """
-    whatif = WhatIf(view, now_ms, loads=loads)
+    whatif = WhatIf(view, now_ms, kept=kept)
     judged = judge(whatif, liveness, policy)
     give_up_tasks(whatif, dirty, judged.silent_ms, liveness, policy)
     changed = None if dirty is None else dirty | whatif.changed

@@ -13,13 +13,12 @@ HISTORY = 5
 
 def reap(whatif: WhatIf, service_id: ServiceId) -> None:
     """Forget what is over and no longer of interest."""
-    view = whatif.view
-    rows = (view.tasks[task_id] for task_id in view.tasks_by_service.get(service_id, ()))
+    service = whatif.view.services.get(service_id)
+    keep = 0 if service is None else history_of(service.spec.task.restart, HISTORY)
+    rows = whatif.slots_of(service_id).restless_rows()
     if not any(task.status.state.is_terminal for task in rows):
         return
-    service = view.services.get(service_id)
-    keep = 0 if service is None else history_of(service.spec.task.restart, HISTORY)
-    for slot in slots_of(view.tasks_of(service_id)):
+    for slot in slots_of(rows):
         unwanted = [task for task in slot.dead if task.desired is DesiredState.REMOVE]
         history = [task for task in slot.dead if task.desired is not DesiredState.REMOVE]
         for task in [*unwanted, *history[: max(0, len(history) - keep)]]:

@@ -66,7 +66,7 @@ def place(whatif: WhatIf, service_id: ServiceId, drafts: Sequence[CreateTask]) -
     service = whatif.view.services.get(service_id)
     if service is None or not (drafts or whatif.view.unplaced):
         return
-    tasks = [whatif.view.tasks[i] for i in whatif.view.tasks_by_service.get(service_id, ())]
+    tasks = whatif.slots_of(service_id).restless_rows()  # those at rest want nothing
     left: list[tuple[Group, Sequence[Waiting]]] = []
     for group in _groups(whatif, service, tasks, drafts):
         failures = recent_failures(tasks, group.revision, whatif.now_ms)
@@ -269,5 +269,5 @@ def _load(
 
 def _unplaced(whatif: WhatIf, service_id: ServiceId) -> list[Task]:
     view = whatif.view
-    ids = (i for i in view.tasks_by_service.get(service_id, ()) if i in view.unplaced)
-    return sorted((view.tasks[task_id] for task_id in ids), key=task_order)
+    rows = (view.tasks[task_id] for task_id in view.unplaced)
+    return sorted((row for row in rows if row.service_id == service_id), key=task_order)

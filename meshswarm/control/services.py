@@ -3,7 +3,7 @@ slot's task replaced, renewed or released as its time comes.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from attrs import evolve
 
@@ -13,7 +13,15 @@ from meshswarm.control.preempt import make_room
 from meshswarm.control.restart import Successor, successor
 from meshswarm.control.rollout import carry_on, spend_turns
 from meshswarm.control.slots import Slot, slots_of
-from meshswarm.control.turns import Turn, has_proved_itself, key_of, next_turns, policy_of
+from meshswarm.control.turns import (
+    Turn,
+    has_proved_itself,
+    is_drained,
+    is_outdated,
+    key_of,
+    next_turns,
+    policy_of,
+)
 from meshswarm.control.whatif import WhatIf
 from meshswarm.ids import NodeId, ServiceId, TaskId, digest_id
 from meshswarm.model.node import Availability, Node
@@ -27,15 +35,13 @@ from meshswarm.store.commands import CreateTask, ForgetTask, SetDesired
 def reconcile(whatif: WhatIf, service_id: ServiceId) -> list[CreateTask]:
     """Decide what the service's tasks need; returns the tasks to create that still want a node."""
     service = whatif.view.services.get(service_id)
-    slots = slots_of(whatif.view.tasks_of(service_id))
     if service is None:
-        for slot in slots:
+        for slot in slots_of(whatif.view.tasks_of(service_id)):
             _remove(whatif, slot)
         return []
     if service_id in whatif.reverted:
         return []
-    is_global = service.spec.mode is Mode.GLOBAL
-    wanted, unwanted = _global(whatif, service, slots) if is_global else _replicated(service, slots)
+    wanted, unwanted = _slots_to_look_at(whatif, service)
     for slot in unwanted:
         _remove(whatif, slot)
     wanted = [_thinned(whatif, service, slot) for slot in wanted]
@@ -60,16 +66,38 @@ def reconcile(whatif: WhatIf, service_id: ServiceId) -> list[CreateTask]:
 # --- which slots ------------------------------------------------------------------------------
 
 
-def _replicated(service: Service, slots: Sequence[Slot]) -> tuple[list[Slot], list[Slot]]:
-    """The slots that the service should have, new ones included, and those that it should not."""
+def _slots_to_look_at(whatif: WhatIf, service: Service) -> tuple[list[Slot], list[Slot]]:
+    """The slots that the service should have, new ones included, and those that it should not.
+
+    Those at rest are left out, unless there are too many slots, or a rollout counts them all.
+    """
+    slots = whatif.slots_of(service.id)
+    if service.spec.mode is Mode.GLOBAL:
+        return _global(whatif, service, slots.everyone())
+    others = slots.others()
+    rollout = whatif.view.rollouts.get(service.id)
+    is_rolled_out = rollout is not None and rollout.phase.is_active
+    moves = (slot for slot in others if is_outdated(slot, service) or is_drained(whatif.view, slot))
+    if is_rolled_out or any(moves) or len(slots.numbers) > service.spec.replicas:
+        return _replicated(service, slots.everyone())
+    looked_at = {slot.number for slot in others}
+    at_rest = {number for number, _ in slots.numbers if number not in looked_at}
+    return _replicated(service, others, at_rest)
+
+
+def _replicated(
+    service: Service, slots: Sequence[Slot], at_rest: Collection[int] = ()
+) -> tuple[list[Slot], list[Slot]]:
+    """The same of a replicated service that has these slots and, to be left alone, others."""
     strays = [slot for slot in slots if slot.number == 0]
     taken = [slot for slot in slots if slot.number > 0 and not slot.is_left]
     left = {slot.number: slot for slot in slots if slot.number > 0 and slot.is_left}
-    surplus = len(taken) - service.spec.replicas
+    surplus = len(taken) + len(at_rest) - service.spec.replicas
     if surplus > 0:
         extra = sorted(taken, key=_worth(taken))[:surplus]
-        return [slot for slot in taken if slot not in extra], strays + extra
-    numbers = {slot.number for slot in taken}
+        numbers = {slot.number for slot in extra}
+        return [slot for slot in taken if slot.number not in numbers], strays + extra
+    numbers = {slot.number for slot in taken} | set(at_rest)
     free = (n for n in range(1, service.spec.replicas + 1) if n not in numbers)
     missing = [left.get(n, Slot(number=n)) for n, _ in zip(free, range(-surplus), strict=False)]
     return sorted(taken + missing, key=lambda slot: slot.number), strays

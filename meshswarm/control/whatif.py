@@ -5,7 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 from immutables import Map
 
 from meshswarm.control.filters import BY_RUNTIME, first_refusal
+from meshswarm.control.kept import Kept
 from meshswarm.control.loads import Load, Loads, More, more_of
+from meshswarm.control.resting import ServiceSlots, drained_nodes
 from meshswarm.ids import NodeId, ServiceId, TaskId
 from meshswarm.model.node import Node
 from meshswarm.model.service import RuntimeKind, TaskSpec
@@ -38,7 +40,7 @@ class WhatIf:
     """
 
     def __init__(
-        self, view: View, now_ms: int, *, loads: Loads | None = None, most: int = MAX_COMMANDS
+        self, view: View, now_ms: int, *, kept: Kept | None = None, most: int = MAX_COMMANDS
     ) -> None:
         self.now_ms = now_ms
         self.commands: list[Simple] = []
@@ -57,7 +59,10 @@ class WhatIf:
         # Log time is that of the last entry, and what is decided now will be written now.
         self._transaction.at(index=view.index, term=view.term, clock_ms=now_ms)
         self._most = most
-        self._counted = Loads() if loads is None else loads
+        self._kept = Kept() if kept is None else kept
+        self._slots: dict[ServiceId, tuple[ServiceSlots, int]] = {}
+        self._drained_in: Map[NodeId, Node] | None = None
+        self._drained: frozenset[NodeId] = frozenset()
         self.loads: dict[NodeId, Load] = {}
         """What is known of the nodes' loads; `load_of` counts the others."""
         self._ready_in: Map[NodeId, Node] | None = None
@@ -138,11 +143,34 @@ class WhatIf:
             is_new = self.view.tasks_by_node.get(node_id) is not self._before.tasks_by_node.get(
                 node_id
             )
-            load = (Loads() if is_new else self._counted).of(self.view, node_id)
+            load = (Loads() if is_new else self._kept.loads).of(self.view, node_id)
             for more in self.held_on(node_id):
                 load = load.plus(more)
             self.loads[node_id] = load
         return load
+
+    def slots_of(self, service_id: ServiceId) -> ServiceSlots:
+        """The service's slots as they are now."""
+        nodes, touched = self.view.nodes, self._transaction.touched
+        if self._drained_in is not nodes:
+            drained = drained_nodes(self.view)
+            if drained != self._drained:
+                self._slots.clear()
+            self._drained_in, self._drained = nodes, drained
+        known = self._slots.get(service_id)
+        service = self.view.services.get(service_id)
+        if known is None or service is None or known[0].revision != service.revision:
+            slots = self._kept.resting.of(self.view, service_id, self._drained)
+        else:
+            slots, seen = known
+            ids = [TaskId(key) for table, key in touched[seen:] if table is Table.TASKS]
+            slots.look_at(self.view, [i for i in ids if self._is_of(service_id, i)])
+        self._slots[service_id] = (slots, len(touched))
+        return slots
+
+    def _is_of(self, service_id: ServiceId, task_id: TaskId) -> bool:
+        task = self.view.tasks.get(task_id) or self._before.tasks.get(task_id)
+        return task is not None and task.service_id == service_id
 
     def candidates(self, spec: TaskSpec) -> Sequence[Node]:
         """The nodes that are ready for tasks of this kind, in no order."""

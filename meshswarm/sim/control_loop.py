@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from meshswarm.control.decide import decide
+from meshswarm.control.kept import Kept
 from meshswarm.control.liveness import Liveness, LivenessPolicy
-from meshswarm.control.loads import Loads
 from meshswarm.errors import Unavailable
 from meshswarm.sim.clock import Script
 from meshswarm.sim.trace import Trace
@@ -36,7 +36,7 @@ class ControlLoop:
         self._name, self._trace, self._policy = name, trace, policy
         self._log_time_ms, self._liveness, self._propose = log_time_ms, liveness, propose
         self._look_again_ms = look_again_ms
-        self._loads = Loads()
+        self._kept = Kept()
 
     async def reign(
         self,
@@ -59,7 +59,7 @@ class ControlLoop:
     ) -> tuple[frozenset[Key] | None, int | None]:
         """One pass: what the next must look at besides, and when at the latest; as `Leadership`."""
         now_ms = self._log_time_ms()
-        decision = decide(view, dirty, self._liveness(), self._policy, now_ms, self._loads)
+        decision = decide(view, dirty, self._liveness(), self._policy, now_ms, self._kept)
         if decision.commands:
             batch = Batch(commands=decision.commands, cause=decision.cause)
             self._trace.tell("decide", f"{self._name}: {decision.cause}")

@@ -67,6 +67,11 @@ class Transaction:
         """The rows that were written, or deleted."""
         return frozenset(self._touched)
 
+    @property
+    def touched(self) -> Sequence[Key]:
+        """The rows that were written, in turn, as often as they were."""
+        return self._touched
+
     def finished(self) -> View:
         """The view that came of it; nothing is written any more."""
         self.keep()

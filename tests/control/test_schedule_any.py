@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from meshswarm.control.decide import decide
 from meshswarm.control.filters import refusals
+from meshswarm.control.kept import Kept
 from meshswarm.control.liveness import Liveness, LivenessPolicy
-from meshswarm.control.loads import Load, Loads, load_of
+from meshswarm.control.loads import Load, load_of
 from meshswarm.control.schedule import place
 from meshswarm.control.whatif import WhatIf
 from meshswarm.model.network import Port
@@ -159,10 +160,10 @@ def test_spread_differs_by_at_most_one_where_nothing_else_decides(
 def test_what_is_kept_of_loads_is_what_counting_gives(
     before: View, states: list[TaskState]
 ) -> None:
-    kept = Loads()
+    kept = Kept()
     now = before
     for state in states:
-        whatif = WhatIf(now, NOW_MS, loads=kept)
+        whatif = WhatIf(now, NOW_MS, kept=kept)
         for service_id in sorted(now.services):
             place(whatif, service_id, ())
         for node_id in now.nodes:
@@ -178,7 +179,7 @@ def test_what_is_kept_of_loads_is_what_counting_gives(
             tasks=rows.values(),
         )
         for node_id in now.nodes:
-            assert in_order(kept.of(now, node_id)) == in_order(load_of(now, node_id))
+            assert in_order(kept.loads.of(now, node_id)) == in_order(load_of(now, node_id))
 
 
 @given(clusters)
@@ -195,12 +196,12 @@ def test_what_is_carried_out_together_is_what_one_by_one_gives(before: View) -> 
 @given(clusters)
 def test_a_second_pass_finds_nothing_left(before: View) -> None:
     heard = Liveness(silent_ms=dict.fromkeys(before.nodes, 0), observing_ms=1_000_000)
-    now, loads = before, Loads()
+    now, kept = before, Kept()
     left: object = ()
     for _ in range(3):
-        decision = decide(now, None, heard, LivenessPolicy(), NOW_MS, loads)
+        decision = decide(now, None, heard, LivenessPolicy(), NOW_MS, kept)
         again = decide(now, None, heard, LivenessPolicy(), NOW_MS)
-        assert decision == again, "what is kept of loads alters no decision"
+        assert decision == again, "what is kept alters no decision"
         left = decision.commands
         now = apply_command(now, Batch(commands=decision.commands)).view
     assert left == ()

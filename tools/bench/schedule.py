@@ -23,8 +23,8 @@ from typing import Any
 from attrs import evolve
 
 from meshswarm.control.decide import decide
+from meshswarm.control.kept import Kept
 from meshswarm.control.liveness import Liveness, LivenessPolicy
-from meshswarm.control.loads import Loads
 from meshswarm.control.schedule import place
 from meshswarm.control.whatif import WhatIf
 from meshswarm.ids import Index, NodeId, ServiceId, TaskId, Term, Version
@@ -124,10 +124,10 @@ def deploying_s() -> tuple[float, float, int]:
     view = cluster(nodes(1_000), [service("web", replicas=30_000)], waiting=False)
     dirty: frozenset[Key] = frozenset({(Table.SERVICES, "web")})
     elapsed_s = cpu_s = 0.0
-    passes, loads = 0, Loads()
+    passes, kept = 0, Kept()
     while True:
         watch = Stopwatch()
-        decision = decide(view, dirty, heard(view), LivenessPolicy(), NOW_MS, loads)
+        decision = decide(view, dirty, heard(view), LivenessPolicy(), NOW_MS, kept)
         took_s, worked_s = watch.read()
         elapsed_s, cpu_s = elapsed_s + took_s, cpu_s + worked_s
         if not decision.commands:
@@ -148,15 +148,15 @@ def changing_ms() -> tuple[list[float], list[float]]:
     services = [service(f"s{number:03}", replicas=30) for number in range(1_000)]
     view = running(cluster(nodes(1_000), services, waiting=True))
     found: list[tuple[float, float]] = []
-    loads = Loads()
-    decide(view, None, heard(view), LivenessPolicy(), NOW_MS, loads)
+    kept = Kept()
+    decide(view, None, heard(view), LivenessPolicy(), NOW_MS, kept)
     for number in range(CHANGES):
         service_id = ServiceId(f"s{number:03}")
         scale = ScaleService(service_id=service_id, replicas=31)
         view = apply_command(evolve(view, index=Index(view.index + 1)), scale).view
         dirty = frozenset({(Table.SERVICES, str(service_id))})
         watch = Stopwatch()
-        decision = decide(view, dirty, heard(view), LivenessPolicy(), NOW_MS, loads)
+        decision = decide(view, dirty, heard(view), LivenessPolicy(), NOW_MS, kept)
         elapsed_s, cpu_s = watch.read()
         found.append((1_000 * elapsed_s, 1_000 * cpu_s))
         assert len(decision.commands) == 1, f"{len(decision.commands)} commands for one replica"
