@@ -101,12 +101,21 @@ def dumps_in_order(plain: object) -> bytes:
 
 def array_head(length: int) -> bytes:
     """What precedes the items of an array in canonical CBOR (RFC 8949 section 3)."""
+    return _head(0x80, length)
+
+
+def map_head(length: int) -> bytes:
+    """What precedes the keys and values of a map."""
+    return _head(0xA0, length)
+
+
+def _head(major: int, length: int) -> bytes:
     if length < 24:
-        return bytes((0x80 | length,))
-    for width, mark in ((1, 0x98), (2, 0x99), (4, 0x9A)):
+        return bytes((major | length,))
+    for width, mark in ((1, 0x18), (2, 0x19), (4, 0x1A)):
         if length < 1 << 8 * width:
-            return bytes((mark,)) + length.to_bytes(width, "big")
-    raise ValueError(f"an array of {length} items")
+            return bytes((major | mark,)) + length.to_bytes(width, "big")
+    raise ValueError(f"an array or a map of {length} items")
 
 
 def loads(data: bytes) -> object:

@@ -4,6 +4,7 @@ import os
 import platform
 import socket
 from collections.abc import Iterable
+from functools import cache
 from importlib import metadata
 
 from meshswarm.agent.runtimes.port import Runtime, RuntimeFailure
@@ -41,5 +42,10 @@ async def describe(
         devices=devices,
         runtimes=tuple(answering),
         engine_version=engine_version,
-        meshswarm_version=metadata.version("meshswarm"),
+        meshswarm_version=_own_version(),
     )
+
+
+@cache
+def _own_version() -> str:
+    return metadata.version("meshswarm")

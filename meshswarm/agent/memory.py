@@ -29,6 +29,16 @@ class Memory:
     statuses: dict[TaskId, TaskStatus] = Factory(dict)
 
 
+@frozen
+class _Encoded:
+    """A card as last written."""
+
+    assignment: Assignment
+    assignment_bytes: bytes
+    status: TaskStatus
+    status_bytes: bytes
+
+
 class MemoryFile:
     """`state.cbor` in an agent's data directory."""
 
@@ -36,6 +46,7 @@ class MemoryFile:
         self._path = path
         self._cluster_id = cluster_id
         self._node_id = node_id
+        self._encoded: dict[TaskId, _Encoded] = {}
 
     def load(self) -> dict[TaskId, Card]:
         """The cards as last saved, none of them confirmed; empty if the file cannot be used."""
@@ -61,12 +72,31 @@ class MemoryFile:
 
     def save(self, cards: Cards) -> None:
         """Write the cards that have an assignment; raises OSError."""
-        assigned = [card for _, card in sorted(cards.items()) if card.assignment is not None]
-        memory = Memory(
-            cluster_id=self._cluster_id,
-            node_id=self._node_id,
-            assignments=tuple(card.assignment for card in assigned if card.assignment),
-            statuses={card.task_id: card.status for card in assigned},
-        )
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_aside(self._path, codec.encode(memory))
+        write_aside(self._path, self.encoded(cards))
+
+    def encoded(self, cards: Cards) -> bytes:
+        """The file's content, a `Memory`: only what changed since the last call is encoded anew."""
+        kept: dict[TaskId, _Encoded] = {}
+        for task_id, card in sorted(cards.items()):
+            if card.assignment is None:
+                continue
+            known = self._encoded.get(task_id)
+            if known is None or known.assignment is not card.assignment:
+                assignment = codec.encode(card.assignment)
+            else:
+                assignment = known.assignment_bytes
+            if known is None or known.status is not card.status:
+                status = codec.encode(card.status)
+            else:
+                status = known.status_bytes
+            kept[task_id] = _Encoded(card.assignment, assignment, card.status, status)
+        self._encoded = kept
+        head = {"node_id": self._node_id, "cluster_id": self._cluster_id}
+        parts = [codec.dumps(part) for pair in head.items() for part in pair]
+        parts += [codec.dumps("assignments"), codec.array_head(len(kept))]
+        parts += [one.assignment_bytes for one in kept.values()]
+        parts += [codec.dumps("statuses"), codec.map_head(len(kept))]
+        for task_id, one in kept.items():
+            parts += [codec.dumps(task_id), one.status_bytes]
+        return b"".join([codec.map_head(4), *parts])

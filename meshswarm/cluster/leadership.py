@@ -8,6 +8,7 @@ between costs nothing: whoever leads next looks at everything once.
 
 import asyncio
 import logging
+import time
 
 from meshswarm.cluster.driver import Driver
 from meshswarm.cluster.heard import Heard
@@ -34,6 +35,15 @@ SLICES = 120
 RETRY_S = 0.05
 """Between two attempts when a batch could not be committed."""
 
+LONG_S = 0.01
+"""A pass that takes longer is followed by a rest."""
+
+LATE_S = 0.05
+"""A loop that wakes its sleepers later than this is busy."""
+
+REST_MAX_S = 2.0
+"""However busy the loop is, the next pass is made after so long."""
+
 COMPLAIN_S = 10.0
 """Between two log lines that say so."""
 
@@ -53,6 +63,7 @@ class Leadership:
         self._slice = 0
         self._kept = Kept()
         self._complained_at = -COMPLAIN_S
+        self._took_s = 0.0
         driver.on_role_change(self._note_role)
 
     def _note_role(self) -> None:
@@ -81,6 +92,7 @@ class Leadership:
             if dirty is not None and revisit is not None:
                 known = dirty | revisit | self._next_slice(view)
             revisit, pause_s = await self._decide_once(view, known)
+            await self._rest()
             await self._sleep(watch, pause_s)
 
     def _next_slice(self, view: View) -> frozenset[Key]:
@@ -114,7 +126,9 @@ class Leadership:
         """
         now_ms = self._proposals.log_time_ms()
         liveness = self._heard.liveness(asyncio.get_running_loop().time())
+        began = time.perf_counter()
         decision = decide(view, dirty, liveness, self._policy, now_ms, self._kept)
+        self._took_s = time.perf_counter() - began
         for refused in decision.refused:
             log.warning("wanted, and cannot be had: %s", refused)
         if decision.commands:
@@ -135,6 +149,24 @@ class Leadership:
         if now - self._complained_at >= COMPLAIN_S:
             self._complained_at = now
             log.warning("a batch of %d was not confirmed: %s", commands, error)
+
+    async def _rest(self) -> None:
+        """After a long pass: rest as long, and on until the loop has done what came of it.
+
+        A manager that places faster than it can tell agents and hear from them falls silent.
+        """
+        if self._took_s < LONG_S:
+            return
+        now = asyncio.get_running_loop().time
+        began = now()
+        wait_s = self._took_s
+        while True:
+            asleep = now()
+            await asyncio.sleep(wait_s)
+            late_s = now() - asleep - wait_s
+            if late_s < LATE_S or now() - began >= REST_MAX_S:
+                return
+            wait_s = LATE_S
 
     async def _sleep(self, watch: Watch, pause_s: float) -> None:
         try:

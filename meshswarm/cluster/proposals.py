@@ -8,7 +8,7 @@ still be committed) or `Unavailable` (it was never sent).
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import attrs
@@ -19,10 +19,10 @@ from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.errors import Conflict, Invalid, MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import ClientId, Index, NodeId
 from meshswarm.mesh.endpoint import Endpoint
-from meshswarm.mesh.gathering import Start
+from meshswarm.mesh.gathering import Gathering, Start
 from meshswarm.mesh.peers import Lane, Peer
 from meshswarm.mesh.requests import Reply
-from meshswarm.store.commands import Command, LogEntry, Request, encode_command
+from meshswarm.store.commands import Command, LogEntry, Request, encode_command, group_of
 from meshswarm.store.outcome import Outcome, outcome_of
 from meshswarm.store.view import View
 
@@ -39,6 +39,15 @@ Told = Callable[[Outcome | MeshswarmError], None]
 
 PAUSE_S = 0.02
 """Between two attempts, so that a leader that is just changing is not hammered."""
+
+MAX_TOGETHER = 500
+"""Reports of agents in one entry of the log ..."""
+
+MAX_TOGETHER_BYTES = 256 << 10
+"""... and about how many bytes of them."""
+
+MAX_CONFIRMED = 10_000
+"""Reads that one confirmation is for."""
 
 LOOK_S = 0.05
 """How often whoever waits for a leader looks whether it can be reached by now."""
@@ -65,6 +74,22 @@ class Proposals:
         self._log_ms, self._log_set_s = 0.0, 0.0
         self._leader_known = asyncio.Event()
         self._asking: dict[asyncio.Timeout, NodeId] = {}
+        self._reports = Gathering[tuple[bytes, str], Outcome](
+            self._submit_reports,
+            endpoint.start,
+            name="reports",
+            size_of=lambda report: len(report[0]),
+            most_items=MAX_TOGETHER,
+            most_bytes=MAX_TOGETHER_BYTES,
+        )
+        self._confirmations = Gathering[None, Index](
+            self._confirm_all,
+            endpoint.start,
+            name="confirmations",
+            size_of=lambda _: 0,
+            most_items=MAX_CONFIRMED,
+            most_bytes=1,
+        )
         driver.on_role_change(self._note_leader)
 
     # --- the verbs ----------------------------------------------------------------------------
@@ -103,6 +128,18 @@ class Proposals:
                 await self._pause(deadline, error)
             except Unavailable as error:
                 await self._pause(deadline, unsure or error)
+
+    async def report(self, command: bytes, by: str) -> Outcome:
+        """Carry out an agent's report, with those of others that wait: hundreds of agents have one
+        entry and one message to the leader between them. As `submit` without a request."""
+        return await self._reports.put((command, by))
+
+    async def _submit_reports(self, reports: list[tuple[bytes, str]]) -> Sequence[Outcome]:
+        if len(reports) == 1:
+            ((command, by),) = reports
+            return [await self.submit(command, None, by)]
+        outcome = await self.submit(group_of([one for one, _ in reports]), None, self._name)
+        return outcome.parts if outcome.error is None else [outcome] * len(reports)
 
     async def append(
         self, command: bytes, request: Request | None, by: str, deadline: float
@@ -262,10 +299,21 @@ class Proposals:
                 ) from None
 
     async def confirm(self) -> Index:
-        """An index that holds everything acknowledged before now; asks the leader.
+        """An index that holds everything acknowledged before now; asks the leader, once for all
+        who ask meanwhile.
 
         Raises `Unavailable` when no leader with a quorum can be found in time.
         """
+        try:
+            async with asyncio.timeout(self._settings.proposal_timeout_s):
+                return await self._confirmations.put(None)
+        except TimeoutError:
+            raise Unavailable("no leader confirmed the read in time") from None
+
+    async def _confirm_all(self, asked: list[None]) -> Sequence[Index]:
+        return [await self._confirm()] * len(asked)
+
+    async def _confirm(self) -> Index:
         deadline = self._deadline()
         while True:
             leader = await self._leader(deadline)

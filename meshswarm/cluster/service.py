@@ -4,6 +4,7 @@ Every handler works on any manager. Those that need the leader go to it (`propos
 need an agent go to the manager that serves its session.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 
 from meshswarm import codec
@@ -22,6 +23,9 @@ from meshswarm.store.commands import Request as Name
 from meshswarm.store.feed import delta_of, only
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import Key, Table, View, encode_view
+
+GATHER_S = 0.05
+"""From one delta that a watcher is sent to the next: what changes meanwhile travels together."""
 
 ANYONE = frozenset(PeerRole)
 USERS = frozenset({PeerRole.CLIENT, PeerRole.MANAGER})
@@ -67,12 +71,17 @@ class Service:
 
     async def _propose(self, request: Request) -> Reply:
         """A client's or an agent's command; the refusal, if any, is in the outcome."""
-        command, name = _proposal(request)
-        outcome = await self._proposals.submit(command, name, request.peer.name)
+        command, name, is_report = _proposal(request)
+        if is_report and name is None:
+            outcome = await self._proposals.report(command, request.peer.name)
+        else:
+            outcome = await self._proposals.submit(command, name, request.peer.name)
         return Reply(outcome.to_plain(), self._elsewhere())
 
     def _propose_at_once(self, request: Request, answer: Answer) -> bool:
-        command, name = _proposal(request)
+        command, name, is_report = _proposal(request)
+        if is_report and name is None:
+            return False  # it waits for others
 
         def told(outcome: Outcome | MeshswarmError) -> None:
             if isinstance(outcome, MeshswarmError):
@@ -157,6 +166,7 @@ class Service:
                 delta = delta_of(view, keys, tables)
                 if not delta.is_empty:
                     yield Chunk({"full": False}, (codec.encode(delta),))
+                    await asyncio.sleep(GATHER_S)
 
     async def _tell_applied(self, request: Request) -> Reply:
         """An entry that is applied here: what a client that begins now sends comes later."""
@@ -238,12 +248,13 @@ def _table(name: str) -> Table:
         raise Invalid(f"no table {name!r}; there are {known}") from None
 
 
-def _proposal(request: Request) -> tuple[bytes, Name | None]:
-    """The command of a client or an agent, and by what name it is carried out once."""
+def _proposal(request: Request) -> tuple[bytes, Name | None, bool]:
+    """The command of a client or an agent, by what name it is carried out once, and whether it is
+    an agent's report."""
     match request.body:
         case [bytes() as command, name]:
-            _check_writer(request.peer, command)
-            return command, request_of(name)
+            is_report = _check_writer(request.peer, command)
+            return command, request_of(name), is_report
         case _:
             raise Invalid("a proposal is [command, request name]")
 
@@ -257,12 +268,14 @@ def _forwarded(request: Request) -> tuple[bytes, Name | None, str]:
             raise Invalid("a forwarded proposal is [request name, by] and the command")
 
 
-def _check_writer(peer: Peer, command: bytes) -> None:
-    """An agent speaks of its own node, and of nothing else (one writer per field)."""
+def _check_writer(peer: Peer, command: bytes) -> bool:
+    """An agent speaks of its own node, and of nothing else (one writer per field); whether it is
+    one that reports."""
     if peer.role is PeerRole.CLIENT:
-        return
+        return False
     value = decode_command(command)
     if not isinstance(value, RegisterNode | ReportTasks):
         raise Denied(f"`{type(value).__name__}` is not for agents", where=peer.name)
     if value.node_id != peer.id:
         raise Denied(f"{peer.name} speaks of node {value.node_id}, which it is not")
+    return isinstance(value, ReportTasks)

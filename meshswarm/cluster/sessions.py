@@ -29,6 +29,10 @@ log = logging.getLogger("meshswarm.sessions")
 OPEN, BEAT, BEAT_ACK, HEARD = "session.open", "session.beat", "session.beat_ack", "heard"
 
 
+GATHER_S = 0.1
+"""From one change that an agent is told to the next: what comes meanwhile travels together."""
+
+
 class Sessions:
     """The sessions that this manager serves, and what the managers tell each other of them."""
 
@@ -90,7 +94,7 @@ class Sessions:
             return
         self._heard.note(peer.id, asyncio.get_running_loop().time())
         link = self.link_to(peer.id)
-        if link is not None and not self._driver.core.status().disconnected:
+        if link is not None and not self._driver.core.is_disconnected:
             link.notify(Lane.CONTROL, BEAT_ACK, [sequence])
 
     def _on_heard(self, peer: Peer, body: object, payloads: tuple[bytes, ...]) -> None:
@@ -147,3 +151,4 @@ async def _changes(node_id: NodeId, watch: Watch) -> AsyncIterator[AssignmentCha
         change = told.next(*watch.take())
         if change is not None:
             yield change
+            await asyncio.sleep(GATHER_S)

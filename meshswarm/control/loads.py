@@ -114,9 +114,39 @@ class Loads:
         known = self._counted.get(node_id)
         if known is not None and known[0] == rows:
             return known[1]
-        load = _counted(view, rows)
+        load = None if known is None else _followed(view, *known, rows)
+        if load is None:
+            load = _counted(view, rows)
         self._counted[node_id] = (rows, load)
         return load
+
+
+def _followed(view: View, before: Sequence[Task], load: Load, rows: Sequence[Task]) -> Load | None:
+    """The load of these rows, if they are those `before`, which had this load, and new ones, and
+    none of those weighs anything else by now; None if not."""
+    known = {task.id: task for task in before}
+    new: list[Task] = []
+    for task in rows:
+        old = known.get(task.id)
+        if old is None:
+            new.append(task)
+        elif old is not task and _weight(old) != _weight(task):
+            return None
+    if len(known) + len(new) != len(rows):
+        return None
+    for task in new:
+        is_over, stops = _weight(task)
+        if stops and not is_over:
+            return None
+        if not is_over:
+            load = load.plus(more_of(view.spec_of(task).task, task.service_name), task.devices)
+    return load
+
+
+def _weight(task: Task) -> tuple[bool, bool]:
+    """What of a placed task's row may change, and its node's load with it: whether it is over, and
+    whether it is to stop."""
+    return (task.status.state >= TaskState.COMPLETE, task.desired > DesiredState.RUNNING)
 
 
 def load_of(view: View, node_id: NodeId, *, without: Container[TaskId] = ()) -> Load:

@@ -4,6 +4,7 @@ slot's task replaced, renewed or released as its time comes.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from itertools import islice
 
 from attrs import evolve
 
@@ -30,6 +31,7 @@ from meshswarm.model.rollout import UpdateOrder
 from meshswarm.model.service import Mode, RestartCondition, Service
 from meshswarm.model.task import DesiredState, Reason, Task, TaskState
 from meshswarm.store.commands import CreateTask, ForgetTask, SetDesired
+from meshswarm.store.users import MAX_REPLICAS
 
 
 def reconcile(whatif: WhatIf, service_id: ServiceId) -> list[CreateTask]:
@@ -82,13 +84,17 @@ def _slots_to_look_at(whatif: WhatIf, service: Service) -> tuple[list[Slot], lis
         return _replicated(service, slots.everyone())
     looked_at = {slot.number for slot in others}
     at_rest = {number for number, _ in slots.numbers if number not in looked_at}
-    return _replicated(service, others, at_rest)
+    return _replicated(service, others, at_rest, most=whatif.room + 1)
 
 
 def _replicated(
-    service: Service, slots: Sequence[Slot], at_rest: Collection[int] = ()
+    service: Service,
+    slots: Sequence[Slot],
+    at_rest: Collection[int] = (),
+    most: int = MAX_REPLICAS,
 ) -> tuple[list[Slot], list[Slot]]:
-    """The same of a replicated service that has these slots and, to be left alone, others."""
+    """The same of a replicated service that has these slots and, to be left alone, others; of the
+    missing ones so many at most: a pass has no room for more."""
     strays = [slot for slot in slots if slot.number == 0]
     taken = [slot for slot in slots if slot.number > 0 and not slot.is_left]
     left = {slot.number: slot for slot in slots if slot.number > 0 and slot.is_left}
@@ -99,7 +105,7 @@ def _replicated(
         return [slot for slot in taken if slot.number not in numbers], strays + extra
     numbers = {slot.number for slot in taken} | set(at_rest)
     free = (n for n in range(1, service.spec.replicas + 1) if n not in numbers)
-    missing = [left.get(n, Slot(number=n)) for n, _ in zip(free, range(-surplus), strict=False)]
+    missing = [left.get(n, Slot(number=n)) for n in islice(free, min(most, -surplus))]
     return sorted(taken + missing, key=lambda slot: slot.number), strays
 
 

@@ -30,6 +30,7 @@ class Endpoint:
     `listen` is "host:port" (port 0: any), None for who only dials out. `peers` is the allow list of
     those who may dial us. `incarnation` (64 bits) must grow with each start of one identity, even
     if its data directory was copied or restored: of two live processes the larger one wins.
+    `context` is for a process with many endpoints: one of ZeroMQ's that outlives them all.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Endpoint:
         listen: str | None = None,
         peers: Iterable[Peer] = (),
         limits: MeshLimits = DEFAULT_LIMITS,
+        context: Context | None = None,
     ) -> None:
         self._keys = keys
         self._listen = listen
@@ -48,6 +50,7 @@ class Endpoint:
         self._site = Site(node=keys.id, name=name, incarnation=incarnation, limits=limits)
         self._site.allow(peers)
         self._context: Context | None = None
+        self._shared = context
         self._door: Door | None = None
         self._listener: Listener | None = None
         self._links: dict[NodeId, Link] = {}
@@ -195,7 +198,7 @@ class Endpoint:
         return {fault.value: self._site.faults.counts[fault] for fault in Fault}
 
     def _open_sockets(self) -> None:
-        self._context = zmq.Context(io_threads=1)
+        self._context = self._shared or zmq.Context(io_threads=1)
         if self._listen is None:
             return
         limits = self._site.limits
@@ -215,7 +218,7 @@ class Endpoint:
             self._listener.close()
         if self._door is not None:
             self._door.pump.close()
-        if self._context is not None:
+        if self._context is not None and self._shared is None:
             self._context.destroy(linger=0)
 
     def _dial(self, peer: Peer, lane: Lane) -> Channel:

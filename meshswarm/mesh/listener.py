@@ -1,6 +1,6 @@
 """What peers dialed to us: one ROUTER, and a channel for each connection that reached it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import zmq
 from attrs import field, frozen
@@ -46,6 +46,7 @@ class Listener:
         check_address(address, "mesh.listen", port_min=0)
         self._site = site
         self._channels: dict[bytes, Channel] = {}
+        self._by_node: dict[NodeId, set[Channel]] = {}
         self._accepted: dict[NodeId, Accepted] = {}
         self.connections = 0
         self.handshakes = 0
@@ -69,7 +70,7 @@ class Listener:
 
     def forget(self, node: NodeId) -> None:
         """End all channels of a node that may no longer take part."""
-        for channel in list(self._channels_of(node)):
+        for channel in self._channels_of(node):
             channel.close()
 
     def tick(self, now: float) -> None:
@@ -130,6 +131,7 @@ class Listener:
         )
         channel.connected()
         self._channels[raw] = channel
+        self._by_node.setdefault(user, set()).add(channel)
         if peer.role is not PeerRole.CLIENT:
             self._add_lane(claimed, channel)
         return channel
@@ -145,6 +147,10 @@ class Listener:
 
     def _leave(self, raw: bytes, claimed: RoutingId) -> None:
         channel = self._channels.pop(raw, None)
+        if channel is not None:
+            self._by_node[claimed.node].discard(channel)
+            if not self._by_node[claimed.node]:
+                del self._by_node[claimed.node]
         accepted = self._accepted.get(claimed.node)
         if accepted is None or accepted.lanes.get(claimed.lane) is not channel:
             return
@@ -153,13 +159,13 @@ class Listener:
             del self._accepted[claimed.node]
 
     def _make_room(self, node: NodeId) -> None:
-        channels = list(self._channels_of(node))
+        channels = self._channels_of(node)
         if len(channels) >= self._site.limits.channels_per_peer:
             self._site.faults.note(Fault.BUSY, node, "has too many connections")
             min(channels, key=lambda channel: channel.last_heard).close()
 
-    def _channels_of(self, node: NodeId) -> Iterator[Channel]:
-        return (c for c in self._channels.values() if c.standing.peer.id == node)
+    def _channels_of(self, node: NodeId) -> list[Channel]:
+        return list(self._by_node.get(node, ()))
 
     def _send(self, raw: bytes, frames: Sequence[bytes]) -> Sent:
         return self._pump.send([raw, *frames])

@@ -4,18 +4,12 @@ short while, as long as its host is linked."""
 import random
 
 from meshswarm.errors import Unavailable
-from meshswarm.ids import TaskId
 from meshswarm.sim.clock import Bell, Life
 from meshswarm.sim.hosts import Host
 from meshswarm.sim.ideal import Ideal
 from meshswarm.sim.reporter import Reporter
 from meshswarm.sim.supervisor import Supervisor, Watcher
-from meshswarm.store.assignments import (
-    Assignment,
-    AssignmentChange,
-    assignments_of,
-    change_between,
-)
+from meshswarm.store.assignments import Told
 from meshswarm.store.commands import ReportTasks
 
 UNHEARD_SHARE = 0.1
@@ -67,18 +61,12 @@ class DirectAgent:
         """Hear of every change, until the link is cut."""
         ideal, me = self._ideal, self._host.id
         ideal.hears(me, self._host.incarnation, self._bell.ring)
-        known: dict[TaskId, Assignment] | None = None
+        told, has_begun = Told(me), False
         while self._host.is_linked:
             self._bell.clear()
             view = ideal.view
-            current = assignments_of(view, me)
-            if known is None:
-                change: AssignmentChange | None = AssignmentChange(
-                    full=True, index=view.index, upserts=tuple(current.values())
-                )
-            else:
-                change = change_between(known, current, view.index)
-            known = current
+            change = told.next(view, None) if has_begun else told.all(view)
+            has_begun = True
             if change is not None:
                 await self._pause()
                 if not self._host.is_linked:

@@ -1,8 +1,10 @@
 """What agents' commands do: nodes register, tasks' observed states move forward."""
 
+import attrs
 from attrs import evolve
 
 from meshswarm.errors import Conflict, Invalid
+from meshswarm.ids import Version
 from meshswarm.model.node import Node, NodeState
 from meshswarm.model.task import Reason, Task, TaskState, TaskStatus
 from meshswarm.store.commands import RegisterNode, ReportTasks
@@ -66,8 +68,23 @@ def report_tasks(transaction: Transaction, command: ReportTasks) -> Effects:
             continue
         status = _forward(task, report.status)
         if status != task.status:
-            transaction.put_task(evolve(task, status=status))
+            transaction.put_task(_with_status(task, status, Version(transaction.view.index)))
     return ()
+
+
+def _with_status(task: Task, status: TaskStatus, version: Version) -> Task:
+    """The row with this status. As all agents report all the time it is not `evolve`, which takes
+    three times as long."""
+    row: Task = object.__new__(Task)
+    for name in _TASK_FIELDS:
+        _write(row, name, getattr(task, name))
+    _write(row, "status", status)
+    _write(row, "version", version)
+    return row
+
+
+_TASK_FIELDS = tuple(attribute.name for attribute in attrs.fields(Task))
+_write = object.__setattr__
 
 
 def _forward(task: Task, reported: TaskStatus) -> TaskStatus:
@@ -76,7 +93,8 @@ def _forward(task: Task, reported: TaskStatus) -> TaskStatus:
     A LOST task's agent may still say what it did with it, which is kept as the message.
     """
     present = task.status
-    reported = evolve(reported, message=reported.message[:MAX_MESSAGE])
+    if len(reported.message) > MAX_MESSAGE:
+        reported = evolve(reported, message=reported.message[:MAX_MESSAGE])
     if present.state is TaskState.LOST and reported.state.is_terminal:
         return evolve(present, reason=Reason.NODE_RETURNED, message=reported.message)
     if present.state.is_terminal or reported.state < present.state:

@@ -5,15 +5,15 @@ out changes nothing and comes back as a refusal. What a command means stands in 
 and `placements`; the table at the end of this module says where.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, cast
+from typing import Any
 
 from attrs import evolve, frozen
 
 from meshswarm.codec import Undecodable
 from meshswarm.errors import Conflict, MeshswarmError, SessionExpired
-from meshswarm.ids import Index, Term
+from meshswarm.ids import Index, TaskId, Term
 from meshswarm.store import agents, files, placements, rollouts, users
 from meshswarm.store.commands import (
     AssignTask,
@@ -160,36 +160,51 @@ def _run(transaction: Transaction, command: Command) -> Outcome:
 def _run_group(transaction: Transaction, group: Group) -> Outcome:
     """Each command on its own, with an outcome of its own."""
     index, parts = transaction.view.index, list[Outcome]()
-    for kind, some in groupby(group.commands, type):
-        if kind is Batch:
+    for is_batch, some in groupby(group.commands, lambda part: isinstance(part, Batch)):
+        if is_batch:
             parts += [_run(transaction, part) for part in some]
         else:
-            alike = cast(Iterable[Simple], some)
-            parts += [_outcome(index, what) for _, what in _run_alike(transaction, kind, alike)]
+            simple = (part for part in some if not isinstance(part, Batch))
+            parts += [_outcome(index, result) for _, result in _run_each(transaction, simple)]
     return Outcome(index=index, parts=tuple(parts))
 
 
 def _run_batch(transaction: Transaction, batch: Batch) -> Outcome:
     """Each command on its own; the effects name those that were refused."""
     effects: list[tuple[str, str]] = []
-    for kind, some in groupby(batch.commands, type):
-        for command, result in _run_alike(transaction, kind, some):
-            if isinstance(result, MeshswarmError):
-                effects.append((type(command).__name__, f"refused: {result.message}"))
+    for command, result in _run_each(transaction, batch.commands):
+        if isinstance(result, MeshswarmError):
+            effects.append((type(command).__name__, f"refused: {result.message}"))
     return Outcome(index=transaction.view.index, effects=tuple(effects))
 
 
-def _run_alike(
-    transaction: Transaction, kind: type, commands: Iterable[Simple]
-) -> Iterable[tuple[Simple, Result]]:
-    """Commands of one kind, one after the other: each with what it did, or why it was refused."""
-    commands = list(commands)
-    run = _RUNS.get(kind)
-    if run is None:
-        return [(command, _carry_out(transaction, command)) for command in commands]
-    results = run(transaction, commands)
-    transaction.keep()
-    return zip(commands, results, strict=True)
+def _run_each(
+    transaction: Transaction, commands: Iterable[Simple]
+) -> Iterator[tuple[Simple, Result]]:
+    """Commands one after the other: each with what it did, or why it was refused."""
+    for run, some in groupby(commands, lambda command: _RUNS.get(type(command))):
+        alike = list(some)
+        if run is None:
+            for command in alike:
+                yield command, _carry_out(transaction, command)
+        else:
+            results = run(transaction, alike)
+            transaction.keep()
+            yield from zip(alike, results, strict=True)
+
+
+def _place(transaction: Transaction, commands: Sequence[CreateTask | AssignTask]) -> list[Result]:
+    """What commands that place tasks do, as many at once as are of different tasks."""
+    results: list[Result] = []
+    run: dict[TaskId, CreateTask | AssignTask] = {}
+    for command in (*commands, None):
+        if run and (command is None or command.task_id in run):
+            errors = placements.place_tasks(transaction, list(run.values()))
+            results += [() if error is None else error for error in errors]
+            run = {}
+        if command is not None:
+            run[command.task_id] = command
+    return results
 
 
 def carry_out(transaction: Transaction, command: Simple) -> Outcome:
@@ -246,5 +261,7 @@ _HANDLERS: dict[type[Simple], Callable[[Transaction, Any], Effects]] = {
 
 _RUNS: dict[type[Simple], Callable[[Transaction, Any], list[Result]]] = {
     PutConfig: users.put_configs,
+    CreateTask: _place,
+    AssignTask: _place,
 }
 """Commands that come by the hundred, which cost much less when carried out together."""

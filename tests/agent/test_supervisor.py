@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from meshswarm.agent.card import Exit, Held, HeldState
-from meshswarm.agent.memory import MemoryFile
+from meshswarm import codec
+from meshswarm.agent.card import Card, Exit, Held, HeldState
+from meshswarm.agent.memory import Memory, MemoryFile
 from meshswarm.agent.runtimes.fake import FakeRuntime
 from meshswarm.agent.supervisor import Supervisor
 from meshswarm.errors import Unavailable
@@ -288,3 +289,21 @@ async def test_an_ended_supervisor_leaves_everything_running(tmp_path: Path) -> 
         await rig.reaches(TaskState.RUNNING)
     assert 0 == rig.count("stop") + rig.count("kill")
     assert (tmp_path / "state.cbor").stat().st_mode & 0o077 == 0
+
+
+def test_what_is_written_is_the_memory_encoded_only_where_it_changed(tmp_path: Path) -> None:
+    file = MemoryFile(tmp_path / "state.cbor", ClusterId("cluster"), NODE)
+    first = {
+        f"t{number}": Card(task_id=TaskId(f"t{number}"), assignment=assignment(f"t{number}"))
+        for number in range(30)
+    }
+    cards = {TaskId(key): card for key, card in first.items()}
+    cards[TaskId("orphan")] = Card(task_id=TaskId("orphan"))
+    for _ in range(2):
+        memory = codec.decode(file.encoded(cards), Memory)
+        assigned = [card for _, card in sorted(cards.items()) if card.assignment]
+        assert [card.assignment for card in assigned] == list(memory.assignments)
+        assert {card.task_id: card.status for card in assigned} == memory.statuses
+        cards[T1] = evolve(cards[T1], status=TaskStatus(state=TaskState.RUNNING))
+        del cards[TaskId("t2")]
+    assert {} == dict(codec.decode(file.encoded({}), Memory).statuses)

@@ -73,7 +73,7 @@ def test_which_services_a_change_may_concern() -> None:
 
 
 def test_a_pass_is_cut_at_its_limit_and_goes_on_at_once() -> None:
-    big = [service(f"s{number}", replicas=400) for number in range(4)]
+    big = [service(f"s{number}", replicas=MAX_COMMANDS * 2 // 5) for number in range(4)]
     before = view([node(f"n{number}") for number in range(5)], big)
     first = decided(before)
     assert len(first.commands) == MAX_COMMANDS
@@ -81,15 +81,15 @@ def test_a_pass_is_cut_at_its_limit_and_goes_on_at_once() -> None:
     assert first.revisit == {(Table.SERVICES, "id-s2"), (Table.SERVICES, "id-s3")}
     middle = carried_out(before, first)
     second = decided(middle, dirty=first.revisit)
-    assert len(second.commands) == 600
+    assert len(second.commands) == MAX_COMMANDS * 3 // 5
     after = carried_out(middle, second)
-    assert len(after.tasks) == 1_600
+    assert len(after.tasks) == MAX_COMMANDS * 8 // 5
     assert decided(after).commands == ()
 
 
 def test_a_node_with_more_tasks_than_a_pass_can_lose_is_given_up_in_two() -> None:
-    web = service("web", replicas=1_500)
-    before = view([N1], [web], [task(web, slot, N1) for slot in range(1, 1_501)])
+    web = service("web", replicas=MAX_COMMANDS + 500)
+    before = view([N1], [web], [task(web, slot, N1) for slot in range(1, MAX_COMMANDS + 501)])
     first = decided(before, dirty=frozenset(), silent={"n1": 4_000})
     assert kinds(first).count(LoseTask) == MAX_COMMANDS - 1
     middle = carried_out(before, first)

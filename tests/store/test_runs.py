@@ -18,8 +18,9 @@ from meshswarm.store.commands import (
     decode_command,
     encode_command,
 )
+from meshswarm.store.outcome import Outcome
 from meshswarm.store.users import MAX_CONFIG_BYTES
-from meshswarm.store.view import View
+from meshswarm.store.view import Key, View
 
 names = st.sampled_from("abc")
 puts = st.builds(
@@ -35,7 +36,8 @@ runs = st.lists(puts | st.builds(RemoveConfig, name=names), max_size=12)
 @given(runs)
 def test_a_run_does_what_its_commands_do_one_by_one(commands: list[PutConfig]) -> None:
     begun = evolve(View(), index=Index(7), term=Term(1), clock_ms=5)
-    view, parts, changed = begun, [], set()
+    view, parts = begun, list[Outcome]()
+    changed = frozenset[Key]()
     for command in commands:
         applied = apply_command(view, command)
         view = applied.view

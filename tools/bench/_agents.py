@@ -17,7 +17,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from attrs import frozen
+import zmq
+from attrs import evolve, frozen
 
 from meshswarm import codec
 from meshswarm.agent.agent import Agent
@@ -27,12 +28,19 @@ from meshswarm.cli.dev.processes import die_with_parent
 from meshswarm.ids import ClusterId
 from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.keys import KeyPair
+from meshswarm.mesh.limits import DEFAULT_LIMITS
 from meshswarm.mesh.peers import Peer, PeerRole
 from meshswarm.model.node import NodeRole
 from meshswarm.model.service import RuntimeKind
 
 STEP = 25
 """Agents that open their sessions at once."""
+
+MAX_SOCKETS = 20_000
+
+LIMITS = evolve(DEFAULT_LIMITS, safety_poll_s=2.0)
+"""Hundreds of agents in a process share one thread of ZeroMQ's and poll rarely: what a host would
+do for one agent is not to be paid a thousand times by the host that measures."""
 
 
 @frozen(kw_only=True)
@@ -79,7 +87,12 @@ def main() -> None:
 async def run(plan: Plan, seeds: tuple[Seed, ...], directory: Path) -> None:
     """All these agents, until the process is killed."""
     async with AsyncExitStack() as stack:
-        made = [await stack.enter_async_context(_opened(plan, seed, directory)) for seed in seeds]
+        context = zmq.Context(io_threads=1)
+        context.set(zmq.MAX_SOCKETS, MAX_SOCKETS)
+        made = [
+            await stack.enter_async_context(_opened(plan, seed, directory, context))
+            for seed in seeds
+        ]
         group = await stack.enter_async_context(asyncio.TaskGroup())
         for first in range(0, len(made), STEP):
             some = made[first : first + STEP]
@@ -105,7 +118,9 @@ class _Made:
 
 
 @asynccontextmanager
-async def _opened(plan: Plan, seed: Seed, directory: Path) -> AsyncIterator[_Made]:
+async def _opened(
+    plan: Plan, seed: Seed, directory: Path, context: "zmq.Context[zmq.Socket[bytes]]"
+) -> AsyncIterator[_Made]:
     """One agent on an endpoint of its own, which is open as long as the block lasts."""
     keys = KeyPair(seed.public, seed.secret)
     incarnation = _wall_ms()
@@ -113,7 +128,9 @@ async def _opened(plan: Plan, seed: Seed, directory: Path) -> AsyncIterator[_Mad
         Peer(name=m.name, role=PeerRole.MANAGER, public_key=m.public_key, address=m.address)
         for m in plan.managers
     ]
-    endpoint = Endpoint(keys, name=seed.name, incarnation=incarnation)
+    endpoint = Endpoint(
+        keys, name=seed.name, incarnation=incarnation, limits=LIMITS, context=context
+    )
     identity = AgentIdentity(
         node_id=keys.id,
         name=seed.name,

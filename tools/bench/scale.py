@@ -61,6 +61,8 @@ LOOK_S = 0.1
 
 SETTLE_S = 5.0
 
+IN_MEMORY = "/dev/shm"
+
 PROCESSES = 3
 """Of agents that stay; those that vanish have one of their own."""
 
@@ -112,14 +114,16 @@ def managers(agents: int) -> Iterator[tuple[Lab, Plan]]:
 
 
 @contextmanager
-def crowd(directory: Path, plan: Plan) -> Iterator[Crowd]:
-    """The plan's agents, a tenth of them in a process of their own."""
-    file = directory / "plan.cbor"
-    file.write_bytes(codec.encode(plan))
+def crowd(plan: Plan) -> Iterator[Crowd]:
+    """The plan's agents, a tenth of them in a process of their own; what they write goes to memory:
+    their disks would be a thousand."""
     count = len(plan.agents)
     few = max(1, count // 10)
     share = -(-(count - few) // PROCESSES)
     with ExitStack() as ends:
+        folder = tempfile.TemporaryDirectory(prefix="meshswarm-bench-", dir=IN_MEMORY)
+        file = Path(ends.enter_context(folder)) / "plan.cbor"
+        file.write_bytes(codec.encode(plan))
         firsts = [few + share * number for number in range(PROCESSES)]
         staying = [ends.enter_context(_agents(file, first, share)) for first in firsts]
         vanishing = ends.enter_context(_agents(file, 0, few))
@@ -359,7 +363,7 @@ def main() -> None:
     with managers(wanted.agents) as (lab, plan):
         lab.leader()
         began = time.perf_counter()
-        with crowd(lab.directory, plan) as people:
+        with crowd(plan) as people:
             asyncio.run(measure(lab, people, wanted, began))
 
 
