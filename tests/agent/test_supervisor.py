@@ -305,5 +305,5 @@ def test_what_is_written_is_the_memory_encoded_only_where_it_changed(tmp_path: P
         assert [card.assignment for card in assigned] == list(memory.assignments)
         assert {card.task_id: card.status for card in assigned} == memory.statuses
         cards[T1] = evolve(cards[T1], status=TaskStatus(state=TaskState.RUNNING))
-        del cards[TaskId("t2")]
+        cards.pop(TaskId("t2"), None)
     assert {} == dict(codec.decode(file.encoded({}), Memory).statuses)
