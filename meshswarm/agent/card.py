@@ -200,3 +200,5 @@ class Failure:
 
     reason: Reason
     message: str
+    lasted_ms: int = 0
+    """How long it was tried before it failed."""

@@ -28,6 +28,7 @@ from meshswarm.agent.card import (
     Prepare,
     Remove,
     Report,
+    Silence,
     Start,
     Step,
     Stop,
@@ -81,6 +82,19 @@ def told(cards: Cards, change: AssignmentChange, now_ms: int) -> dict[TaskId, Ca
 def seen(card: Card, held: Held | None) -> Card:
     """The card after a look at the runtime; None: it holds nothing of the task."""
     return evolve(card, held=held, looked=True)
+
+
+def heard(card: Card, silence: Silence | None) -> Card:
+    """The card while its runtime does not answer (None: it does); said of what waits for it."""
+    card = evolve(card, silence=silence)
+    status = card.status
+    waits = TaskState.PREPARING <= status.state <= TaskState.STARTING
+    if silence is not None and waits and card.is_wanted:
+        message = silence.message[: statuses.MAX_MESSAGE]
+        status = evolve(status, reason=Reason.RUNTIME_UNAVAILABLE, message=message)
+    elif card.trouble is None and waits and status.reason is Reason.RUNTIME_UNAVAILABLE:
+        status = evolve(status, reason=Reason.NONE, message="")
+    return evolve(card, status=status)
 
 
 def pulled(card: Card, image: str) -> Card:
@@ -287,10 +301,13 @@ def _grace_s(card: Card, held: Held) -> float:
 
 def _after_failure(card: Card, step: Step, failure: Failure, now_ms: int) -> Card:
     """Reject what cannot be started; try again what failed for want of the runtime, or must end."""
-    trouble = card.trouble or Trouble(since_ms=now_ms, count=0, retry_at_ms=now_ms)
+    began_ms = now_ms - failure.lasted_ms
+    trouble = card.trouble or Trouble(since_ms=began_ms, count=0, retry_at_ms=now_ms)
     message = failure.message[: statuses.MAX_MESSAGE]
-    hopeless = (
-        failure.reason is not Reason.RUNTIME_UNAVAILABLE or now_ms - trouble.since_ms >= PATIENCE_MS
+    # One long failure among answers may be a slow engine's: it is tried a second time.
+    tried = trouble.count > 0 or card.silence is not None or failure.lasted_ms < PATIENCE_MS
+    hopeless = failure.reason is not Reason.RUNTIME_UNAVAILABLE or (
+        tried and now_ms - trouble.since_ms >= PATIENCE_MS
     )
     if isinstance(step, Prepare | Start) and hopeless:
         rejected = statuses.terminal(

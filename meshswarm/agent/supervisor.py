@@ -138,7 +138,7 @@ class Supervisor:
         kind = _kind_of(card)
         if kind is None or kind not in self._runtimes:
             return plan.seen(card, None)
-        card = evolve(card, silence=self._silences.get(kind))
+        card = plan.heard(card, self._silences.get(kind))
         held = self._runtimes[kind].board.look(card.task_id)
         if held is None and kind not in self._answered:
             return card
@@ -209,7 +209,7 @@ class Supervisor:
                     await self._carry_out(task_id, step, attended)
 
     async def _carry_out(self, task_id: TaskId, step: Step, attended: Attended) -> None:
-        card = self._cards[task_id]
+        card, began_ms = self._cards[task_id], self._now_ms()
         if isinstance(step, Prepare):
             async with asyncio.TaskGroup() as group:
                 preparing = group.create_task(self._perform(card, step), name=f"prepare {task_id}")
@@ -221,6 +221,7 @@ class Supervisor:
         else:
             result = await self._perform(card, step)
         if isinstance(result, Failure):
+            result = evolve(result, lasted_ms=max(0, self._now_ms() - began_ms))
             log.warning("task=%s reason=%s: %s", task_id, result.reason.value, result.message)
         self._put(plan.after(self._cards[task_id], step, result, self._now_ms()))
 

@@ -94,6 +94,7 @@ class Reason(Enum):
     COMMAND_NOT_FOUND = "command_not_found"
     PORT_IN_USE = "port_in_use"
     MOUNT_FAILED = "mount_failed"
+    DISK_FULL = "disk_full"
     CREATE_FAILED = "create_failed"
     START_FAILED = "start_failed"
     STOP_FAILED = "stop_failed"

@@ -35,6 +35,11 @@ from meshswarm.model.task import Reason
             "the image has no command 'nosuch'",
         ),
         (
+            "failed to create task for container: mkdir /run/x: no space left on device: unknown",
+            Reason.DISK_FULL,
+            "mkdir /run/x: no space left on device",
+        ),
+        (
             "No command specified",
             Reason.COMMAND_NOT_FOUND,
             "neither the service nor its image names a command",

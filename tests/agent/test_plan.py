@@ -189,6 +189,47 @@ def test_a_silent_runtime_that_comes_back_is_used() -> None:
     assert toy.cards[T1].trouble is None
 
 
+def test_one_long_failure_among_answers_is_tried_a_second_time_and_no_more() -> None:
+    toy = Toy()
+    toy.now_ms = 100_000
+    long = Failure(reason=Reason.RUNTIME_UNAVAILABLE, message="no answer", lasted_ms=60_000)
+    toy.failures[Start] = long
+    toy.tell(full(assignment()))
+    toy.settle()
+    assert (TaskState.STARTING, Reason.RUNTIME_UNAVAILABLE) == (
+        toy.status().state,
+        toy.status().reason,
+    )
+    toy.now_ms += plan.RETRY_FIRST_MS
+    toy.settle()
+    assert TaskState.REJECTED is toy.status().state
+
+
+def test_while_the_runtime_is_silent_long_failures_are_not_tried_again() -> None:
+    toy = Toy()
+    toy.now_ms = 100_000
+    toy.tell(full(assignment()))
+    toy.failures[Prepare] = Failure(
+        reason=Reason.RUNTIME_UNAVAILABLE, message="x", lasted_ms=60_000
+    )
+    toy.cards[T1] = evolve(toy.cards[T1], silence=Silence(since_ms=60_000, message="x"))
+    toy.settle()
+    assert TaskState.REJECTED is toy.status().state
+
+
+def test_what_waits_for_a_silent_runtime_says_so_until_it_answers() -> None:
+    preparing = evolve(running().cards[T1], status=TaskStatus(state=TaskState.PREPARING), held=None)
+    waiting = plan.heard(preparing, Silence(since_ms=1, message="no engine"))
+    assert (TaskState.PREPARING, Reason.RUNTIME_UNAVAILABLE, "no engine") == (
+        waiting.status.state,
+        waiting.status.reason,
+        waiting.status.message,
+    )
+    assert preparing == plan.heard(waiting, None)
+    done = running().cards[T1]
+    assert done.status == plan.heard(done, Silence(since_ms=1, message="no engine")).status
+
+
 def silent(toy: Toy, since_ms: int = 0) -> None:
     silence = Silence(since_ms=since_ms, message="no engine")
     toy.cards[T1] = evolve(toy.cards[T1], silence=silence)

@@ -90,7 +90,7 @@ class Engine:
         first = ["sh", "-c", FIRST_PROCESS, "first", self.host, str(booted)]
         with self.log.open("ab") as log:
             self._first = self._rig.spawn(self.host, ["unshare", *namespaces, *first], log)
-        self._until(booted.exists, START_S, "the host does not boot")
+        self._until(booted.exists, "the host does not boot")
         self.start()
 
     def crash(self) -> None:
@@ -103,7 +103,17 @@ class Engine:
     # --- the daemon -------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the daemon, and return once it answers."""
+        """Start the daemon, and return once it answers.
+
+        On a busy machine it gives up on its own containerd after 15 s; then it is started again.
+        """
+        deadline = time.monotonic() + START_S
+        while not self._has_started():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.host}: the engine ended:\n{self._last_words()}")
+
+    def _has_started(self) -> bool:
+        """Start the daemon once; whether it answers, rather than end."""
         self.socket.unlink(missing_ok=True)
         self._inside("rm", "-f", PIDFILE)
         command = [
@@ -123,7 +133,9 @@ class Engine:
             self._daemon = self._rig.spawn(
                 self.host, [*self._entering(), *command], log, environment=environment
             )
-        self._until(self.answers, START_S, "the engine does not answer")
+            daemon = self._daemon
+        self._until(lambda: self.answers() or daemon.poll() is not None, "the engine is silent")
+        return daemon.poll() is None
 
     def kill(self) -> None:
         """`kill -9` to the daemon; its own containerd ends with it, containers do not."""
@@ -165,12 +177,13 @@ class Engine:
         kinds = [f"--{kind}={process}/{name}" for kind, name in NAMESPACE_FILES.items()]
         return ["nsenter", f"--net={NAMESPACES / self._rig.namespace(self.host)}", *kinds]
 
-    def _until(self, holds: Callable[[], bool], seconds: float, otherwise: str) -> None:
-        deadline = time.monotonic() + seconds
+    def _until(self, holds: Callable[[], bool], otherwise: str) -> None:
+        deadline = time.monotonic() + START_S
         while not holds():
-            running = self._daemon or self._first
-            assert running is not None
-            if running.poll() is not None or time.monotonic() > deadline:
-                words = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:]
-                raise RuntimeError(f"{self.host}: {otherwise}:\n" + "\n".join(words))
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.host}: {otherwise}:\n{self._last_words()}")
             time.sleep(0.01)
+
+    def _last_words(self) -> str:
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-8:])

@@ -1,7 +1,8 @@
 """The engine's API as blocking calls for worker threads; only `RuntimeFailure` leaves it.
 
-One client for all threads, made when it is first needed and again after the engine went away, so
-that a newer engine's API version is negotiated anew.
+Two clients for all threads, one for questions and one for deeds, which take longer; made when they
+are first needed and again after the engine went away, so that a newer engine's API version is
+negotiated anew. No lock is held while the engine is asked: who waits, waits for its own answer.
 """
 
 import contextlib
@@ -9,11 +10,13 @@ import itertools
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import requests
 import urllib3
+from attrs import frozen
 from docker import APIClient, auth, errors
 from docker.types import CancellableStream
 from docker.utils import kwargs_from_env, parse_repository_tag
@@ -24,8 +27,11 @@ from meshswarm.agent.runtimes.docker_spec import held_of
 from meshswarm.agent.runtimes.port import MAX_EXEC_OUTPUT, Executed, RuntimeFailure, Stats
 from meshswarm.model.task import Reason
 
-TIMEOUT_S = 60.0
-"""For one read of an answer; a slow engine needs some tens of seconds to create a container."""
+QUESTION_S = 15.0
+"""For the answer to a question: an engine at full load takes a second or two."""
+
+DEED_S = 60.0
+"""For the answer to a deed; a slow engine needs some tens of seconds to create a container."""
 
 STALL_S = 120.0
 """A pull that says nothing for so long is given up."""
@@ -49,33 +55,37 @@ class Engine:
         self._host = host
         self._pool_size = pool_size
         self._lock = threading.Lock()
-        self._client: APIClient | None = None
-        self.log_driver = ""
-        """The engine's default, known once it answered."""
+        self._clients: Clients | None = None
+        self._log_driver = ""
 
     def close(self) -> None:
         """Let the connections go; the next call makes new ones."""
         with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
+            clients, self._clients = self._clients, None
+        if clients is not None:
+            clients.close()
 
     def version(self) -> str:
         """The engine's version."""
-        with self._calls(Reason.RUNTIME_UNAVAILABLE) as client:
+        with self._questions(Reason.RUNTIME_UNAVAILABLE) as client:
             return str(client.version(api_version=False)["Version"])
+
+    def default_log_driver(self) -> str:
+        """Where the engine keeps what containers write, unless told otherwise."""
+        with self._questions(Reason.RUNTIME_UNAVAILABLE):
+            return self._log_driver
 
     # --- containers -------------------------------------------------------------------------------
 
     def containers(self, filters: dict[str, list[str]]) -> list[Json]:
         """Short descriptions of containers, stopped ones too."""
-        with self._calls(Reason.RUNTIME_UNAVAILABLE) as client:
+        with self._questions(Reason.RUNTIME_UNAVAILABLE) as client:
             found: list[Json] = client.containers(all=True, filters=filters)
             return found
 
     def inspect(self, container: str) -> Json | None:
         """The full description of a container, by id or name; None if there is none."""
-        with self._calls(Reason.RUNTIME_UNAVAILABLE) as client:
+        with self._questions(Reason.RUNTIME_UNAVAILABLE) as client:
             try:
                 found: Json = client.inspect_container(container)
             except errors.NotFound:
@@ -89,7 +99,7 @@ class Engine:
 
     def create(self, name: str, config: Json) -> str | None:
         """Make a container and return its id; None if the name is taken."""
-        with self._calls(Reason.CREATE_FAILED) as client:
+        with self._deeds(Reason.CREATE_FAILED) as client:
             try:
                 made = client.create_container_from_config(config, name)  # type: ignore[no-untyped-call]
                 return str(made["Id"])
@@ -98,14 +108,15 @@ class Engine:
                     return None
                 raise
 
-    def start(self, container: str) -> None:
-        """Start a container; nothing happens if it runs."""
-        with self._calls(Reason.START_FAILED) as client:
+    def started(self, container: str) -> Held | None:
+        """Start a container, unless it runs; what we hold of it then."""
+        with self._deeds(Reason.START_FAILED) as client:
             client.start(container)
+        return self.held(container)
 
     def kill(self, container: str, *, kill: bool) -> None:
         """Send SIGKILL or the container's own stop signal; nothing happens if it does not run."""
-        with self._calls(Reason.STOP_FAILED) as client:
+        with self._deeds(Reason.STOP_FAILED) as client:
             try:
                 signal = "SIGKILL"
                 if not kill:
@@ -120,7 +131,7 @@ class Engine:
 
     def remove(self, container: str) -> None:
         """Remove a container that does not run, with its anonymous volumes."""
-        with self._calls(Reason.STOP_FAILED) as client:
+        with self._deeds(Reason.STOP_FAILED) as client:
             try:
                 client.remove_container(container, v=True)
             except errors.NotFound:
@@ -131,7 +142,7 @@ class Engine:
 
     def stats(self, container: str) -> Stats:
         """What a running container uses."""
-        with self._calls(Reason.RUNTIME_UNAVAILABLE) as client:
+        with self._questions(Reason.RUNTIME_UNAVAILABLE) as client:
             told = client.stats(container, stream=False, one_shot=True)
             return Stats(
                 cpu_ns=told["cpu_stats"]["cpu_usage"]["total_usage"],
@@ -141,7 +152,7 @@ class Engine:
 
     def execute(self, container: str, argv: Sequence[str]) -> Executed:
         """Run a command in a running container until it ends."""
-        with self._calls(Reason.START_FAILED) as client:
+        with self._deeds(Reason.START_FAILED) as client:
             made = client.exec_create(container, list(argv))["Id"]
             # Whole, not streamed: only so does the SDK close the connection it took over.
             output: bytes = client.exec_start(made)[:MAX_EXEC_OUTPUT]
@@ -152,7 +163,7 @@ class Engine:
 
     def has_image(self, image: str) -> bool:
         """Whether the engine has the image already."""
-        with self._calls(Reason.RUNTIME_UNAVAILABLE) as client:
+        with self._questions(Reason.RUNTIME_UNAVAILABLE) as client:
             try:
                 client.inspect_image(image)  # type: ignore[no-untyped-call]
             except errors.ImageNotFound:
@@ -161,7 +172,7 @@ class Engine:
 
     def has_volume(self, name: str) -> bool:
         """Whether a volume of this name exists."""
-        with self._calls(Reason.RUNTIME_UNAVAILABLE) as client:
+        with self._questions(Reason.RUNTIME_UNAVAILABLE) as client:
             try:
                 client.inspect_volume(name)
             except errors.NotFound:
@@ -172,7 +183,7 @@ class Engine:
         """Pull an image with the host's registry logins, unless `given_up` says so meanwhile."""
         repository, tag = parse_repository_tag(image)
         registry, _ = auth.resolve_repository_name(repository)
-        with self._calls(Reason.PULL_FAILED) as client:
+        with self._deeds(Reason.PULL_FAILED) as client:
             header = auth.get_config_header(client, registry)
             response = client.post(
                 f"{client.base_url}/v{client.api_version}/images/create",
@@ -189,6 +200,11 @@ class Engine:
                         return
                     if (error := json.loads(line).get("error")) is not None:
                         raise pull_failure(image, error)
+            except (requests.ReadTimeout, requests.ConnectionError) as error:
+                if "timed out" not in str(error).lower():
+                    raise
+                silence = f"its registry sent nothing for {STALL_S:g} s"
+                raise pull_failure(image, silence) from error
             finally:
                 response.close()
 
@@ -196,14 +212,14 @@ class Engine:
 
     def events(self, filters: dict[str, list[str]]) -> "CancellableStream[Json]":
         """What happens to containers, from now on; `close` it from another thread to end it."""
-        with self._calls(Reason.RUNTIME_UNAVAILABLE) as client:
+        with self._questions(Reason.RUNTIME_UNAVAILABLE) as client:
             chosen = {"type": ["container"], "event": EVENTS, **filters}
             stream: CancellableStream[Json] = client.events(decode=True, filters=chosen)
             return stream
 
     def logs(self, container: str, *, follow: bool, tail: int | None, since_ms: int) -> Frames:
         """A container's output, each line after its timestamp."""
-        with self._calls(Reason.RUNTIME_UNAVAILABLE) as client:
+        with self._questions(Reason.RUNTIME_UNAVAILABLE) as client:
             response = client.get(
                 f"{client.base_url}/v{client.api_version}/containers/{container}/logs",
                 params={
@@ -215,7 +231,7 @@ class Engine:
                     "since": f"{since_ms // 1000}.{since_ms % 1000:03}",
                 },
                 stream=True,
-                timeout=(TIMEOUT_S, None),
+                timeout=(QUESTION_S, None),
             )
             if response.status_code >= 400:
                 message = _message_of(response.content)
@@ -225,12 +241,26 @@ class Engine:
     # --- the client -------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _calls(self, otherwise: Reason) -> Iterator[APIClient]:
-        """The client; its errors become failures, `otherwise` is the reason of an unknown one."""
+    def _questions(self, otherwise: Reason) -> Iterator[APIClient]:
+        """The client for questions; errors become failures, of an unknown one for that reason."""
+        with self._translated(otherwise, QUESTION_S):
+            yield self._connected().questions
+
+    @contextlib.contextmanager
+    def _deeds(self, otherwise: Reason) -> Iterator[APIClient]:
+        """The client for what changes something; the same."""
+        with self._translated(otherwise, DEED_S):
+            yield self._connected().deeds
+
+    @contextlib.contextmanager
+    def _translated(self, otherwise: Reason, patience_s: float) -> Iterator[None]:
         try:
-            yield self._connected()
+            yield
         except errors.APIError as error:
             raise failure_of(str(error.explanation or error), otherwise) from error
+        except requests.ReadTimeout as error:  # the others' answers may come: keep the connections
+            message = f"the Docker engine gave no answer within {patience_s:g} s"
+            raise RuntimeFailure(Reason.RUNTIME_UNAVAILABLE, message) from error
         except (
             errors.DockerException,
             requests.RequestException,
@@ -242,13 +272,34 @@ class Engine:
                 Reason.RUNTIME_UNAVAILABLE, f"the Docker engine does not answer: {_cause(error)}"
             ) from error
 
-    def _connected(self) -> APIClient:
-        with self._lock:
-            if self._client is None:
-                client = _client(self._host, self._pool_size)
-                self.log_driver = str(client.info()["LoggingDriver"])
-                self._client = client
-            return self._client
+    def _connected(self) -> "Clients":
+        """The clients, made if there are none; of two that are made at once, one is kept."""
+        clients = self._clients
+        if clients is not None:
+            return clients
+        made = _clients(self._host, self._pool_size)
+        kept: Clients | None = None
+        try:
+            self._log_driver = str(made.questions.info()["LoggingDriver"])
+            with self._lock:
+                self._clients = kept = self._clients or made
+        finally:
+            if kept is not made:
+                made.close()
+        return kept
+
+
+@frozen
+class Clients:
+    """Two of the SDK's clients for one engine; they differ in how long they wait."""
+
+    questions: APIClient
+    deeds: APIClient
+
+    def close(self) -> None:
+        """Let their connections go."""
+        self.questions.close()
+        self.deeds.close()
 
 
 def end(stream: "CancellableStream[Any]") -> None:
@@ -271,14 +322,13 @@ def _frames(response: requests.Response) -> Iterator[tuple[int, bytes]]:
         yield head[0], response.raw.read(int.from_bytes(head[4:], "big"))
 
 
-def _client(host: str, pool_size: int) -> APIClient:
-    timeout = int(TIMEOUT_S)
+def _clients(host: str, pool_size: int) -> Clients:
+    where: Mapping[str, Any] = {"base_url": host or USUAL_SOCKET}
     if not host and os.environ.get("DOCKER_HOST"):
-        return APIClient(
-            version="auto", timeout=timeout, max_pool_size=pool_size, **kwargs_from_env()
-        )
-    url = host or USUAL_SOCKET
-    return APIClient(base_url=url, version="auto", timeout=timeout, max_pool_size=pool_size)
+        where = kwargs_from_env()
+    made = partial(APIClient, max_pool_size=pool_size, **where)
+    questions = made(version="auto", timeout=round(QUESTION_S))
+    return Clients(questions, made(version=questions.api_version, timeout=round(DEED_S)))
 
 
 def _cause(error: BaseException) -> str:

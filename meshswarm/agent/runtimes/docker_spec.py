@@ -23,6 +23,8 @@ PREFIX = "io.meshswarm."
 
 NS = 1_000_000_000
 
+_EXITED = re.compile(r"Exited \((\d+)\)")
+
 BOUNDED_LOGS = ("json-file", "local")
 """Log drivers that take a size limit; others are the operator's business."""
 
@@ -158,19 +160,40 @@ def _mount(mount: Mount) -> dict[str, Any]:
 # --- what the engine says -----------------------------------------------------------------------
 
 
+def is_same(container: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    """Whether an inspected container is of the task, node and cluster of these labels."""
+    found = container["Config"]["Labels"] or {}
+    names = (f"{PREFIX}{key}" for key in ("cluster", "node", "task"))
+    return all(found.get(name) == labels[name] for name in names)
+
+
+def created(assignment: Assignment, container: str) -> Held:
+    """What is held of a task whose container was made just now."""
+    task = assignment.task
+    return Held(
+        task_id=task.id,
+        service_id=task.service_id,
+        slot=task.slot,
+        fencing=task.fencing,
+        runtime=RuntimeKind.DOCKER,
+        runtime_id=container,
+        grace_s=float(math.ceil(assignment.spec.stop_grace_period_s)),
+    )
+
+
 def held_of(container: Mapping[str, Any]) -> Held | None:
     """What `GET /containers/{id}/json` tells; None if the container is not one of ours."""
     labels, state = container["Config"]["Labels"] or {}, container["State"]
     task_id, service_id = labels.get(f"{PREFIX}task"), labels.get(f"{PREFIX}service_id")
     if task_id is None or service_id is None:
         return None
-    status, slot = _held_state(state), labels.get(f"{PREFIX}slot", "")
+    status = _held_state(state)
     health = state.get("Health") or {}
     grace_s = container["Config"].get("StopTimeout")
     return Held(
         task_id=TaskId(task_id),
         service_id=ServiceId(service_id),
-        slot=int(slot) if slot.isdigit() else 0,
+        slot=_slot_of(labels),
         fencing=_fencing_of(labels.get(f"{PREFIX}fencing", "")),
         runtime=RuntimeKind.DOCKER,
         runtime_id=container["Id"],
@@ -182,6 +205,30 @@ def held_of(container: Mapping[str, Any]) -> Held | None:
         published=_published(container.get("NetworkSettings", {}).get("Ports") or {}),
         grace_s=10.0 if grace_s is None else float(grace_s),
     )
+
+
+def held_of_listed(container: Mapping[str, Any]) -> Held | None:
+    """What a line of `GET /containers/json` tells: less, and as if older than any inspection."""
+    labels = container["Labels"]
+    task_id, service_id = labels.get(f"{PREFIX}task"), labels.get(f"{PREFIX}service_id")
+    if task_id is None or service_id is None:
+        return None
+    state, code = _held_state({"Status": container["State"]}), _EXITED.match(container["Status"])
+    return Held(
+        task_id=TaskId(task_id),
+        service_id=ServiceId(service_id),
+        slot=_slot_of(labels),
+        fencing=_fencing_of(labels.get(f"{PREFIX}fencing", "")),
+        runtime=RuntimeKind.DOCKER,
+        runtime_id=container["Id"],
+        state=state,
+        exit=Exit(code=int(code[1]) if code else None) if state is HeldState.EXITED else None,
+    )
+
+
+def _slot_of(labels: Mapping[str, str]) -> int:
+    slot = labels.get(f"{PREFIX}slot", "")
+    return int(slot) if slot.isdigit() else 0
 
 
 def _held_state(state: Mapping[str, Any]) -> HeldState:
