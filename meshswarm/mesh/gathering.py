@@ -46,14 +46,15 @@ class Gathering(Generic[Item, Answer]):
         self._most_items, self._most_bytes = most_items, most_bytes
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._under_way = 0
+        self._is_due = False
 
     async def put(self, item: Item) -> Answer:
         """The answer for `item`; whoever stops waiting for it stops nothing that others want."""
-        if not self._waiting and self._under_way < WINDOW:
+        if not self._waiting and not self._under_way:
             return await self._put_alone(item)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        self._send_more()
+        self._send_soon()
         return await future
 
     async def _put_alone(self, item: Item) -> Answer:
@@ -65,6 +66,17 @@ class Gathering(Generic[Item, Answer]):
             self._under_way -= 1
             self._send_more()
         return answer
+
+    def _send_soon(self) -> None:
+        """Begin a call once everybody has put an item who does so in this turn of the loop: those
+        who were answered together ask again together."""
+        if not self._is_due and self._under_way < WINDOW:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._send_what_came)
+
+    def _send_what_came(self) -> None:
+        self._is_due = False
+        self._send_more()
 
     def _send_more(self) -> None:
         """Begin a call for what waits, if one more may be under way."""

@@ -82,6 +82,21 @@ async def test_what_comes_while_calls_are_under_way_travels_together() -> None:
     assert ["A", "B", "C", "D", "E", "F"] == [task.result() for task in first + later]
 
 
+async def test_who_was_answered_together_asks_again_together() -> None:
+    post = Post()
+    async with asyncio.TaskGroup() as tasks:
+        gatherer = gathering(post, tasks)
+        first = tasks.create_task(gatherer.put("a"), name="a")
+        await settled(lambda: 1 == len(post.sent))
+        for name in "bcd":
+            tasks.create_task(gatherer.put(name), name=name)
+        await settled(lambda: WINDOW == len(post.sent))
+        assert [["a"], ["b", "c", "d"]] == post.sent
+        post.let()
+        post.let()
+    assert "A" == first.result()
+
+
 @pytest.mark.parametrize(
     ("items", "size", "calls"),
     [(3, 1_000, [["c", "d", "e"], ["f"]]), (100, 2, [["c", "d"], ["e", "f"]])],
@@ -92,7 +107,8 @@ async def test_one_call_takes_no_more_than_the_limits(
     post = Post()
     async with asyncio.TaskGroup() as tasks:
         gatherer = gathering(post, tasks, items=items, size=size)
-        for name in "abcdef":
+        await one_by_one(tasks, post, gatherer.put)
+        for name in "cdef":
             tasks.create_task(gatherer.put(name), name=name)
             await asyncio.sleep(0)
         for _ in range(4):
