@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from meshswarm.ids import NodeId, TaskId
 from meshswarm.store.view import Key, Table, View
 
+ALL = frozenset(Table)
+
 MAX_KEYS = 10_000
 """Changed keys kept for one watcher; beyond that its next look is a full one."""
 
@@ -19,7 +21,8 @@ MAX_KEYS = 10_000
 class Watch:
     """One watcher's place in the feed."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, tables: frozenset[Table] = ALL) -> None:
+        self.tables = tables
         self._view = view
         self._keys: set[Key] | None = None
         self._woken = asyncio.Event()
@@ -52,6 +55,10 @@ class Watch:
                 self._keys = None
         self._woken.set()
 
+    def note(self, view: View) -> None:
+        """Take a newer view in which nothing differs that is watched."""
+        self._view = view
+
     def wake(self) -> None:
         """Wake the watcher for a reason outside the feed."""
         self._woken.set()
@@ -66,9 +73,9 @@ class Hub:
         self._by_node: dict[NodeId, set[Watch]] = {}
 
     @contextmanager
-    def watching(self) -> Iterator[Watch]:
-        """A place in the feed for as long as the block runs."""
-        watch = Watch(self.view)
+    def watching(self, tables: frozenset[Table] = ALL) -> Iterator[Watch]:
+        """A place in the feed for as long as the block runs; woken by changes in these tables."""
+        watch = Watch(self.view, tables)
         self._watches.add(watch)
         try:
             yield watch
@@ -93,13 +100,17 @@ class Hub:
         before, self.view = self.view, view
         if changed is not None and not changed:
             return
+        tables = ALL if changed is None else {table for table, _ in changed}
         for watch in self._watches:
-            watch.tell(view, changed)
+            if watch.tables.isdisjoint(tables):
+                watch.note(view)
+            else:
+                watch.tell(view, changed)
         if changed is None:
             for watches in self._by_node.values():
                 for watch in watches:
                     watch.tell(view, None)
-        elif self._by_node:
+        elif self._by_node and Table.TASKS in tables:
             self._tell_nodes(before, changed)
 
     def _tell_nodes(self, before: View, changed: frozenset[Key]) -> None:

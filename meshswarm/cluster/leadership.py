@@ -15,7 +15,7 @@ from meshswarm.cluster.heard import Heard
 from meshswarm.cluster.hub import Watch
 from meshswarm.cluster.proposals import Proposals
 from meshswarm.cluster.settings import ClusterSettings
-from meshswarm.control.decide import decide
+from meshswarm.control.decide import DECISIVE, decide
 from meshswarm.control.kept import Kept
 from meshswarm.control.liveness import LivenessPolicy
 from meshswarm.errors import Unavailable
@@ -77,7 +77,7 @@ class Leadership:
         while True:
             await self._leads.wait()
             log.info("taking up the control loop")
-            with self._driver.hub.watching() as watch:
+            with self._driver.hub.watching(DECISIVE) as watch:
                 await self._reign(watch)
             log.info("leaving the control loop")
 

@@ -156,7 +156,7 @@ class Service:
         """A copy of the tables, then deltas; a watcher that lags gets a fresh copy."""
         tables = _tables(request.body)
         await self._proposals.read()
-        with self._driver.hub.watching() as watch:
+        with self._driver.hub.watching(tables) as watch:
             while True:
                 await watch.wait()
                 view, keys = watch.take()

@@ -17,6 +17,14 @@ from meshswarm.model.service import Mode
 from meshswarm.store.commands import SetNodeState, Simple
 from meshswarm.store.view import Key, Table, View
 
+DECISIVE = frozenset(Table) - {
+    Table.CONFIGS,
+    Table.SECRETS,
+    Table.KEPT_FILES,
+    Table.SECRETS_KEYS,
+}
+"""The tables whose rows a decision follows from: all but the contents of files."""
+
 MAX_NAMES = 3
 """Objects that a cause names; the rest are counted."""
 

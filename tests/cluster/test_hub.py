@@ -76,3 +76,16 @@ async def test_who_watches_a_node_is_woken_by_its_tasks_alone() -> None:
         assert watch.take() == (there, None)
     hub.publish(gone, _keys("mine"))
     assert not watch.has_news
+
+
+async def test_who_watches_some_tables_is_not_woken_by_others() -> None:
+    hub, config = Hub(_at(1)), (Table.CONFIGS, "c")
+    with hub.watching(frozenset({Table.TASKS})) as watch:
+        watch.take()
+        hub.publish(_at(2), frozenset({config}))
+        assert (False, (_at(2), frozenset())) == (watch.has_news, watch.take())
+        hub.publish(_at(3), _keys("t") | {config})
+        assert watch.has_news
+        assert (_at(3), _keys("t") | {config}) == watch.take()
+        hub.publish(_at(4), None)
+        assert (_at(4), None) == watch.take()
