@@ -117,4 +117,33 @@ class TaskLines:
     stream: str
     """`stdout` or `stderr`."""
     at_ms: int | None = None
+    """When the first of them was written; None: not known."""
+    times: tuple[int | None, ...] = ()
+    """When each of them was written, if their runtime notes it."""
     lines: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class TaskStats:
+    """What a running task uses."""
+
+    cpu_ns: int
+    """Processor time since it began."""
+    memory_bytes: int
+    pids: int
+
+
+@frozen(kw_only=True)
+class NodeStats:
+    """What a node and its running tasks use, as its agent measured it when asked."""
+
+    at_ns: int
+    """The node's monotonic clock: two measures tell the share of the processor between them."""
+    cpus: int
+    busy_ns: int
+    """Processor time of everything on the host since it booted."""
+    memory_bytes: int
+    memory_used_bytes: int
+    """Not to be had for new processes without swapping."""
+    tasks: Mapping[str, TaskStats] = Factory(dict)
+    """By task id; one that ended meanwhile, or does not answer, is left out."""

@@ -13,10 +13,10 @@ import os
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 from meshswarm import codec
-from meshswarm.answers import Answer, Elected, LogLine, ManagerStatus, TaskLines
+from meshswarm.answers import Answer, Elected, LogLine, ManagerStatus, NodeStats, TaskLines
 from meshswarm.errors import (
     Denied,
     KeyRefused,
@@ -32,6 +32,8 @@ from meshswarm.mesh.keys import KeyPair
 from meshswarm.mesh.links import Link
 from meshswarm.mesh.peers import Lane, Peer
 from meshswarm.mesh.requests import Chunk, Reply
+from meshswarm.model.pipe import PipeWish
+from meshswarm.piping import RemotePipe
 from meshswarm.store.commands import Command, encode_command, group_of
 from meshswarm.store.feed import Delta, follow, row_of
 from meshswarm.store.outcome import Outcome, outcome_of
@@ -193,6 +195,39 @@ class Client:
             async for chunk in chunks:
                 lines: TaskLines = codec.structure(chunk.body, TaskLines, lenient=True)
                 yield lines
+
+    @asynccontextmanager
+    async def pipe(self, task_id: TaskId, wish: PipeWish) -> AsyncIterator[RemotePipe]:
+        """A pipe to a running task, closed when the block is left; what still runs is killed then.
+
+        Raises `NotFound` if the task is not there, `Unavailable` if its node cannot be asked, and
+        whatever its runtime has against it.
+        """
+        name = os.urandom(16).hex()
+        body = {"pipe": name, "task": task_id, "wish": codec.unstructure(wish)}
+        tries = _Tries(self._links, self._patience_s)
+        async with AsyncExitStack() as stack:
+            while (link := await tries.next()) is not None:
+                try:
+                    opened = link.stream(Lane.BULK, "pipe", body)
+                    chunks = await stack.enter_async_context(opened)
+                    async with asyncio.timeout(self._patience_s):
+                        await anext(chunks)
+                except Unavailable as error:
+                    await stack.aclose()
+                    tries.note(link, error)
+                except (TimeoutError, StopAsyncIteration):
+                    raise Unavailable(f"the node of task {task_id} opens no pipe") from None
+                else:
+                    yield RemotePipe(link, name, chunks)
+                    return
+        raise tries.error(repeatable=True)
+
+    async def stats(self, node_id: NodeId) -> NodeStats:
+        """What a node and its tasks use now; raises `Unavailable` when it cannot be asked."""
+        reply = await self._call(Lane.BULK, "stats", {"node": node_id}, repeatable=True)
+        measured: NodeStats = codec.structure(reply.body, NodeStats, lenient=True)
+        return measured
 
     @property
     def asks_first(self) -> str:

@@ -9,11 +9,13 @@ from meshswarm.agent.card import Card
 from meshswarm.agent.host import describe
 from meshswarm.agent.logs import serve_logs
 from meshswarm.agent.memory import MemoryFile
+from meshswarm.agent.pipes import Pipes
 from meshswarm.agent.reporter import Reporter
 from meshswarm.agent.runtimes.port import Runtime
 from meshswarm.agent.runtimes.process import ProcessRuntime, root_of
 from meshswarm.agent.session import Session
 from meshswarm.agent.settings import AgentIdentity, AgentSettings
+from meshswarm.agent.stats import serve_stats
 from meshswarm.agent.supervisor import Supervisor
 from meshswarm.ids import TaskId
 from meshswarm.mesh.endpoint import Endpoint
@@ -47,6 +49,8 @@ class Agent:
         self._reporter = Reporter(identity.node_id, self._session.propose)
         self._supervisor = Supervisor(self._runtimes, memory, self._reporter.say)
         serve_logs(endpoint, self._runtime_of)
+        serve_stats(endpoint, self._runtimes.values())
+        self._pipes = Pipes(endpoint, self._runtime_of)
 
     @property
     def cards(self) -> Mapping[TaskId, Card]:

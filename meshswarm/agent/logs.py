@@ -16,8 +16,9 @@ METHOD = "task.logs"
 def serve_logs(endpoint: Endpoint, runtime_of: Callable[[TaskId], Runtime | None]) -> None:
     """Answer `task.logs` on this endpoint; `runtime_of` finds what holds a task.
 
-    Asked with {"task", "follow", "tail", "since_ms"}; each chunk is {"stream", "lines", "at_ms"}:
-    lines of one stream in a row, and when the first of them was written (None: not known).
+    Asked with {"task", "follow", "tail", "since_ms"}; each chunk is {"stream", "lines", "at_ms",
+    "times"}: lines of one stream in a row, when the first and when each of them was written (None:
+    not known).
     """
 
     async def answer(request: Request) -> AsyncIterator[Chunk]:
@@ -29,7 +30,9 @@ def serve_logs(endpoint: Endpoint, runtime_of: Callable[[TaskId], Runtime | None
             for stream, lines in itertools.groupby(group, key=lambda line: line.stream):
                 run = list(lines)
                 texts = [line.text for line in run]
-                yield Chunk({"stream": stream, "lines": texts, "at_ms": run[0].at_ms})
+                times = [line.at_ms for line in run]
+                body = {"stream": stream, "lines": texts, "at_ms": times[0], "times": times}
+                yield Chunk(body)
 
     endpoint.on_stream(METHOD, answer, roles={PeerRole.MANAGER})
 

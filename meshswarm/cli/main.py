@@ -18,7 +18,9 @@ from meshswarm import __version__
 from meshswarm.cli import (
     cluster,
     config,
+    copy,
     deploy,
+    execute,
     journal,
     node,
     reach,
@@ -47,6 +49,8 @@ app = typer.Typer(
 app.command(name="deploy")(deploy.deploy)
 app.command(name="why")(why.why)
 app.command(name="simulate")(simulate.simulate)
+app.command(name="exec")(execute.exec_)
+app.command(name="cp")(copy.cp)
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(node.app, name="node")
 app.add_typer(stack.app, name="stack")

@@ -20,6 +20,7 @@ from meshswarm.cluster.journal import Journal, Recovered
 from meshswarm.cluster.leadership import Leadership
 from meshswarm.cluster.membership import Membership
 from meshswarm.cluster.proposals import Proposals
+from meshswarm.cluster.relay import Relay
 from meshswarm.cluster.service import Service
 from meshswarm.cluster.sessions import Sessions
 from meshswarm.cluster.settings import ClusterSettings
@@ -100,13 +101,12 @@ class Seat:
         self._service = Service(
             self.driver,
             self.proposals,
-            self.sessions,
-            self._heard,
             History(self.driver, journal),
             endpoint,
             membership.manager,
             self.status,
         )
+        self._relay = Relay(self.driver, self.sessions, self._heard, endpoint, membership.manager)
         for peer in membership.managers:
             if peer.id != identity.node_id:
                 # A lane that is first used when it is needed would lose what it is needed for.

@@ -1,7 +1,7 @@
-"""What a manager answers to clients and other managers: propose, read, watch, status, log, logs.
+"""What a manager answers to clients and other managers: propose, read, watch, status, log.
 
-Every handler works on any manager. Those that need the leader go to it (`proposals`), those that
-need an agent go to the manager that serves its session.
+Every handler works on any manager. Those that need the leader go to it (`proposals`); what needs an
+agent is the `relay`'s.
 """
 
 import asyncio
@@ -9,14 +9,12 @@ from collections.abc import AsyncIterator, Callable, Collection
 
 from meshswarm import codec
 from meshswarm.cluster.driver import Driver
-from meshswarm.cluster.heard import Heard
 from meshswarm.cluster.history import History
 from meshswarm.cluster.proposals import FORWARD, HAND_OVER, READ_INDEX, Proposals, request_of
-from meshswarm.cluster.sessions import Sessions
-from meshswarm.errors import Denied, Invalid, MeshswarmError, NotFound, Unavailable
-from meshswarm.ids import NodeId, TaskId
+from meshswarm.errors import Denied, Invalid, MeshswarmError
+from meshswarm.ids import NodeId
 from meshswarm.mesh.endpoint import Endpoint
-from meshswarm.mesh.peers import Lane, Peer, PeerRole
+from meshswarm.mesh.peers import Peer, PeerRole
 from meshswarm.mesh.requests import Answer, Chunk, Reply, Request
 from meshswarm.store.commands import RegisterNode, ReportTasks, decode_command
 from meshswarm.store.commands import Request as Name
@@ -39,8 +37,6 @@ class Service:
         self,
         driver: Driver,
         proposals: Proposals,
-        sessions: Sessions,
-        heard: Heard,
         history: History,
         endpoint: Endpoint,
         managers: Callable[[NodeId], Peer | None],
@@ -48,10 +44,7 @@ class Service:
     ) -> None:
         self._driver = driver
         self._proposals = proposals
-        self._sessions = sessions
-        self._heard = heard
         self._history = history
-        self._endpoint = endpoint
         self._managers = managers
         self._status = status
         endpoint.on_call("propose", self._propose, roles=ANYONE, prompt=self._propose_at_once)
@@ -65,7 +58,6 @@ class Service:
         endpoint.on_call("elect", self._elect, roles=USERS)
         endpoint.on_stream("watch", self._watch, roles=ANYONE)
         endpoint.on_stream("log", self._log, roles=USERS)
-        endpoint.on_stream("logs", self._logs, roles=USERS)
 
     # --- commands -----------------------------------------------------------------------------
 
@@ -186,35 +178,6 @@ class Service:
                 raise Invalid("a log request has from, tail and follow")
         async for line in self._history.lines(first, tail, follow):
             yield Chunk(line)
-
-    async def _logs(self, request: Request) -> AsyncIterator[Chunk]:
-        """A task's output, from the agent that runs it, by way of whoever serves its session."""
-        match request.body:
-            case {"task": str() as task_id}:
-                pass
-            case _:
-                raise Invalid("a logs request names a task")
-        view = self._driver.hub.view
-        task = view.tasks.get(TaskId(task_id))
-        if task is None:
-            raise NotFound(f"there is no task {task_id!r}", hint="meshswarm service ps SERVICE")
-        if task.node_id is None:
-            raise NotFound(f"task {task.name} has no node yet, so it has no logs")
-        link = self._sessions.link_to(task.node_id)
-        lane, method = Lane.BULK, "task.logs"
-        if link is None:
-            server = self._heard.server_of(task.node_id)
-            peer = self._managers(server) if server else None
-            node = view.nodes.get(task.node_id)
-            if peer is None or request.peer.role is PeerRole.MANAGER:
-                raise Unavailable(
-                    f"no manager has a session with node {node.name if node else task.node_id}",
-                    hint="meshswarm node ls",
-                )
-            link, method = self._endpoint.link(peer), "logs"
-        async with link.stream(lane, method, request.body) as chunks:
-            async for chunk in chunks:
-                yield chunk
 
 
 def _tables(body: object) -> frozenset[Table]:

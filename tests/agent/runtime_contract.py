@@ -4,14 +4,17 @@ A subclass says how to make a runtime (twice on the same ground, to see it adopt
 """
 
 import asyncio
+import io
+import tarfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
 from meshswarm.agent.card import Held, HeldState
-from meshswarm.agent.runtimes.port import LogLine, Runtime, RuntimeFailure
+from meshswarm.agent.runtimes.port import LogLine, Pipe, Runtime, RuntimeFailure
 from meshswarm.ids import TaskId
+from meshswarm.model.pipe import PIECE_BYTES, PipeKind, PipeWish, WindowSize
 from meshswarm.model.service import HealthCheck, TaskSpec
 from meshswarm.model.task import Health, Reason
 from tests.agent.cards import assignment, spec
@@ -77,6 +80,36 @@ async def ended(runtime: Runtime, task_id: TaskId = T1) -> Held:
     assert held is not None
     assert held.exit is not None
     return held
+
+
+async def read_of(pipe: Pipe, least: int | None = None) -> dict[str, bytes]:
+    """What comes out of both streams, until the end or until there are `least` bytes."""
+    came = {"stdout": b"", "stderr": b""}
+    async with asyncio.timeout(DEADLINE_S):
+        while least is None or sum(map(len, came.values())) < least:
+            piece = await pipe.read()
+            if piece is None:
+                break
+            came[piece.stream] += piece.data
+    return came
+
+
+def archive_of(**files: bytes) -> bytes:
+    """A tar archive of these files."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def files_of(archive: bytes) -> dict[str, bytes]:
+    """The files in an archive."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        found = ((info.name, opened.extractfile(info)) for info in opened)
+        return {name: file.read() for name, file in found if file is not None}
 
 
 SLEEP = "while :; do sleep 0.05; done"
@@ -202,12 +235,125 @@ class RuntimeContract:
             await runtime.stop(T1, kill=True)
             await ended(runtime)
 
+    async def test_what_is_written_to_a_command_comes_back(self, ground: Ground) -> None:
+        async with self.started(ground) as runtime:
+            wish = PipeWish(kind=PipeKind.RUN, argv=("cat",), has_input=True)
+            async with runtime.pipe(T1, wish) as pipe:
+                pipe.put(b"one\n")
+                assert b"one\n" == (await read_of(pipe, 4))["stdout"]
+                await pipe.room()
+                pipe.put(b"two")
+                pipe.put(b"")
+                assert {"stdout": b"two", "stderr": b""} == await read_of(pipe)
+                assert 0 == await pipe.end()
+
+    async def test_files_go_there_and_come_back(self, ground: Ground) -> None:
+        sent = archive_of(fruit=b"apple " * 100_000)
+        async with self.started(ground) as runtime:
+            async with runtime.pipe(T1, PipeWish(kind=PipeKind.WRITE, path="/tmp")) as pipe:
+                for at in range(0, len(sent), PIECE_BYTES):
+                    await pipe.room()
+                    pipe.put(sent[at : at + PIECE_BYTES])
+                pipe.put(b"")
+                assert {"stdout": b"", "stderr": b""} == await read_of(pipe)
+                assert 0 == await pipe.end()
+            path = self.path_of(ground)
+            async with runtime.pipe(T1, PipeWish(kind=PipeKind.STAT, path=path)) as pipe:
+                assert b"file" == (await read_of(pipe))["stdout"]
+            async with runtime.pipe(T1, PipeWish(kind=PipeKind.STAT, path="/no/such")) as pipe:
+                assert b"" == (await read_of(pipe))["stdout"]
+            async with runtime.pipe(T1, PipeWish(kind=PipeKind.READ, path=path)) as pipe:
+                came = (await read_of(pipe))["stdout"]
+                assert 0 == await pipe.end()
+            assert files_of(sent) == files_of(came)
+
+    def path_of(self, ground: Ground) -> str:
+        """Where the file is that was sent to /tmp."""
+        return "/tmp/fruit"
+
+    async def test_nothing_is_piped_to_what_does_not_run(self, ground: Ground) -> None:
+        async with ground.running() as runtime:
+            with pytest.raises(RuntimeFailure):
+                async with runtime.pipe(T1, PipeWish(kind=PipeKind.RUN, argv=("true",))):
+                    raise AssertionError("there is no such task")
+
+    @asynccontextmanager
+    async def started(self, ground: Ground) -> AsyncIterator[Runtime]:
+        async with ground.running() as runtime:
+            await runtime.prepare(assignment(runs=ground.spec(SLEEP)))
+            await runtime.start(T1)
+            yield runtime
+            await runtime.stop(T1, kill=True)
+            await ended(runtime)
+
     async def test_it_says_its_version(self, ground: Ground) -> None:
         assert await ground.runtime().version()
 
 
 class RealRuntimeContract(RuntimeContract):
     """What the fake cannot promise, having nothing behind it."""
+
+    async def test_a_command_has_two_streams_and_an_exit_code(self, ground: Ground) -> None:
+        async with self.started(ground) as runtime:
+            for shell, out, err, code in (
+                ("echo well; echo woe >&2; exit 7", b"well\n", b"woe\n", 7),
+                ("cat; kill -TERM $$; sleep 9", b"", b"", 143),
+            ):
+                wish = PipeWish(kind=PipeKind.RUN, argv=("/bin/sh", "-c", shell))
+                async with runtime.pipe(T1, wish) as pipe:
+                    assert {"stdout": out, "stderr": err} == await read_of(pipe)
+                    assert code == await pipe.end()
+
+    async def test_a_terminal_has_a_size_that_changes(self, ground: Ground) -> None:
+        async with self.started(ground) as runtime:
+            wish = PipeWish(
+                kind=PipeKind.RUN,
+                argv=("/bin/sh", "-c", "read x; stty size; read x; stty size; echo got $x"),
+                has_input=True,
+                window=WindowSize(rows=31, columns=101),
+            )
+            async with runtime.pipe(T1, wish) as pipe:
+                pipe.put(b"a\n")
+                assert b"a\r\n31 101\r\n" == (await read_of(pipe, 11))["stdout"]
+                await pipe.resize(WindowSize(rows=32, columns=99))
+                pipe.put(b"it\n")
+                assert b"it\r\n32 99\r\ngot it\r\n" == (await read_of(pipe))["stdout"]
+                assert 0 == await pipe.end()
+
+    async def test_a_command_that_is_not_there_ends_as_in_a_shell(self, ground: Ground) -> None:
+        async with self.started(ground) as runtime:
+            wish = PipeWish(kind=PipeKind.RUN, argv=("no-such-command",))
+            async with runtime.pipe(T1, wish) as pipe:
+                said = await read_of(pipe)
+                assert b"no-such-command" in said["stdout"] + said["stderr"]
+                assert await pipe.end() in (126, 127)
+
+    async def test_files_that_are_not_there_are_named(self, ground: Ground) -> None:
+        async with self.started(ground) as runtime:
+            for wish in (
+                PipeWish(kind=PipeKind.READ, path="/no-such-file"),
+                PipeWish(kind=PipeKind.WRITE, path="/no-such-file"),
+            ):
+                async with runtime.pipe(T1, wish) as pipe:
+                    pipe.put(archive_of(a=b""))
+                    pipe.put(b"")
+                    said = await read_of(pipe)
+                    assert b"no-such-file" in said["stderr"]
+                    assert 0 != await pipe.end()
+
+    async def test_what_is_left_of_a_command_is_killed(self, ground: Ground) -> None:
+        async with self.started(ground) as runtime:
+            wish = PipeWish(kind=PipeKind.RUN, argv=("/bin/sh", "-c", "echo $$; exec sleep 98765"))
+            async with runtime.pipe(T1, wish) as pipe:
+                piece = await pipe.read()
+                assert piece is not None
+            pid = int(piece.data)
+            for _ in range(100):
+                done = await runtime.execute(T1, ("kill", "-0", str(pid)), DEADLINE_S)
+                if done.code:
+                    return
+                await asyncio.sleep(0.05)
+            raise AssertionError(f"process {pid} still runs")
 
     async def test_the_exit_code_is_known(self, ground: Ground) -> None:
         async with ground.running() as runtime:

@@ -25,3 +25,6 @@ class TestFakeRuntime(RuntimeContract):
         runtime.stubborn.add(T1)
         runtime.written[T1].append(LogLine(stream="stdout", text="ready", at_ms=None))
         await super().stands_ready(ground, runtime)
+
+    def path_of(self, ground: Ground) -> str:
+        return "/tmp"

@@ -264,8 +264,8 @@ async def test_a_manager_reads_a_tasks_output(tmp_path: Path) -> None:
         async with link.stream(Lane.BULK, "task.logs", wish) as chunks:
             bodies = [chunk.body async for chunk in chunks]
         assert [
-            {"stream": "stdout", "lines": ["one", "two"], "at_ms": 1},
-            {"stream": "stderr", "lines": ["oops"], "at_ms": 3},
+            {"stream": "stdout", "lines": ["one", "two"], "at_ms": 1, "times": [1, 2]},
+            {"stream": "stderr", "lines": ["oops"], "at_ms": 3, "times": [3]},
         ] == bodies
         for bad, word in (
             ({"task": "t9"}, "t9"),

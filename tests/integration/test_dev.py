@@ -154,6 +154,22 @@ def test_logs_of_all_replicas_are_read_over_the_mesh(tmp_path: Path) -> None:
         assert all(f"started slot {slot}" in logs for slot in (1, 2, 3))
 
 
+def test_commands_and_files_go_to_any_replica(tmp_path: Path) -> None:
+    with dev_cluster(tmp_path) as dev:
+        dev.deploy(process_service(replicas=3))
+        for slot in ("1", "2", "3"):  # each on another node, and asked by way of one manager
+            words = ("sh", "-c", "echo slot $MESHSWARM_SLOT; exit 4")
+            done = dev.try_("exec", f"t_web.{slot}", "--", *words)
+            assert (f"slot {slot}\n", 4) == (done.stdout, done.returncode), done.stderr
+        sent = tmp_path / "sent"
+        sent.write_bytes(os.urandom(3_000_000))
+        dev.run("cp", str(sent), f"t_web.2:{tmp_path}/there")
+        dev.run("cp", f"t_web.3:{tmp_path}/there", str(tmp_path / "back"))
+        assert sent.read_bytes() == (tmp_path / "back").read_bytes()
+        missing = dev.try_("cp", "t_web.1:/no/such/file", str(tmp_path))
+        assert (1, True) == (missing.returncode, "/no/such/file" in missing.stderr)
+
+
 def test_refusals_are_clear_and_harmless(tmp_path: Path) -> None:
     with dev_cluster(tmp_path) as dev:
         unknown = dev.try_("service", "ps", "nope")

@@ -78,6 +78,36 @@ def ran_out_of_memory(directories: list[Path]) -> bool:
     return False
 
 
+def usage(directories: list[Path]) -> dict[str, int]:
+    """What the kernel counted in these cgroups: `cpu_ns`, `memory_bytes`, `pids`, as far as it did.
+
+    Memory is without the page cache that could be had back at once (as `docker stats` shows it).
+    """
+    found: dict[str, int] = {}
+    for directory in directories:
+        with contextlib.suppress(OSError, ValueError):
+            found["cpu_ns"] = int((directory / "cpuacct.usage").read_text())
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            found["cpu_ns"] = _numbers(directory / "cpu.stat")["usage_usec"] * 1_000
+        for name, cache in (
+            ("memory.usage_in_bytes", "total_inactive_file"),
+            ("memory.current", "inactive_file"),
+        ):
+            with contextlib.suppress(OSError, ValueError):
+                used = int((directory / name).read_text())
+                idle = _numbers(directory / "memory.stat").get(cache, 0)
+                found["memory_bytes"] = max(0, used - idle)
+        with contextlib.suppress(OSError, ValueError):
+            found["pids"] = int((directory / "pids.current").read_text())
+    return found
+
+
+def _numbers(file: Path) -> dict[str, int]:
+    """The lines `NAME NUMBER` of a file."""
+    pairs = (line.split() for line in file.read_text().splitlines())
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2}
+
+
 def remove(directories: list[Path]) -> None:
     """Remove the cgroups of an ended task; one that is gone, or still busy, is left."""
     for directory in directories:

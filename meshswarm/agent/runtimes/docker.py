@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from attrs import Factory, define, evolve
 
 from meshswarm.agent.card import Held, HeldState
-from meshswarm.agent.runtimes import docker_spec
+from meshswarm.agent.runtimes import docker_pipe, docker_spec
 from meshswarm.agent.runtimes.calls import Calls
 from meshswarm.agent.runtimes.child import TIMED_OUT
 from meshswarm.agent.runtimes.docker_engine import Engine, Frames, Json, end, next_of
@@ -32,11 +32,13 @@ from meshswarm.agent.runtimes.port import (
     Board,
     Executed,
     LogLine,
+    Pipe,
     RuntimeFailure,
     Stats,
     Stream,
 )
 from meshswarm.ids import ClusterId, NodeId, TaskId
+from meshswarm.model.pipe import PipeWish
 from meshswarm.model.service import RuntimeKind, TaskSpec
 from meshswarm.model.task import Reason
 from meshswarm.model.volume import MountKind
@@ -238,6 +240,14 @@ class DockerRuntime:
                     return await self._streams.run(self._engine.execute, container, argv)
             except TimeoutError:
                 return Executed(code=TIMED_OUT, output=f"took longer than {timeout_s:g} s")
+
+    @contextlib.asynccontextmanager
+    async def pipe(self, task_id: TaskId, wish: PipeWish) -> AsyncIterator[Pipe]:
+        """An exec session, or the engine's archive of a path."""
+        container = self._container(task_id)
+        with self._stream_slot():
+            async with docker_pipe.opened(self._engine, self._streams, container, wish) as pipe:
+                yield pipe
 
     async def stats(self, task_id: TaskId) -> Stats:
         """What the container uses."""

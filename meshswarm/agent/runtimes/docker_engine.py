@@ -19,12 +19,14 @@ import urllib3
 from attrs import frozen
 from docker import APIClient, auth, errors
 from docker.types import CancellableStream
-from docker.utils import kwargs_from_env, parse_repository_tag
+from docker.utils import decode_json_header, kwargs_from_env, parse_repository_tag
 
 from meshswarm.agent.card import Held
+from meshswarm.agent.runtimes.docker_exec import ExecSocket
 from meshswarm.agent.runtimes.docker_refusals import failure_of, pull_failure
 from meshswarm.agent.runtimes.docker_spec import held_of
 from meshswarm.agent.runtimes.port import MAX_EXEC_OUTPUT, Executed, RuntimeFailure, Stats
+from meshswarm.model.pipe import PipeWish, WindowSize
 from meshswarm.model.task import Reason
 
 QUESTION_S = 15.0
@@ -38,6 +40,9 @@ STALL_S = 120.0
 
 EVENTS = ["create", "start", "die", "oom", "destroy", "health_status", "pause", "unpause"]
 """Not `exec_*`, of which every health check makes three."""
+
+GO_DIRECTORY = 1 << 31
+"""How the engine's language marks a directory's mode."""
 
 USUAL_SOCKET = "unix:///var/run/docker.sock"
 
@@ -144,9 +149,12 @@ class Engine:
         """What a running container uses."""
         with self._questions(Reason.RUNTIME_UNAVAILABLE) as client:
             told = client.stats(container, stream=False, one_shot=True)
+            memory = told["memory_stats"]
+            kinds = memory.get("stats", {})
+            cache = kinds.get("total_inactive_file", kinds.get("inactive_file", 0))
             return Stats(
                 cpu_ns=told["cpu_stats"]["cpu_usage"]["total_usage"],
-                memory_bytes=told["memory_stats"].get("usage", 0),
+                memory_bytes=max(0, memory.get("usage", 0) - cache),
                 pids=told["pids_stats"].get("current", 0),
             )
 
@@ -158,6 +166,75 @@ class Engine:
             output: bytes = client.exec_start(made)[:MAX_EXEC_OUTPUT]
             code = client.exec_inspect(made)["ExitCode"]
         return Executed(code=code, output=output.decode(errors="replace"))
+
+    # --- exec sessions and archives ---------------------------------------------------------------
+
+    def open_exec(self, container: str, wish: PipeWish) -> tuple[str, ExecSocket]:
+        """Start a command in a running container: its exec session's id, and the connection."""
+        with self._calls(Reason.START_FAILED) as client:
+            window, url = wish.window, f"{client.base_url}/v{client.api_version}"
+            size = {"ConsoleSize": [window.rows, window.columns]} if window else {}
+            config = {
+                "Cmd": list(wish.argv),
+                "AttachStdin": wish.has_input,
+                "AttachStdout": True,
+                "AttachStderr": True,
+                "Tty": window is not None,
+                **size,
+            }
+            response = client.post(f"{url}/containers/{container}/exec", json=config)
+            if response.status_code >= 400:
+                raise failure_of(_message_of(response.content), Reason.START_FAILED)
+            made = str(response.json()["Id"])
+            response = client.post(
+                f"{url}/exec/{made}/start",
+                json={"Detach": False, "Tty": window is not None, **size},
+                headers={"Connection": "Upgrade", "Upgrade": "tcp"},
+                stream=True,
+            )
+            if response.status_code >= 400:
+                raise failure_of(_message_of(response.content), Reason.START_FAILED)
+            connection = ExecSocket(response, has_terminal=window is not None)
+        if window is not None:
+            self.resize_exec(made, window)  # an engine before API 1.42 knows no first size
+        return made, connection
+
+    def resize_exec(self, made: str, window: WindowSize) -> None:
+        """Give the terminal of a session another size; one that has ended has none."""
+        with contextlib.suppress(RuntimeFailure), self._calls(Reason.NONE) as client:
+            client.exec_resize(made, height=window.rows, width=window.columns)
+
+    def look_at_exec(self, made: str) -> Json:
+        """What the engine knows of a session: Running, Pid, ExitCode."""
+        with self._calls(Reason.RUNTIME_UNAVAILABLE) as client:
+            told: Json = client.exec_inspect(made)
+            return told
+
+    def stat(self, container: str, path: str) -> Iterator[bytes]:
+        """What is at `path`: `directory`, `file`, or nothing."""
+        with self._calls(Reason.NONE) as client:
+            url = f"{client.base_url}/v{client.api_version}/containers/{container}/archive"
+            response = client.head(url, params={"path": path})
+            if response.status_code == 404:
+                return
+            if response.status_code >= 400:
+                raise failure_of(f"{path}: {response.reason}", Reason.NONE)
+            told = decode_json_header(response.headers["X-Docker-Container-Path-Stat"])
+            yield b"directory" if told["mode"] & GO_DIRECTORY else b"file"
+
+    def read_files(self, container: str, path: str, piece_bytes: int) -> Iterator[bytes]:
+        """The archive of what is at `path`."""
+        with self._calls(Reason.NONE) as client:
+            pieces, _ = client.get_archive(container, path, chunk_size=piece_bytes)
+            yield from pieces
+
+    def write_files(
+        self, container: str, path: str, pieces: Callable[[], Iterator[bytes]]
+    ) -> Iterator[bytes]:
+        """Unpack an archive in the directory `path`; gives nothing."""
+        with self._calls(Reason.NONE) as client:
+            client.put_archive(container, path, pieces())
+        return iter(())
 
     # --- images and volumes -----------------------------------------------------------------------
 

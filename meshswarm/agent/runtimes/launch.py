@@ -12,6 +12,10 @@ import os
 import signal
 import sys
 
+TYPE_CHECKING = False  # type checkers know the name; `typing` itself costs 5 ms
+if TYPE_CHECKING:
+    from typing import Any
+
 LIFE = 3
 """File descriptor of the life file."""
 
@@ -41,6 +45,25 @@ def find(command: str, path: str) -> str:
     raise PermissionError(errno.EACCES, f"{present[0]!r} is not executable")
 
 
+def become(launch: "dict[str, Any]") -> None:
+    """Join the cgroups and change the user; raises OSError."""
+    for procs in launch["cgroups"]:
+        with open(procs, "w", encoding="ascii") as file:
+            file.write("0")
+    if launch["user"] is not None:
+        uid, gid, groups = launch["user"]
+        os.setgroups(groups)
+        os.setgid(gid)
+        os.setuid(uid)
+
+
+def execute(argv: list[str], command: str, environment: dict[str, str]) -> None:
+    """Go on as this command; returns never, raises OSError."""
+    for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ignored_by_python, signal.SIG_DFL)
+    os.execve(command, argv, environment)
+
+
 def main(launch_file: str) -> int:
     """Become the command; returns (127) only if that failed, after noting why."""
     note(f"keeper {mark(os.getppid())}")
@@ -48,14 +71,7 @@ def main(launch_file: str) -> int:
     try:
         with open(launch_file, encoding="utf-8") as file:
             launch = json.load(file)
-        for procs in launch["cgroups"]:
-            with open(procs, "w", encoding="ascii") as file:
-                file.write("0")
-        if launch["user"] is not None:
-            uid, gid, groups = launch["user"]
-            os.setgroups(groups)
-            os.setgid(gid)
-            os.setuid(uid)
+        become(launch)
         prefix = "working directory: "
         os.chdir(launch["working_dir"])
         prefix = ""
@@ -63,11 +79,9 @@ def main(launch_file: str) -> int:
         reason = "command_not_found"
         command = find(launch["argv"][0], environment.get("PATH", os.defpath))
         reason = "start_failed"
-        for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(ignored_by_python, signal.SIG_DFL)
         os.set_inheritable(LIFE, False)
         note(f"task {mark(os.getpid())}")
-        os.execve(command, launch["argv"], environment)
+        execute(launch["argv"], command, environment)
     except OSError as error:
         what = f" {error.filename!r}" if error.filename else ""
         note(f"failed {reason} {prefix}{error.strerror}{what}")

@@ -6,6 +6,7 @@ starting what runs, stopping what ended and removing what is gone do nothing.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
 
 from attrs import evolve, frozen
@@ -13,6 +14,7 @@ from attrs import evolve, frozen
 from meshswarm.agent.card import Exit, Held, HeldState
 from meshswarm.errors import MeshswarmError
 from meshswarm.ids import TaskId
+from meshswarm.model.pipe import PipeWish, WindowSize
 from meshswarm.model.service import RuntimeKind
 from meshswarm.model.task import Reason
 from meshswarm.store.assignments import Assignment
@@ -65,6 +67,39 @@ class Stats:
     """Processor time since it began."""
     memory_bytes: int
     pids: int
+
+
+@frozen
+class Piece:
+    """Some bytes that came out of a pipe, at most `PIECE_BYTES`."""
+
+    stream: Stream
+    data: bytes
+
+
+class Pipe(Protocol):
+    """An open pipe; whoever opened it reads until None, then asks for the end."""
+
+    async def read(self) -> Piece | None:
+        """The next output; None once there is no more."""
+        ...
+
+    async def room(self) -> None:
+        """Wait until more input may be put."""
+        ...
+
+    def put(self, data: bytes) -> None:
+        """Pass input on; empty: there is no more. What nobody reads any longer is dropped."""
+        ...
+
+    async def resize(self, window: WindowSize) -> None:
+        """Tell the terminal its new size; without one it means nothing."""
+        ...
+
+    async def end(self) -> int:
+        """The exit code of the command; of anything else 0 if it was done, and not without words
+        on stderr if it was not."""
+        ...
 
 
 class Board:
@@ -181,6 +216,10 @@ class Runtime(Protocol):
 
     async def execute(self, task_id: TaskId, argv: Sequence[str], timeout_s: float) -> Executed:
         """Run a command beside the task; after `timeout_s` it is killed, with code 124."""
+        ...
+
+    def pipe(self, task_id: TaskId, wish: PipeWish) -> AbstractAsyncContextManager[Pipe]:
+        """A pipe to the running task; what still runs of it when the block is left is killed."""
         ...
 
     async def stats(self, task_id: TaskId) -> Stats:

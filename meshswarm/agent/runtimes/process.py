@@ -22,7 +22,7 @@ from attrs import evolve
 
 from meshswarm.agent import probes
 from meshswarm.agent.card import Held, HeldState
-from meshswarm.agent.runtimes import cgroup, keeper, proc, process_spec
+from meshswarm.agent.runtimes import cgroup, keeper, proc, process_pipe, process_spec
 from meshswarm.agent.runtimes.child import run_command
 from meshswarm.agent.runtimes.log_file import LogReader, trim
 from meshswarm.agent.runtimes.port import (
@@ -31,12 +31,14 @@ from meshswarm.agent.runtimes.port import (
     Board,
     Executed,
     LogLine,
+    Pipe,
     RuntimeFailure,
     Stats,
     Stream,
 )
 from meshswarm.agent.runtimes.task_dir import Record, TaskDir, task_dirs
 from meshswarm.ids import ClusterId, NodeId, TaskId
+from meshswarm.model.pipe import PipeWish
 from meshswarm.model.resources import Resources
 from meshswarm.model.service import HealthCheck, RuntimeKind, TaskSpec
 from meshswarm.model.task import Reason
@@ -172,13 +174,33 @@ class ProcessRuntime:
             timeout_s=timeout_s,
         )
 
+    @contextlib.asynccontextmanager
+    async def pipe(self, task_id: TaskId, wish: PipeWish) -> AsyncIterator[Pipe]:
+        """A process with the task's environment, user, directory and limits."""
+        task_dir = self._dir(task_id)
+        record, held = self._record(task_dir), self.board.look(task_id)
+        if record is None or held is None or held.state is not HeldState.RUNNING:
+            raise RuntimeFailure(Reason.START_FAILED, f"task {task_id} does not run")
+        launch = evolve(
+            process_spec.launch(
+                record.assignment, node_name=self._node_name, cgroups=tuple(task_dir.cgroups())
+            ),
+            argv=wish.argv,
+        )
+        if wish.window is not None:
+            launch = evolve(launch, environment={"TERM": "xterm"} | launch.environment)
+        async with process_pipe.opened(launch, wish) as pipe:
+            yield pipe
+
     async def stats(self, task_id: TaskId) -> Stats:
-        """What the processes of its session use together."""
-        life = self._dir(task_id).life()
+        """What its cgroup counted, if it has limits, else what its session's processes use."""
+        task_dir = self._dir(task_id)
+        life = task_dir.life()
         if life.keeper is None or not life.keeper.is_alive:
             raise RuntimeFailure(Reason.START_FAILED, f"task {task_id} does not run")
         cpu_ns, memory_bytes, pids = proc.session_stats(life.keeper)
-        return Stats(cpu_ns=cpu_ns, memory_bytes=memory_bytes, pids=pids)
+        seen = Stats(cpu_ns=cpu_ns, memory_bytes=memory_bytes, pids=pids)
+        return evolve(seen, **cgroup.usage(task_dir.cgroups()))
 
     async def logs(
         self, task_id: TaskId, *, follow: bool, tail: int | None, since_ms: int
