@@ -19,10 +19,13 @@ from meshswarm.store.view import View
 
 ANY = Goal()
 
+Make = Callable[[View], Command | None]
+"""Makes a command of the present view; None: there is nothing to do."""
+
 
 def carry_out(
     options: Options,
-    *commands: Callable[[View], Command],
+    *commands: Make,
     detach: bool,
     timeout_s: float,
     goal: Goal = ANY,
@@ -41,13 +44,14 @@ def carry_out(
 async def _carry_out(
     client: Client,
     options: Options,
-    commands: Sequence[Callable[[View], Command]],
+    commands: Sequence[Make],
     detach: bool,
     timeout_s: float,
     goal: Goal,
 ) -> None:
     view = await client.read(*TABLES)
-    wanted = [make(view) for make in commands]  # all of them, before the first is proposed
+    made = [make(view) for make in commands]  # all of them, before the first is proposed
+    wanted = [command for command in made if command is not None]
     done = [effect for command in wanted for effect in (await client.propose(command)).effects]
     show(options, effects(done))
     if detach:

@@ -10,9 +10,8 @@ from attrs import evolve
 
 from meshswarm.compose import texts
 from meshswarm.compose.report import Unfit
-from meshswarm.model.rollout import FailureAction, UpdateOrder
 from meshswarm.model.service import Mode, RuntimeKind, ServiceSpec
-from meshswarm.store.commands import Command, PutService
+from meshswarm.store.commands import Command, PutService, RestartService
 from meshswarm.store.view import View
 
 Edit = Callable[[ServiceSpec], ServiceSpec]
@@ -33,31 +32,66 @@ def put(name: str, edits: Sequence[Edit]) -> Callable[[View], Command]:
     return make
 
 
+def forced(name: str, edits: Sequence[Edit]) -> Callable[[View], Command | None]:
+    """The command that replaces the service's tasks, unless these edits do so anyway."""
+
+    def make(view: View) -> Command | None:
+        service = view.find_service(name)
+        spec = service.spec
+        for edit in edits:
+            spec = edit(spec)
+        return RestartService(service_id=service.id) if spec.task == service.spec.task else None
+
+    return make
+
+
 # --- edits --------------------------------------------------------------------------------------
 
 
-def task(*, image: str | None, command: tuple[str, ...] | None) -> Edit:
-    """Another image or command."""
+def task(**fields: Any) -> Edit:
+    """Other fields of the task."""
+    return lambda spec: evolve(spec, task=evolve(spec.task, **fields))
+
+
+def image(name: str) -> Edit:
+    """Another image."""
 
     def edit(spec: ServiceSpec) -> ServiceSpec:
-        if image is not None and spec.task.runtime is not RuntimeKind.DOCKER:
+        if spec.task.runtime is not RuntimeKind.DOCKER:
             raise typer.BadParameter("a plain process has no image", param_hint="--image")
-        changed = evolve(
-            spec.task,
-            image=spec.task.image if image is None else image,
-            command=spec.task.command if command is None else command,
-        )
-        return evolve(spec, task=changed)
+        return evolve(spec, task=evolve(spec.task, image=name))
 
     return edit
 
 
-def replicas(number: int | None) -> Edit:
+def resources(which: str, **fields: int) -> Edit:
+    """Another amount of its `limits` or `reservations`."""
+
+    def edit(spec: ServiceSpec) -> ServiceSpec:
+        amounts = evolve(getattr(spec.task, which), **fields)
+        return evolve(spec, task=evolve(spec.task, **{which: amounts}))
+
+    return edit
+
+
+def restart(**fields: Any) -> Edit:
+    """Other settings of when an ended task is replaced."""
+
+    def edit(spec: ServiceSpec) -> ServiceSpec:
+        return evolve(spec, task=evolve(spec.task, restart=evolve(spec.task.restart, **fields)))
+
+    return edit
+
+
+def priority(number: int) -> Edit:
+    """Another priority."""
+    return lambda spec: evolve(spec, priority=number)
+
+
+def replicas(number: int) -> Edit:
     """Another number of replicas."""
 
     def edit(spec: ServiceSpec) -> ServiceSpec:
-        if number is None:
-            return spec
         if spec.mode is Mode.GLOBAL:
             raise typer.BadParameter("a global service has no replicas", param_hint="--replicas")
         return evolve(spec, replicas=number)
@@ -86,6 +120,13 @@ def labels(added: Sequence[str], removed: Sequence[str]) -> Edit:
     return edit
 
 
+def labelled(
+    present: Mapping[str, str], added: Sequence[str], removed: Sequence[str]
+) -> dict[str, str]:
+    """A node's labels with some set and some removed."""
+    return _changed(present, _pairs(added, "--label-add"), removed, "--label-rm")
+
+
 def container_labels(added: Sequence[str], removed: Sequence[str]) -> Edit:
     """Labels of the containers set and removed."""
     pairs = _pairs(added, "--container-label-add")
@@ -99,8 +140,8 @@ def container_labels(added: Sequence[str], removed: Sequence[str]) -> Edit:
 
 def constraints(added: Sequence[str], removed: Sequence[str]) -> Edit:
     """Constraints added and removed; the same one twice is one."""
-    new = [_parsed(texts.constraint, text, "--constraint-add") for text in added]
-    old = [_parsed(texts.constraint, text, "--constraint-rm") for text in removed]
+    new = [parsed(texts.constraint, text, "--constraint-add") for text in added]
+    old = [parsed(texts.constraint, text, "--constraint-rm") for text in removed]
 
     def edit(spec: ServiceSpec) -> ServiceSpec:
         present = spec.task.constraints
@@ -114,43 +155,34 @@ def constraints(added: Sequence[str], removed: Sequence[str]) -> Edit:
     return edit
 
 
-def policy(**fields: Any) -> Edit:
-    """Other settings of rollouts; None leaves as it is."""
-    given = {key: value for key, value in fields.items() if value is not None}
-    return lambda spec: evolve(spec, update=evolve(spec.update, **given))
+def policy(which: str, **fields: Any) -> Edit:
+    """Other settings of rollouts (`update`) or of the way back (`rollback`)."""
+    return lambda spec: evolve(spec, **{which: evolve(getattr(spec, which), **fields)})
 
 
 # --- words --------------------------------------------------------------------------------------
 
 
-def words(line: str | None) -> tuple[str, ...] | None:
+def words(line: str, option: str) -> tuple[str, ...]:
     """The words of a command line."""
-    if line is None:
-        return None
     try:
         return tuple(shlex.split(line))
     except ValueError as error:
-        raise typer.BadParameter(f"{line!r}: {error}", param_hint="--command") from error
+        raise typer.BadParameter(f"{line!r}: {error}", param_hint=option) from error
 
 
-def duration(text: str | None) -> float | None:
-    """Seconds of `1m30s`."""
-    return None if text is None else _parsed(texts.duration, text, "DURATION")
+def cpus(text: str) -> int:
+    """Billionths of a processor in `0.5`."""
+    return parsed(texts.cpus, text, "--limit-cpu, --reserve-cpu")
 
 
-def order(word: str | None) -> UpdateOrder | None:
-    """Which comes first."""
-    return _one_of(UpdateOrder, word, "--order")
+def size(text: str) -> int:
+    """Bytes in `256M`."""
+    return parsed(texts.size, text, "--limit-memory, --reserve-memory")
 
 
-def failure_action(word: str | None) -> FailureAction | None:
-    """What follows too many failures."""
-    return _one_of(FailureAction, word, "--failure-action")
-
-
-def _one_of(kind: type[E], word: str | None, option: str) -> E | None:
-    if word is None:
-        return None
+def one_of(kind: type[E], word: str, option: str) -> E:
+    """The member that the word names."""
     try:
         return kind(word)
     except ValueError:
@@ -158,7 +190,8 @@ def _one_of(kind: type[E], word: str | None, option: str) -> E | None:
         raise typer.BadParameter(f"{word!r} is none of {listed}", param_hint=option) from None
 
 
-def _parsed(parse: Callable[[str], T], text: str, option: str) -> T:
+def parsed(parse: Callable[[str], T], text: str, option: str) -> T:
+    """What the text means, as the Compose file would have it."""
     try:
         return parse(text)
     except Unfit as error:

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meshswarm.cli.arguments import Node
+from meshswarm.cli.listing import Filters, Watch, show_list
 from meshswarm.cli.options import Output, options_of
+from meshswarm.cli.talk import now_ms
 
 if TYPE_CHECKING:
     from meshswarm.answers import Answer
+    from meshswarm.cli.show import Listing
     from meshswarm.client import Client
     from meshswarm.store.view import View
 
-app = typer.Typer(no_args_is_help=True, help="Run a node; see the nodes.")
+app = typer.Typer(no_args_is_help=True, help="Run a node; see and label the nodes.")
 
 
 @app.command("start")
@@ -42,19 +45,82 @@ def start(
 
 
 @app.command("ls")
-def ls(ctx: typer.Context, output: Output = None) -> None:
+def ls(
+    ctx: typer.Context, filters: Filters = None, watch: Watch = False, output: Output = None
+) -> None:
     """List the nodes: which are up, which one leads, how many tasks each has.
 
-    Example: `meshswarm node ls -o json`
+    Example: `meshswarm node ls --filter label=disk=ssd -o json`
     """
     from meshswarm.cli import managers, rows
+    from meshswarm.store.view import Table
+
+    async def make(client: "Client", view: "View") -> "Listing":
+        leader = managers.leader_of(await client.statuses())
+        return rows.nodes(view, None if leader is None else leader.id)
+
+    tables = (Table.NODES, Table.TASKS)
+    show_list(options_of(ctx, output), tables, make, filters=filters, watch=watch)
+
+
+@app.command("ps")
+def ps(
+    ctx: typer.Context,
+    node: Node,
+    filters: Filters = None,
+    watch: Watch = False,
+    output: Output = None,
+) -> None:
+    """List the tasks of a node, those that ended lately included.
+
+    Example: `meshswarm node ps n1 --filter state=running`
+    """
+    from meshswarm.cli import rows
+    from meshswarm.store.view import Table
+
+    async def make(_: "Client", view: "View") -> "Listing":
+        return rows.tasks(view, view.tasks_on(view.find_node(node).id), now_ms())
+
+    tables = (Table.NODES, Table.TASKS)
+    show_list(options_of(ctx, output), tables, make, filters=filters, watch=watch)
+
+
+@app.command("update")
+def update(
+    ctx: typer.Context,
+    node: Node,
+    label_add: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Set a label; may be repeated.")
+    ] = None,
+    label_rm: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Remove a label.")
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Change the labels of a node, which constraints and spread preferences go by.
+
+    Example: `meshswarm node update n1 --label-add disk=ssd --label-rm old`
+    """
+    from meshswarm.cli import edit
     from meshswarm.cli.reach import ask
+    from meshswarm.cli.rows import effects
     from meshswarm.cli.show import show
+    from meshswarm.store.commands import UpdateNode
+    from meshswarm.store.view import Table
 
     options = options_of(ctx, output)
-    view, answers = ask(options, nodes_and_managers)
-    leader = managers.leader_of(answers)
-    show(options, rows.nodes(view, None if leader is None else leader.id))
+    if not label_add and not label_rm:
+        raise typer.BadParameter("nothing to change", param_hint="--label-add, --label-rm")
+
+    async def change(client: "Client") -> str:
+        found = (await client.read(Table.NODES)).find_node(node)
+        labels = edit.labelled(found.labels, label_add or (), label_rm or ())
+        if labels == dict(found.labels):
+            return "unchanged"
+        await client.propose(UpdateNode(node_id=found.id, labels=labels))
+        return "updated"
+
+    show(options, effects([(node, ask(options, change))]))
 
 
 @app.command("inspect")

@@ -51,6 +51,7 @@ def service_row(view: View, service: Service) -> Row:
     return {
         "name": spec.name,
         "stack": spec.stack,
+        "labels": dict(spec.labels),
         "mode": spec.mode.value,
         "desired": spec.replicas if spec.mode is Mode.REPLICATED else len(live),
         "running": len(running),

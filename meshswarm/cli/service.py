@@ -7,12 +7,15 @@ import typer
 from meshswarm.cli import update
 from meshswarm.cli.arguments import Service, Services
 from meshswarm.cli.complete import complete_service
+from meshswarm.cli.listing import Filters, Watch, show_list
 from meshswarm.cli.options import WAIT_S, Detach, Output, Timeout, options_of
 from meshswarm.cli.talk import now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from meshswarm.cli.show import Listing
+    from meshswarm.client import Client
     from meshswarm.store.commands import Command
     from meshswarm.store.view import View
 
@@ -22,19 +25,21 @@ for command in (update.update, update.rollback, update.pause, update.resume, upd
 
 
 @app.command("ls")
-def ls(ctx: typer.Context, output: Output = None) -> None:
+def ls(
+    ctx: typer.Context, filters: Filters = None, watch: Watch = False, output: Output = None
+) -> None:
     """List the services and how many of their replicas run.
 
-    Example: `meshswarm service ls -o json`
+    Example: `meshswarm service ls --filter stack=shop -o json`
     """
     from meshswarm.cli import rows
-    from meshswarm.cli.reach import ask
-    from meshswarm.cli.show import show
     from meshswarm.store.view import Table
 
-    options = options_of(ctx, output)
-    view = ask(options, lambda client: client.read(Table.SERVICES, Table.TASKS, Table.ROLLOUTS))
-    show(options, rows.services(view))
+    async def make(_: "Client", view: "View") -> "Listing":
+        return rows.services(view)
+
+    tables = (Table.SERVICES, Table.TASKS, Table.ROLLOUTS)
+    show_list(options_of(ctx, output), tables, make, filters=filters, watch=watch)
 
 
 @app.command("ps")
@@ -44,21 +49,23 @@ def ps(
     every: Annotated[
         bool, typer.Option("--all/--live", help="Also tasks that ended, or only live ones.")
     ] = True,
+    filters: Filters = None,
+    watch: Watch = False,
     output: Output = None,
 ) -> None:
     """List the tasks of a service, those that ended lately included.
 
-    Example: `meshswarm service ps shop_web -o wide`
+    Example: `meshswarm service ps shop_web --filter state=failed -o wide`
     """
     from meshswarm.cli import rows
-    from meshswarm.cli.reach import ask
-    from meshswarm.cli.show import show
     from meshswarm.store.view import Table
 
-    options = options_of(ctx, output)
-    view = ask(options, lambda client: client.read(Table.SERVICES, Table.TASKS, Table.NODES))
-    tasks = view.tasks_of(view.find_service(service).id)
-    show(options, rows.tasks(view, [t for t in tasks if every or t.is_live], now_ms()))
+    async def make(_: "Client", view: "View") -> "Listing":
+        tasks = view.tasks_of(view.find_service(service).id)
+        return rows.tasks(view, [t for t in tasks if every or t.is_live], now_ms())
+
+    tables = (Table.SERVICES, Table.TASKS, Table.NODES)
+    show_list(options_of(ctx, output), tables, make, filters=filters, watch=watch)
 
 
 @app.command("inspect")

@@ -63,15 +63,23 @@ class Listing:
     columns: tuple[Column, ...]
     rows: Sequence[Row]
     name_key: str = "name"
+    """What `-o name` prints."""
+    id_key: str | None = None
+    """What tells rows apart, if names do not."""
     document: object = None
     """What programs get instead of the list of rows, if it is more than that."""
 
+    @property
+    def key(self) -> str:
+        """What tells rows apart."""
+        return self.id_key or self.name_key
 
-def show(options: Options, listing: Listing) -> None:
-    """Print the listing as the user asked for it."""
+
+def show(options: Options, listing: Listing, *, headings: bool = True) -> None:
+    """Print the listing as the user asked for it; a table with its headings, or without."""
     match options.format:
         case Format.TABLE | Format.WIDE:
-            _print_table(options, listing)
+            _print_table(options, listing, headings=headings)
         case Format.NAME:
             for row in listing.rows:
                 print(row[listing.name_key])
@@ -125,15 +133,30 @@ def cell(value: object) -> str:
             return " ".join(str(value).split())
 
 
-def _print_table(options: Options, listing: Listing) -> None:
+def _print_table(options: Options, listing: Listing, *, headings: bool) -> None:
+    if is_terminal(options):
+        from rich.console import Console
+
+        force = True if options.color is When.ALWAYS else None
+        console = Console(force_terminal=force, highlight=False)
+        console.print(rich_listing(options, listing))
+        return
+    names, rows = _cells(options, listing)
+    lines = plain_table(names, rows)
+    print("\n".join(lines if headings else lines[1:]), flush=True)
+
+
+def rich_listing(options: Options, listing: Listing) -> "RichTable":
+    """The listing as a table for a terminal."""
+    return rich_table(*_cells(options, listing))
+
+
+def _cells(options: Options, listing: Listing) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows, as people read them."""
     wide = options.format is Format.WIDE
     columns = [column for column in listing.columns if wide or not column.is_wide]
     rows = [[column.text(row) for column in columns] for row in listing.rows]
-    headings = [column.heading for column in columns]
-    if is_terminal(options):
-        _print_rich(options, headings, rows)
-    else:
-        print("\n".join(plain_table(headings, rows)))
+    return [column.heading for column in columns], rows
 
 
 def plain_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -143,13 +166,6 @@ def plain_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
         for line in (headings, *rows)
     ]
-
-
-def _print_rich(options: Options, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-
-    force = True if options.color is When.ALWAYS else None
-    Console(force_terminal=force, highlight=False).print(rich_table(headings, rows))
 
 
 def rich_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> "RichTable":

@@ -1,49 +1,64 @@
 """`meshswarm stack`: what was deployed together."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from meshswarm.cli.arguments import Stack
+from meshswarm.cli.listing import Filters, Watch, show_list
 from meshswarm.cli.options import WAIT_S, Detach, Output, Timeout, options_of
 from meshswarm.cli.talk import now_ms, say
+
+if TYPE_CHECKING:
+    from meshswarm.cli.show import Listing
+    from meshswarm.client import Client
+    from meshswarm.store.view import View
 
 app = typer.Typer(no_args_is_help=True, help="See and remove stacks.")
 
 
 @app.command("ls")
-def ls(ctx: typer.Context, output: Output = None) -> None:
+def ls(
+    ctx: typer.Context, filters: Filters = None, watch: Watch = False, output: Output = None
+) -> None:
     """List the stacks.
 
     Example: `meshswarm stack ls -o json`
     """
     from meshswarm.cli import rows
-    from meshswarm.cli.reach import ask
-    from meshswarm.cli.show import show
     from meshswarm.store.view import Table
 
-    options = options_of(ctx, output)
-    view = ask(options, lambda client: client.read(Table.STACKS, Table.SERVICES))
-    show(options, rows.stacks(view))
+    async def make(_: "Client", view: "View") -> "Listing":
+        return rows.stacks(view)
+
+    tables = (Table.STACKS, Table.SERVICES)
+    show_list(options_of(ctx, output), tables, make, filters=filters, watch=watch)
 
 
 @app.command("ps")
-def ps(ctx: typer.Context, stack: Stack, output: Output = None) -> None:
+def ps(
+    ctx: typer.Context,
+    stack: Stack,
+    filters: Filters = None,
+    watch: Watch = False,
+    output: Output = None,
+) -> None:
     """List the tasks of a stack, those that ended included.
 
-    Example: `meshswarm stack ps shop -o wide`
+    Example: `meshswarm stack ps shop --filter node=n1 -o wide`
     """
     from meshswarm.cli import rows
-    from meshswarm.cli.reach import ask
-    from meshswarm.cli.show import show
     from meshswarm.errors import NotFound
     from meshswarm.store.view import Table
 
-    options = options_of(ctx, output)
+    async def make(_: "Client", view: "View") -> "Listing":
+        if stack not in view.stacks:
+            raise NotFound(f"there is no stack {stack!r}", hint="meshswarm stack ls")
+        chosen = [task for task in view.tasks.values() if task.stack == stack]
+        return rows.tasks(view, chosen, now_ms())
+
     tables = (Table.STACKS, Table.SERVICES, Table.TASKS, Table.NODES)
-    view = ask(options, lambda client: client.read(*tables))
-    if stack not in view.stacks:
-        raise NotFound(f"there is no stack {stack!r}", hint="meshswarm stack ls")
-    chosen = [task for task in view.tasks.values() if task.stack == stack]
-    show(options, rows.tasks(view, chosen, now_ms()))
+    show_list(options_of(ctx, output), tables, make, filters=filters, watch=watch)
 
 
 @app.command("rm")

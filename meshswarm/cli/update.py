@@ -1,75 +1,36 @@
 """`meshswarm service update|rollback|pause|resume|restart`: changes of a service, step by step."""
 
-from typing import TYPE_CHECKING, Annotated
+import inspect
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from meshswarm.cli import update_flags
 from meshswarm.cli.arguments import Service, Services
 from meshswarm.cli.options import WAIT_S, Detach, Output, Timeout, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from meshswarm.model.service import ServiceSpec
     from meshswarm.store.commands import Command
     from meshswarm.store.view import View
-
-Pairs = list[str] | None
-CommandLine = Annotated[
-    str | None, typer.Option(help="The command line to run, in words as a shell has them.")
-]
-EnvAdd = Annotated[
-    Pairs, typer.Option(metavar="NAME=VALUE", help="Set a variable; may be repeated.")
-]
-LabelAdd = Annotated[Pairs, typer.Option(metavar="NAME=VALUE", help="Set a label of the service.")]
-LabelRm = Annotated[Pairs, typer.Option(metavar="NAME", help="Remove a label of the service.")]
-ContainerLabelAdd = Annotated[
-    Pairs, typer.Option(metavar="NAME=VALUE", help="Set a label of its containers.")
-]
-ContainerLabelRm = Annotated[
-    Pairs, typer.Option(metavar="NAME", help="Remove a label of its containers.")
-]
-Monitor = Annotated[str | None, typer.Option(help="How long a new task is watched, as 30s.")]
-ConstraintAdd = Annotated[
-    Pairs, typer.Option(metavar="CONSTRAINT", help="As `node.labels.disk==ssd`.")
-]
 
 
 def update(
     ctx: typer.Context,
     service: Service,
-    image: Annotated[str | None, typer.Option(help="The image to run.")] = None,
-    command: CommandLine = None,
-    replicas: Annotated[int | None, typer.Option(min=0, help="How many tasks.")] = None,
-    env_add: EnvAdd = None,
-    env_rm: Annotated[Pairs, typer.Option(metavar="NAME", help="Remove a variable.")] = None,
-    label_add: LabelAdd = None,
-    label_rm: LabelRm = None,
-    container_label_add: ContainerLabelAdd = None,
-    container_label_rm: ContainerLabelRm = None,
-    constraint_add: ConstraintAdd = None,
-    constraint_rm: Annotated[Pairs, typer.Option(metavar="CONSTRAINT", help="As listed.")] = None,
-    parallelism: Annotated[
-        int | None, typer.Option(min=0, help="Slots under way at a time; 0: all.")
-    ] = None,
-    delay: Annotated[str | None, typer.Option(help="Between slots, as 10s.")] = None,
-    order: Annotated[str | None, typer.Option(help="stop-first or start-first.")] = None,
-    failure_action: Annotated[str | None, typer.Option(help="pause, continue or rollback.")] = None,
-    monitor: Monitor = None,
-    max_failure_ratio: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of the slots that may fail.")
-    ] = None,
-    step: Annotated[
-        bool | None, typer.Option("--step/--no-step", help="Pause after each step.")
-    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace its tasks even if nothing changed.")
+    ] = False,
     detach: Detach = False,
     timeout: Timeout = WAIT_S,
     output: Output = None,
+    **given: Any,
 ) -> None:
     """Change a service, and wait until the change has come to all its tasks.
 
-    What is not named stays as it is. Labels, replicas and the settings of rollouts restart nothing.
-    The wait ends with exit code 9 if the change failed and was rolled back.
+    What is not named stays as it is. Labels, replicas, priority and the settings of rollouts
+    restart nothing. The wait ends with exit code 9 if the change failed and was rolled back.
 
     Example: `meshswarm service update shop_web --image shop:2 --env-add MODE=fast`
     """
@@ -77,30 +38,31 @@ def update(
     from meshswarm.cli.change import carry_out
     from meshswarm.cli.waiting import Goal
 
-    changes: list[Callable[[ServiceSpec], ServiceSpec]] = [
-        edit.task(image=image, command=edit.words(command)),
-        edit.replicas(replicas),
-        edit.environment(env_add or (), env_rm or ()),
-        edit.labels(label_add or (), label_rm or ()),
-        edit.container_labels(container_label_add or (), container_label_rm or ()),
-        edit.constraints(constraint_add or (), constraint_rm or ()),
-        edit.policy(
-            parallelism=parallelism,
-            delay_s=edit.duration(delay),
-            order=edit.order(order),
-            failure_action=edit.failure_action(failure_action),
-            monitor_s=edit.duration(monitor),
-            max_failure_ratio=max_failure_ratio,
-            step=step,
-        ),
-    ]
+    changes = update_flags.edits(given)
     carry_out(
         options_of(ctx, output),
         edit.put(service, changes),
+        *([edit.forced(service, changes)] if force else []),
         detach=detach,
         timeout_s=timeout,
-        goal=Goal(is_step=True),
+        goal=Goal(is_step=True, is_restart=force),
     )
+
+
+def _with_options(command: "Callable[..., None]") -> None:
+    """Let typer see the table's options between the command's own."""
+    signature = inspect.signature(command)
+    own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    told = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in update_flags.OPTIONS.items()
+    ]
+    ordered = [own[0], own[1], *told, *(one.replace(kind=one.KEYWORD_ONLY) for one in own[2:])]
+    command.__signature__ = signature.replace(parameters=ordered)  # type: ignore[attr-defined]
+    command.__annotations__ |= update_flags.OPTIONS
+
+
+_with_options(update)
 
 
 def rollback(

@@ -12,8 +12,16 @@ from meshswarm.cli.waiting import Goal, ending, is_reached, progress
 from meshswarm.control.decide import decide
 from meshswarm.control.liveness import Liveness, LivenessPolicy
 from meshswarm.errors import Conflict, MeshswarmError, RolledBack
+from meshswarm.model.resources import Resources
 from meshswarm.model.rollout import FailureAction, RolloutPhase, UpdateOrder, UpdatePolicy
-from meshswarm.model.service import Comparison, Constraint, Service, TaskSpec
+from meshswarm.model.service import (
+    Comparison,
+    Constraint,
+    RestartCondition,
+    RestartPolicy,
+    Service,
+    TaskSpec,
+)
 from meshswarm.model.task import DesiredState, TaskState, TaskStatus
 from meshswarm.store.commands import (
     CreateTask,
@@ -134,6 +142,57 @@ def test_an_update_changes_what_it_names_and_nothing_else(client: FakeClient) ->
     assert (web(client).spec.labels, web(client).spec.task.constraints) == ({}, ())
 
 
+def test_every_option_has_its_edit_and_changes_what_it_says(client: FakeClient) -> None:
+    arguments = [
+        *("--entrypoint", "sh -c", "--user", "0", "--workdir", "/srv", "--priority", "3"),
+        *("--limit-cpu", "0.5", "--limit-memory", "64M", "--reserve-cpu", ".25"),
+        *("--reserve-memory", "32M", "--restart-condition", "on-failure"),
+        *("--restart-delay", "2s", "--restart-max-attempts", "4", "--stop-signal", "SIGINT"),
+        *("--stop-grace-period", "3s", "--rollback-parallelism", "0", "--rollback-delay", "1s"),
+        *("--rollback-order", "start-first", "--rollback-monitor", "2s"),
+        *("--rollback-max-failure-ratio", "0.1"),
+    ]
+    before = web(client).spec
+    assert main(["service", "update", WEB, *arguments, "--detach"], client.connect) == 0
+    amounts = {"nano_cpus": 500_000_000, "memory_bytes": 64 << 20}
+    assert web(client).spec == evolve(
+        before,
+        priority=3,
+        rollback=UpdatePolicy(
+            parallelism=0,
+            delay_s=1.0,
+            order=UpdateOrder.START_FIRST,
+            monitor_s=2.0,
+            max_failure_ratio=0.1,
+        ),
+        task=evolve(
+            before.task,
+            entrypoint=("sh", "-c"),
+            user="0",
+            working_dir="/srv",
+            limits=Resources(**amounts),
+            reservations=Resources(nano_cpus=250_000_000, memory_bytes=32 << 20),
+            restart=RestartPolicy(
+                condition=RestartCondition.ON_FAILURE, delay_s=2.0, max_attempts=4
+            ),
+            stop_signal="SIGINT",
+            stop_grace_period_s=3.0,
+        ),
+    )
+
+
+def test_force_replaces_tasks_that_nothing_else_would(client: FakeClient) -> None:
+    before = set(client.view.tasks)
+    arguments = ["service", "update", WEB, "--force", "--label-add", "a=b"]
+    assert main(arguments, client.connect) == 0
+    assert RestartService(service_id=web(client).id) == client.proposed[-1]
+    assert not before & {task.id for task in client.view.tasks.values() if task.is_live}
+    assert web(client).spec.labels["a"] == "b"
+    assert main(["service", "update", WEB, "--force", "--command", "x"], client.connect) == 0
+    assert isinstance(client.proposed[-1], PutService), "the change replaces them anyway"
+    assert web(client).revision == 3
+
+
 def test_labels_and_policies_restart_nothing(client: FakeClient) -> None:
     before = set(client.view.tasks)
     arguments = ["service", "update", WEB, "--label-add", "a=b", "--parallelism", "0", "--step"]
@@ -154,6 +213,9 @@ def test_labels_and_policies_restart_nothing(client: FakeClient) -> None:
         (["--delay", "5"], "is no duration"),
         (["--command", "a 'b"], "No closing quotation"),
         (["--image", "nginx"], "a plain process has no image"),
+        (["--limit-memory", "much"], "much"),
+        (["--restart-condition", "maybe"], "none of any, on-failure, none"),
+        (["--rollback-order", "sideways"], "none of stop-first, start-first"),
     ],
 )
 def test_what_cannot_be_meant_is_said(
