@@ -9,7 +9,8 @@ from attrs import frozen
 
 from meshswarm import codec
 from meshswarm.agent.pipes import INPUT, MAX_PIPES, METHOD, Pipes
-from meshswarm.agent.runtimes.fake import FakePipe, FakeRuntime
+from meshswarm.agent.runtimes.fake import FakeRuntime
+from meshswarm.agent.runtimes.fake_pipe import FakePipe
 from meshswarm.agent.stats import host_busy_ns, host_memory, measured, serve_stats
 from meshswarm.answers import TaskStats
 from meshswarm.errors import Conflict, Invalid, MeshswarmError, NotFound, Unavailable

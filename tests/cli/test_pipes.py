@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from meshswarm.agent.runtimes.fake import FakePipe
+from meshswarm.agent.runtimes.fake_pipe import FakePipe
 from meshswarm.cli.copy import Place, landing, parse
 from meshswarm.cli.main import main
 from meshswarm.cli.targets import label, running_task

@@ -4,10 +4,10 @@ What it holds ends only when told (`end`), or when stopped: the stop signal ends
 the task is `stubborn`, SIGKILL with 137.
 """
 
-import asyncio
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from attrs import evolve
 
@@ -17,17 +17,19 @@ from meshswarm.agent.runtimes.port import (
     Board,
     Executed,
     LogLine,
-    Piece,
     Pipe,
     RuntimeFailure,
     Stats,
     killed_by,
 )
 from meshswarm.ids import TaskId
-from meshswarm.model.pipe import PipeKind, PipeWish, WindowSize
+from meshswarm.model.pipe import PipeWish
 from meshswarm.model.service import RuntimeKind
 from meshswarm.model.task import Health, Reason
 from meshswarm.store.assignments import Assignment
+
+if TYPE_CHECKING:
+    from meshswarm.agent.runtimes.fake_pipe import FakePipe
 
 SIGKILL, SIGTERM = 9, 15
 
@@ -134,6 +136,8 @@ class FakeRuntime:
     @asynccontextmanager
     async def pipe(self, task_id: TaskId, wish: PipeWish) -> AsyncIterator[Pipe]:
         """Every command is `cat`; files are what was written to their path, as it was written."""
+        from meshswarm.agent.runtimes.fake_pipe import FakePipe  # waits, as no simulation may
+
         self._raise("pipe", task_id)
         self._required(task_id)
         pipe = FakePipe(wish, self.files[task_id])
@@ -165,55 +169,3 @@ class FakeRuntime:
         self.calls.append((verb, task_id))
         if self._faults[verb]:
             raise self._faults[verb].pop(0)
-
-
-class FakePipe:
-    """A pipe with memory at its other end."""
-
-    def __init__(self, wish: PipeWish, files: dict[str, bytes]) -> None:
-        self.wish = wish
-        self.windows: list[WindowSize] = []
-        """The sizes that it was told."""
-        self._files = files
-        self._waiting: deque[bytes] = deque()
-        self._news = asyncio.Event()
-        match wish.kind:
-            case PipeKind.STAT:
-                self._give(b"file" if wish.path in files else b"", b"")
-            case PipeKind.READ:
-                self._give(files.get(wish.path, b""), b"")
-            case PipeKind.WRITE:
-                files[wish.path] = b""
-            case PipeKind.RUN if not wish.has_input:
-                self._give(b"")
-
-    async def read(self) -> Piece | None:
-        """What was put, or lies there."""
-        while not self._waiting:
-            self._news.clear()
-            await self._news.wait()
-        data = self._waiting.popleft()
-        return Piece("stdout", data) if data else None
-
-    async def room(self) -> None:
-        """There always is."""
-
-    def put(self, data: bytes) -> None:
-        """Keep it, or give it back."""
-        if self.wish.kind is PipeKind.WRITE:
-            self._files[self.wish.path] += data
-        if self.wish.kind is PipeKind.RUN or not data:
-            self._give(data)
-
-    async def resize(self, window: WindowSize) -> None:
-        """Note it."""
-        self.windows.append(window)
-
-    async def end(self) -> int:
-        """Whatever was wanted worked, unless there was nothing to read."""
-        return int(self.wish.kind is PipeKind.READ and self.wish.path not in self._files)
-
-    def _give(self, *pieces: bytes) -> None:
-        """Let these be read; an empty one is the end."""
-        self._waiting.extend(pieces)
-        self._news.set()
