@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from attrs import frozen
@@ -21,7 +21,7 @@ from meshswarm.mesh.requests import Chunk, Reply
 from meshswarm.model.pipe import PIECE_BYTES, PipeKind, PipeWish, WindowSize
 from meshswarm.model.task import Reason
 from tests.agent.cards import assignment
-from tests.mesh.meeting import eventually, meet
+from tests.mesh.meeting import meet
 
 T1 = TaskId("t1")
 TIMEOUT_S = 10.0
@@ -98,25 +98,16 @@ async def test_a_pipe_that_nobody_reads_any_more_is_closed() -> None:
 
 
 async def test_pipes_are_bounded_and_have_one_name_each() -> None:
-    async with desk() as at:
-        async with at.pipe():
-            with pytest.raises(Conflict, match="open already"):
-                async with at.pipe():
-                    raise AssertionError("there are two of that name")
-        async with asyncio.TaskGroup() as group:
-            done = asyncio.Event()
-
-            async def hold(name: str) -> None:
-                async with at.pipe(name):
-                    await done.wait()
-
-            for number in range(MAX_PIPES):
-                group.create_task(hold(str(number)), name="hold")
-            await eventually(lambda: len(at.fake.pipes) == MAX_PIPES + 1)
-            with pytest.raises(Unavailable, match="32 pipes are open"):
-                async with at.pipe():
-                    raise AssertionError("there are too many")
-            done.set()
+    async with desk() as at, AsyncExitStack() as stack:
+        await stack.enter_async_context(at.pipe())
+        with pytest.raises(Conflict, match="open already"):
+            async with at.pipe():
+                raise AssertionError("there are two of that name")
+        for number in range(MAX_PIPES - 1):
+            await stack.enter_async_context(at.pipe(str(number)))
+        with pytest.raises(Unavailable, match="32 pipes are open"):
+            async with at.pipe("more"):
+                raise AssertionError("there are too many")
 
 
 @pytest.mark.parametrize(
