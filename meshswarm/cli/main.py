@@ -20,6 +20,7 @@ from meshswarm.cli import (
     config,
     copy,
     deploy,
+    events,
     execute,
     journal,
     node,
@@ -49,6 +50,7 @@ app = typer.Typer(
 app.command(name="deploy")(deploy.deploy)
 app.command(name="why")(why.why)
 app.command(name="simulate")(simulate.simulate)
+app.command(name="events")(events.events)
 app.command(name="exec")(execute.exec_)
 app.command(name="cp")(copy.cp)
 app.add_typer(cluster.app, name="cluster")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshswarm.cli import update
+from meshswarm.cli import events, update
 from meshswarm.cli.arguments import Service, Services
 from meshswarm.cli.complete import complete_service
 from meshswarm.cli.listing import Filters, Watch, show_list
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="See, change, scale and remove services.")
 for command in (update.update, update.rollback, update.pause, update.resume, update.restart):
     app.command(command.__name__)(command)
+app.command("events")(events.service_events)
 
 
 @app.command("ls")

@@ -81,10 +81,11 @@ class FakeClient:
         return self.answers
 
     async def log(
-        self, *, start: Index | None, tail: int | None, follow: bool
+        self, *, start: Index | None = None, tail: int | None = None, follow: bool = False
     ) -> AsyncGenerator[LogLine, None]:
         for line in self.log_lines:
-            yield line
+            if start is None or line.index >= start:
+                yield line
 
     async def elect(self, node_id: NodeId | None = None) -> Elected:
         self.elections.append(node_id)

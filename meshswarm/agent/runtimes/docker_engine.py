@@ -171,7 +171,7 @@ class Engine:
 
     def open_exec(self, container: str, wish: PipeWish) -> tuple[str, ExecSocket]:
         """Start a command in a running container: its exec session's id, and the connection."""
-        with self._calls(Reason.START_FAILED) as client:
+        with self._deeds(Reason.START_FAILED) as client:
             window, url = wish.window, f"{client.base_url}/v{client.api_version}"
             size = {"ConsoleSize": [window.rows, window.columns]} if window else {}
             config = {
@@ -201,18 +201,18 @@ class Engine:
 
     def resize_exec(self, made: str, window: WindowSize) -> None:
         """Give the terminal of a session another size; one that has ended has none."""
-        with contextlib.suppress(RuntimeFailure), self._calls(Reason.NONE) as client:
+        with contextlib.suppress(RuntimeFailure), self._deeds(Reason.NONE) as client:
             client.exec_resize(made, height=window.rows, width=window.columns)
 
     def look_at_exec(self, made: str) -> Json:
         """What the engine knows of a session: Running, Pid, ExitCode."""
-        with self._calls(Reason.RUNTIME_UNAVAILABLE) as client:
+        with self._questions(Reason.RUNTIME_UNAVAILABLE) as client:
             told: Json = client.exec_inspect(made)
             return told
 
     def stat(self, container: str, path: str) -> Iterator[bytes]:
         """What is at `path`: `directory`, `file`, or nothing."""
-        with self._calls(Reason.NONE) as client:
+        with self._deeds(Reason.NONE) as client:
             url = f"{client.base_url}/v{client.api_version}/containers/{container}/archive"
             response = client.head(url, params={"path": path})
             if response.status_code == 404:
@@ -224,7 +224,7 @@ class Engine:
 
     def read_files(self, container: str, path: str, piece_bytes: int) -> Iterator[bytes]:
         """The archive of what is at `path`."""
-        with self._calls(Reason.NONE) as client:
+        with self._deeds(Reason.NONE) as client:
             pieces, _ = client.get_archive(container, path, chunk_size=piece_bytes)
             yield from pieces
 
@@ -232,7 +232,7 @@ class Engine:
         self, container: str, path: str, pieces: Callable[[], Iterator[bytes]]
     ) -> Iterator[bytes]:
         """Unpack an archive in the directory `path`; gives nothing."""
-        with self._calls(Reason.NONE) as client:
+        with self._deeds(Reason.NONE) as client:
             client.put_archive(container, path, pieces())
         return iter(())
 
