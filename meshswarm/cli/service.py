@@ -6,8 +6,16 @@ import typer
 
 from meshswarm.cli import events, update
 from meshswarm.cli.arguments import Service, Services
-from meshswarm.cli.complete import complete_service
+from meshswarm.cli.complete import complete_service, complete_task
 from meshswarm.cli.listing import Filters, Watch, show_list
+from meshswarm.cli.log_options import (
+    LogFollow,
+    LogSince,
+    LogTail,
+    LogTimestamps,
+    LogUntil,
+    request_of,
+)
 from meshswarm.cli.options import WAIT_S, Detach, Output, Timeout, options_of
 from meshswarm.cli.talk import now_ms
 
@@ -154,32 +162,30 @@ def _remove(name: str) -> "Callable[[View], Command]":
 @app.command("logs")
 def logs(
     ctx: typer.Context,
-    service: Annotated[
-        str,
+    targets: Annotated[
+        list[str],
         typer.Argument(
-            help="A service's full name, or a prefix of a service's or task's id.",
-            metavar="SERVICE|TASK",
-            autocompletion=complete_service,
+            help="Services, SERVICE.SLOT, or ids of tasks.",
+            metavar="SERVICE|TASK...",
+            autocompletion=complete_task,
         ),
     ],
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on as more is written.")
-    ] = False,
-    tail: Annotated[
-        int | None, typer.Option("--tail", "-n", min=0, help="Only the last lines of each task.")
-    ] = None,
-    timestamps: Annotated[
-        bool, typer.Option("--timestamps", "-t", help="Begin each line with its instant.")
-    ] = False,
+    follow: LogFollow = False,
+    tail: LogTail = None,
+    since: LogSince = None,
+    until: LogUntil = None,
+    timestamps: LogTimestamps = False,
     output: Output = None,
 ) -> None:
-    """Print what the tasks of a service wrote, merged; each line says which task wrote it.
+    """Print what tasks wrote on whatever nodes, by time; each line says which task wrote it.
 
-    Example: `meshswarm service logs shop_web -f --tail 20`
+    A task whose node cannot be asked is told on stderr, and hides nothing of the others.
+
+    Example: `meshswarm service logs shop_web -f --tail 20 --since 10m`
     """
-    from meshswarm.cli.logs import LogRequest, print_logs
+    from meshswarm.cli.logs import print_logs
     from meshswarm.cli.reach import ask
 
     options = options_of(ctx, output)
-    request = LogRequest(target=service, follow=follow, tail=tail, timestamps=timestamps)
+    request = request_of(targets, follow, tail, since, until, timestamps)
     ask(options, lambda client: print_logs(client, options, request))

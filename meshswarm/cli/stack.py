@@ -6,6 +6,14 @@ import typer
 
 from meshswarm.cli.arguments import Stack
 from meshswarm.cli.listing import Filters, Watch, show_list
+from meshswarm.cli.log_options import (
+    LogFollow,
+    LogSince,
+    LogTail,
+    LogTimestamps,
+    LogUntil,
+    request_of,
+)
 from meshswarm.cli.options import WAIT_S, Detach, Output, Timeout, options_of
 from meshswarm.cli.talk import now_ms, say
 
@@ -59,6 +67,39 @@ def ps(
 
     tables = (Table.STACKS, Table.SERVICES, Table.TASKS, Table.NODES)
     show_list(options_of(ctx, output), tables, make, filters=filters, watch=watch)
+
+
+@app.command("logs")
+def logs(
+    ctx: typer.Context,
+    stack: Stack,
+    follow: LogFollow = False,
+    tail: LogTail = None,
+    since: LogSince = None,
+    until: LogUntil = None,
+    timestamps: LogTimestamps = False,
+    output: Output = None,
+) -> None:
+    """Print what the tasks of a stack wrote, by time, as `service logs` does.
+
+    Example: `meshswarm stack logs shop --since 5m`
+    """
+    from meshswarm.cli.logs import print_logs
+    from meshswarm.cli.reach import ask
+    from meshswarm.errors import NotFound
+    from meshswarm.store.view import Table
+
+    options = options_of(ctx, output)
+
+    async def run(client: "Client") -> None:
+        view = await client.read(Table.STACKS, Table.SERVICES)
+        if stack not in view.stacks:
+            raise NotFound(f"there is no stack {stack!r}", hint="meshswarm stack ls")
+        names = [service.spec.name for service in view.services_of(stack)]
+        request = request_of(names, follow, tail, since, until, timestamps)
+        await print_logs(client, options, request)
+
+    ask(options, run)
 
 
 @app.command("rm")

@@ -376,6 +376,9 @@ class RealRuntimeContract(RuntimeContract):
             assert ["one", "two", "three"] == [x.text for x in followed if x.stream == "stdout"]
             assert ["oops"] == [x.text for x in followed if x.stream == "stderr"]
             await ended(runtime)
+            times = [line.at_ms for line in followed if line.stream == "stdout"]
+            assert times == sorted(times, key=lambda at_ms: at_ms or 0)
+            assert None not in times
             tail = await self.read(runtime, follow=False, tail=1)
             assert "three" in [x.text for x in tail]
             assert "one" not in [x.text for x in tail]

@@ -92,7 +92,7 @@ class FakeClient:
         return Elected(leader="n2", term=Term(8))
 
     async def task_logs(
-        self, task_id: TaskId, *, follow: bool, tail: int | None
+        self, task_id: TaskId, *, follow: bool, tail: int | None, since_ms: int | None
     ) -> AsyncGenerator[TaskLines, None]:
         if task_id not in self.written:
             raise Unavailable("its node is down")

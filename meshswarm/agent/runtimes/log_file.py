@@ -63,18 +63,24 @@ class LogReader:
         """Let the file go."""
         os.close(self._descriptor)
 
-    def lines(self, *, last: bool) -> list[str]:
-        """The next lines, none if there are no new ones; `last` includes an unfinished one."""
+    def lines(self, *, last: bool) -> list[tuple[int, str]]:
+        """The next lines, each after the offset of its end; `last` includes an unfinished one."""
         if self._offset > os.fstat(self._descriptor).st_size:
             self._offset, self._rest = 0, b""  # it was dropped, see `trim`
         self._offset = max(self._offset, self._first())
+        end = self._offset - len(self._rest)
         data = os.pread(self._descriptor, READ_BYTES, self._offset)
         self._offset += len(data)
         *whole, self._rest = (self._rest + data).split(b"\n")
+        found: list[tuple[int, str]] = []
+        for line in whole:
+            end += len(line) + 1
+            found += ((end, piece.decode(errors="replace")) for piece in self._pieces(line))
         while len(self._rest) > self._max_line or (self._rest and last and len(data) < READ_BYTES):
-            whole.append(self._rest[: self._max_line])
-            self._rest = self._rest[self._max_line :]
-        return [piece.decode(errors="replace") for line in whole for piece in self._pieces(line)]
+            piece, self._rest = self._rest[: self._max_line], self._rest[self._max_line :]
+            end += len(piece)
+            found.append((end, piece.decode(errors="replace")))
+        return found
 
     def _pieces(self, line: bytes) -> list[bytes]:
         size = self._max_line

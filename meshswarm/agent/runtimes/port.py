@@ -47,7 +47,7 @@ class LogLine:
     stream: Stream
     text: str
     at_ms: int | None
-    """When it was written; None if the runtime does not note it."""
+    """When it was written, as far as the runtime knows; None if it does not."""
 
 
 @frozen(kw_only=True)

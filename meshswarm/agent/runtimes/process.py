@@ -7,11 +7,12 @@ as in a container.
 *Invariant:* everything about a task is in its directory (`task_dir`) before it can happen; a
 process is only ever signalled by its mark (id and start time), never by its id alone.
 Needs Linux 5.3 (pidfd). The end of a process is an event of the loop, not polled for. Logs are read
-as they lie on disk and carry no times.
+as they lie on disk; when they were written is known as `log_times` says.
 """
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import signal
@@ -22,7 +23,7 @@ from attrs import evolve
 
 from meshswarm.agent import probes
 from meshswarm.agent.card import Held, HeldState
-from meshswarm.agent.runtimes import cgroup, keeper, proc, process_pipe, process_spec
+from meshswarm.agent.runtimes import cgroup, keeper, log_times, proc, process_pipe, process_spec
 from meshswarm.agent.runtimes.child import run_command
 from meshswarm.agent.runtimes.log_file import LogReader, trim
 from meshswarm.agent.runtimes.port import (
@@ -46,7 +47,9 @@ from meshswarm.store.assignments import Assignment
 
 log = logging.getLogger(__name__)
 
-TRIM_INTERVAL_S = 2.0
+TRIM_TURNS = 4
+"""Looks at logs until they are trimmed, too."""
+
 FOLLOW_INTERVAL_S = 0.2
 """How often a log that somebody follows is looked at."""
 
@@ -72,6 +75,7 @@ class ProcessRuntime:
         self._node_name = node_name
         self._log_bytes = log_bytes
         self._pidfds: dict[TaskId, int] = {}
+        self._log_sizes: dict[tuple[TaskId, Stream], int] = {}
         self._checks: dict[TaskId, asyncio.Task[None]] = {}
         self._checking = asyncio.Semaphore(MAX_PARALLEL_CHECKS)
         self._group: asyncio.TaskGroup | None = None
@@ -84,9 +88,12 @@ class ProcessRuntime:
                 self._group = group
                 for held in self.board.all():
                     self._begin_checks(held)
-                while True:
-                    await asyncio.sleep(TRIM_INTERVAL_S)
-                    self._trim_logs()
+                for turn in itertools.count(1):
+                    await asyncio.sleep(log_times.INTERVAL_S)
+                    for task_id in self._pidfds:
+                        self._mark_logs(task_id)
+                    if turn % TRIM_TURNS == 0:
+                        self._trim_logs()
         finally:
             self._group = None
             for task_id in list(self._pidfds):
@@ -157,6 +164,8 @@ class ProcessRuntime:
         with _disk_failures(Reason.STOP_FAILED):
             cgroup.remove(task_dir.cgroups())
             await asyncio.to_thread(task_dir.remove)
+        for stream in STREAMS:
+            self._log_sizes.pop((task_id, stream), None)
         self.board.drop(task_id)
 
     async def execute(self, task_id: TaskId, argv: Sequence[str], timeout_s: float) -> Executed:
@@ -205,11 +214,12 @@ class ProcessRuntime:
     async def logs(
         self, task_id: TaskId, *, follow: bool, tail: int | None, since_ms: int
     ) -> AsyncIterator[tuple[LogLine, ...]]:
-        """What it wrote, stdout before stderr where both have news; `since_ms` has no meaning."""
+        """What it wrote, stdout before stderr where both have news."""
+        task_dir = self._dir(task_id)
         readers: dict[Stream, LogReader] = {}
         with contextlib.ExitStack() as stack:
             for stream in STREAMS:
-                path = self._dir(task_id).log(stream)
+                path = task_dir.log(stream)
                 if path.exists():
                     readers[stream] = LogReader(path, tail, MAX_LINE)
                     stack.callback(readers[stream].close)
@@ -220,7 +230,13 @@ class ProcessRuntime:
                 for stream, reader in readers.items():
                     if lines := reader.lines(last=over):
                         news = True
-                        yield tuple(LogLine(stream=stream, text=text, at_ms=None) for text in lines)
+                        times = log_times.Times(task_dir.log(stream), task_dir.times(stream))
+                        told = ((times.at(end), text) for end, text in lines)
+                        yield tuple(
+                            LogLine(stream=stream, text=text, at_ms=at_ms)
+                            for at_ms, text in told
+                            if at_ms >= since_ms
+                        )
                 if not news and over:
                     return
                 await asyncio.sleep(0 if news else FOLLOW_INTERVAL_S)
@@ -274,6 +290,7 @@ class ProcessRuntime:
         with contextlib.suppress(ChildProcessError):  # of an earlier agent: somebody else reaps it
             os.waitpid(life.keeper.pid, os.WNOHANG)
         self._unwatch(task_dir.task_id)
+        self._mark_logs(task_dir.task_id)
         self._note_end(task_dir)
 
     def _note_end(self, task_dir: TaskDir) -> Held:
@@ -318,6 +335,18 @@ class ProcessRuntime:
                 held = evolve(held, health=state.health, health_message=state.message)
                 self._dir(task_id).note(f"health {state.health.value}")
                 self.board.put(held)
+
+    def _mark_logs(self, task_id: TaskId) -> None:
+        """Note when its output was written."""
+        task_dir = self._dir(task_id)
+        for stream in STREAMS:
+            key = (task_id, stream)
+            try:
+                self._log_sizes[key] = log_times.mark(
+                    task_dir.log(stream), task_dir.times(stream), self._log_sizes.get(key, 0)
+                )
+            except OSError as error:
+                log.warning("cannot mark task=%s stream=%s: %s", task_id, stream, error)
 
     def _trim_logs(self) -> None:
         for task_id in self._pidfds:

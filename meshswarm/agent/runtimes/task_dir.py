@@ -9,7 +9,7 @@ life          lines appended as it happens, each in one write:
                   failed REASON MESSAGE       by the launcher, instead of executing
                   health HEALTH               by the agent, when it changed
                   exit CODE                   by the keeper
-stdout stderr  what the task wrote
+stdout stderr  what the task wrote; beside each, in NAME.times, when
 """
 
 import json
@@ -123,6 +123,10 @@ class TaskDir:
     def log(self, stream: str) -> Path:
         """The file that holds one output stream."""
         return self.path / stream
+
+    def times(self, stream: str) -> Path:
+        """The file that tells when the output was written, see `log_times`."""
+        return self.path / f"{stream}.times"
 
     def remove(self) -> None:
         """Delete everything; nothing happens if it is gone."""
