@@ -101,15 +101,21 @@ class Proposals:
             raise outcome.error
         return outcome
 
-    async def submit(self, command: bytes, request: Request | None, by: str) -> Outcome:
+    async def submit(
+        self,
+        command: bytes,
+        request: Request | None,
+        by: str,
+        unsure: OutcomeUnknown | None = None,
+    ) -> Outcome:
         """Carry out an encoded command for `by`, wherever the leader is.
 
         What was surely not carried out is tried again until the deadline; a named request also
         when nobody knows, because the state applies it once however often it is sent. Once one
-        attempt's outcome is unknown, the last word is never "nothing was done".
+        attempt's outcome is unknown (`unsure`: of one before), the last word is never "nothing was
+        done".
         """
         deadline = self._deadline()
-        unsure: OutcomeUnknown | None = None
         while True:
             try:
                 leader = await self._leader(deadline)
@@ -171,7 +177,8 @@ class Proposals:
         def settled(outcome: Outcome | MeshswarmError) -> None:
             may_repeat = request is not None or not isinstance(outcome, OutcomeUnknown)
             if isinstance(outcome, Unavailable) and may_repeat and self._now() < deadline:
-                work = _tell(self.submit(command, request, by), told)
+                unsure = outcome if isinstance(outcome, OutcomeUnknown) else None
+                work = _tell(self.submit(command, request, by, unsure), told)
                 self._start(work, "a proposal that lost its leader")
             else:
                 told(outcome)

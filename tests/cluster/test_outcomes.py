@@ -7,8 +7,9 @@ import pytest
 from attrs import evolve
 
 from meshswarm import codec
+from meshswarm.cluster.driver import Waiter
 from meshswarm.cluster.proposals import Proposals
-from meshswarm.errors import OutcomeUnknown, Unavailable
+from meshswarm.errors import MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import ClientId, NodeId
 from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec
 from meshswarm.store.commands import Command, PutService, Request, encode_command
@@ -70,6 +71,27 @@ async def test_s17_a_later_refusal_does_not_make_an_unknown_outcome_a_failure(
             await third.stop()
             await leader.stop()
         assert isinstance(told.result(), OutcomeUnknown)
+
+
+async def test_s17_nor_does_it_where_the_leader_took_the_command_at_once(tmp_path: Path) -> None:
+    async with managers(tmp_path, settings=SHORT) as cluster:
+        leader = await cluster.leads()
+        for other in cluster.members:
+            if other is not leader:
+                await other.stop()
+        assert leader.seat is not None
+
+        def lose(_: bytes, waiter: Waiter) -> None:
+            waiter(OutcomeUnknown("a snapshot came in between"))
+
+        leader.seat.driver.propose = lose  # type: ignore[assignment, method-assign]
+        told: list[Outcome | MeshswarmError] = []
+        request = Request(client=ClientId("c"), sequence=1)
+        command = encode_command(_put("named"))
+        assert leader.seat.proposals.submit_at_once(command, request, "test", told.append)
+        del leader.seat.driver.propose
+        await until(lambda: bool(told))
+        assert isinstance(told[0], OutcomeUnknown)
 
 
 async def test_s17_what_was_never_sent_is_told_as_not_done(tmp_path: Path) -> None:
