@@ -75,7 +75,7 @@ async def _serve(settings: Settings, keys: KeyPair, data_dir: DataDir) -> None:
     endpoint.on_fenced(fenced.set_result)
     try:
         async with endpoint.opened(), asyncio.TaskGroup() as parts:
-            seat = _seat(settings, endpoint, restored) if restored is not None else None
+            seat = _seat(settings, endpoint, restored, keys) if restored is not None else None
             running = [
                 parts.create_task(part.run(), name=name)
                 for name, part in (("seat", seat), ("agent", _agent(settings, endpoint, data_dir)))
@@ -117,9 +117,9 @@ def _restored(settings: Settings, data_dir: DataDir) -> Restored | None:
     )
 
 
-def _seat(settings: Settings, endpoint: Endpoint, restored: Restored) -> Seat:
+def _seat(settings: Settings, endpoint: Endpoint, restored: Restored, keys: KeyPair) -> Seat:
     identity, membership = _identity(settings), _membership(settings)
-    return Seat(identity, membership, endpoint, restored, _cluster_settings(settings))
+    return Seat(identity, membership, endpoint, restored, _cluster_settings(settings), keys)
 
 
 def _identity(settings: Settings) -> Identity:
@@ -142,6 +142,7 @@ def _agent(settings: Settings, endpoint: Endpoint, data_dir: DataDir) -> Agent:
             docker_host=settings.agent.docker_host,
             max_parallel_starts=settings.agent.max_parallel_starts,
             log_bytes_max=settings.agent.log_bytes_max,
+            files_dir=settings.agent.files_dir,
             beat_ms=settings.liveness.beat_ms,
         ),
         AgentIdentity(

@@ -131,6 +131,8 @@ class AgentSection:
     max_parallel_starts: int = field(default=8, validator=and_(ge(1), le(64)))
     log_bytes_max: int = field(default=10 << 20, validator=ge(64 << 10))
     """Kept of each output stream of one plain process."""
+    files_dir: str = ""
+    """Empty: on one of the host's usual tmpfs."""
 
 
 @frozen(kw_only=True)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import assert_never
 
 from meshswarm.agent.card import Card
+from meshswarm.agent.files import FileStore
+from meshswarm.agent.files_root import FilesRoot, home_of
 from meshswarm.agent.host import describe
 from meshswarm.agent.logs import serve_logs
 from meshswarm.agent.memory import MemoryFile
@@ -41,13 +43,15 @@ class Agent:
         data_dir: Path,
         runtimes: Sequence[Runtime] | None = None,
     ) -> None:
-        made = make_runtimes(settings, identity, data_dir) if runtimes is None else runtimes
+        root = FilesRoot(home_of(settings.files_dir), identity.node_id)
+        made = make_runtimes(settings, identity, data_dir, root) if runtimes is None else runtimes
         self._runtimes = {runtime.kind: runtime for runtime in made}
         self._devices = settings.devices
         memory = MemoryFile(data_dir / "state.cbor", identity.cluster_id, identity.node_id)
         self._session = Session(endpoint, identity, settings, managers, self._describe, self._told)
         self._reporter = Reporter(identity.node_id, self._session.propose)
-        self._supervisor = Supervisor(self._runtimes, memory, self._reporter.say)
+        files = FileStore(root, self._session.fetch)
+        self._supervisor = Supervisor(self._runtimes, memory, self._reporter.say, files)
         serve_logs(endpoint, self._runtime_of)
         serve_stats(endpoint, self._runtimes.values())
         self._pipes = Pipes(endpoint, self._runtime_of)
@@ -86,7 +90,7 @@ class Agent:
 
 
 def make_runtimes(
-    settings: AgentSettings, identity: AgentIdentity, data_dir: Path
+    settings: AgentSettings, identity: AgentIdentity, data_dir: Path, files: FilesRoot
 ) -> tuple[Runtime, ...]:
     """The runtimes that the settings name; Docker's library is only loaded if one of them."""
     made: list[Runtime] = []
@@ -100,6 +104,7 @@ def make_runtimes(
                         node_id=identity.node_id,
                         node_name=identity.name,
                         log_bytes=settings.log_bytes_max,
+                        files=files,
                     )
                 )
             case RuntimeKind.DOCKER:
@@ -112,6 +117,7 @@ def make_runtimes(
                         host=settings.docker_host,
                         parallel=settings.max_parallel_starts,
                         log_bytes=settings.log_bytes_max,
+                        files=files,
                     )
                 )
             case _:

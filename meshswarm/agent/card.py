@@ -10,6 +10,7 @@ from enum import IntEnum
 from attrs import frozen
 
 from meshswarm.ids import ServiceId, TaskId
+from meshswarm.model.file import FileUse
 from meshswarm.model.service import RuntimeKind
 from meshswarm.model.task import DesiredState, Fencing, Health, Reason, TaskStatus
 from meshswarm.store.assignments import Assignment
@@ -123,6 +124,8 @@ class Card:
     stopping: Stopping | None = None
     trouble: Trouble | None = None
     silence: Silence | None = None
+    files: tuple[FileUse, ...] | None = None
+    """The configs and secrets as they lie in its directory, if this process of the agent knows."""
 
     @property
     def is_wanted(self) -> bool:
@@ -151,6 +154,13 @@ Cards = Mapping[TaskId, Card]
 @frozen(kw_only=True)
 class Prepare:
     """Make everything ready to start: pull the image, create the container."""
+
+    assignment: Assignment
+
+
+@frozen(kw_only=True)
+class Place:
+    """Put the files that it uses where it sees them, then tell it if it runs."""
 
     assignment: Assignment
 
@@ -191,7 +201,7 @@ class Forget:
     """Nothing is left of the task here: throw its card away."""
 
 
-Step = Prepare | Start | Stop | Remove | Report | Wait | Forget
+Step = Place | Prepare | Start | Stop | Remove | Report | Wait | Forget
 
 
 @frozen(kw_only=True)

@@ -6,7 +6,8 @@ carries it out writes the result back with `after`, and asks again:
 
     told(cards, change) -> cards          a manager spoke
     seen(card, held) -> card              the runtime holds something else now
-    next_step(card, cards, now) -> Step   Prepare | Start | Stop | Remove | Report | Wait | Forget
+    next_step(card, cards, now) -> Step   Place | Prepare | Start | Stop | Remove | Report | Wait |
+                                          Forget
     after(card, step, result, now) -> card
 
 *Invariant:* states only move forward, and a task whose state is terminal is never started.
@@ -25,6 +26,7 @@ from meshswarm.agent.card import (
     Forget,
     Held,
     HeldState,
+    Place,
     Prepare,
     Remove,
     Report,
@@ -47,6 +49,9 @@ RETRY_MAX_MS = 10_000
 PATIENCE_MS = 30_000
 """How long a task waits for a runtime that does not answer before it is given up, so that another
 node can take its place; whether it is to start, to run on, or to stop."""
+
+_PASSING = (Reason.RUNTIME_UNAVAILABLE, Reason.FILES_UNAVAILABLE)
+"""What may be over in a moment."""
 
 KILL_AGAIN_MS = 10_000
 """From one SIGKILL to the next, for what sleeps uninterruptibly."""
@@ -116,6 +121,8 @@ def after(card: Card, step: Step, result: Held | Failure | None, now_ms: int) ->
     match step:
         case Report(status=status):
             return evolve(card, status=status)
+        case Place(assignment=assignment):
+            return evolve(card, files=assignment.spec.files)
         case Prepare() | Start():
             return seen(card, result)
         case Stop(kill=True):
@@ -184,12 +191,21 @@ def _onward(card: Card, cards: Cards, now_ms: int) -> Step:
         return _prepare(card, now_ms) if held is None else _start(card, cards, now_ms)
     if held.state is HeldState.EXITED:
         return Report(status=statuses.ended(card, held, now_ms))
+    if state is TaskState.RUNNING and card.confirmed and (place := _place(card)) is not None:
+        return place
     running = statuses.running(card, held, now_ms)
     if running != card.status:
         return Report(status=running)
     if held.health is Health.UNHEALTHY:
         return Stop(kill=False)
     return Wait()
+
+
+def _place(card: Card) -> Place | None:
+    """Other files, if those in its directory are not, or not known to be, what it is to have."""
+    assert card.assignment is not None
+    wanted = card.assignment.spec.files
+    return None if (card.files or ()) == wanted else Place(assignment=card.assignment)
 
 
 def _prepare(card: Card, now_ms: int) -> Step:
@@ -199,10 +215,12 @@ def _prepare(card: Card, now_ms: int) -> Step:
         return Wait(until_ms=_due_ms(card))
     if card.status.state < TaskState.PREPARING:
         return Report(status=TaskStatus(state=TaskState.PREPARING, since_ms=now_ms))
-    return Prepare(assignment=card.assignment)
+    return _place(card) or Prepare(assignment=card.assignment)
 
 
 def _start(card: Card, cards: Cards, now_ms: int) -> Step:
+    if (place := _place(card)) is not None:
+        return place
     held_back = _held_back(card, cards)
     if held_back is None:
         if card.status.state < TaskState.STARTING:
@@ -306,10 +324,11 @@ def _after_failure(card: Card, step: Step, failure: Failure, now_ms: int) -> Car
     message = failure.message[: statuses.MAX_MESSAGE]
     # One long failure among answers may be a slow engine's: it is tried a second time.
     tried = trouble.count > 0 or card.silence is not None or failure.lasted_ms < PATIENCE_MS
-    hopeless = failure.reason is not Reason.RUNTIME_UNAVAILABLE or (
+    hopeless = failure.reason not in _PASSING or (
         tried and now_ms - trouble.since_ms >= PATIENCE_MS
     )
-    if isinstance(step, Prepare | Start) and hopeless:
+    is_running = card.status.state is TaskState.RUNNING
+    if isinstance(step, Place | Prepare | Start) and hopeless and not is_running:
         rejected = statuses.terminal(
             card, TaskState.REJECTED, failure.reason, message, card.held, now_ms
         )

@@ -19,6 +19,7 @@ from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.links import Link
 from meshswarm.mesh.peers import Lane, Peer
 from meshswarm.mesh.requests import Chunk
+from meshswarm.model.file import FileUse
 from meshswarm.model.node import NodeDescription
 from meshswarm.store.assignments import AssignmentChange, SessionHello
 from meshswarm.store.commands import Command, RegisterNode, encode_command
@@ -30,6 +31,7 @@ OPEN_TIMEOUT_S = 5.0
 """From asking for a session to its first message; a manager without a quorum has nothing to say."""
 
 PROPOSE_TIMEOUT_S = 10.0
+FETCH_TIMEOUT_S = 10.0
 
 DESCRIBE_INTERVAL_S = 20.0
 """Between two looks at what this host offers."""
@@ -90,6 +92,19 @@ class Session:
         outcome = outcome_of(reply.body)
         if outcome.error is not None:
             raise outcome.error
+
+    async def fetch(self, use: FileUse) -> bytes:
+        """The content of a config or secret that a task of this node uses; raises the refusal."""
+        link = self._serving
+        if link is None:
+            raise Unavailable("no manager serves this node")
+        body = [use.kind.value, use.source, int(use.version)]
+        reply = await link.call(Lane.DATA, "session.file", body, timeout_s=FETCH_TIMEOUT_S)
+        match reply.payloads:
+            case (bytes() as content,):
+                return content
+            case _:
+                raise codec.Undecodable("the manager sent no content")
 
     # --- one session ------------------------------------------------------------------------------
 

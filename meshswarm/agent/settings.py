@@ -25,6 +25,8 @@ class AgentSettings:
     """Containers created or started at once; an engine gets slower, not faster, with more."""
     log_bytes_max: int = field(default=10 * 1024 * 1024, validator=ge(64 * 1024))
     """Kept of each output stream of a task; older output is dropped."""
+    files_dir: str = ""
+    """Where tasks' configs and secrets lie, in memory; empty: on one of the host's usual tmpfs."""
     beat_ms: int = field(default=1_000, validator=ge(50))
     """Between two signs of life to the manager."""
 

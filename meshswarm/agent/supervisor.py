@@ -22,6 +22,8 @@ from meshswarm.agent.card import (
     Failure,
     Forget,
     Held,
+    HeldState,
+    Place,
     Prepare,
     Remove,
     Report,
@@ -31,13 +33,14 @@ from meshswarm.agent.card import (
     Stop,
     Wait,
 )
+from meshswarm.agent.files import FileStore
 from meshswarm.agent.memory import MemoryFile
 from meshswarm.agent.runtimes.port import Runtime, RuntimeFailure
 from meshswarm.errors import Unavailable
 from meshswarm.ids import Index, TaskId
 from meshswarm.model.service import RuntimeKind
 from meshswarm.model.task import Reason, TaskStatus
-from meshswarm.store.assignments import AssignmentChange
+from meshswarm.store.assignments import Assignment, AssignmentChange
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +68,13 @@ class Supervisor:
         runtimes: Mapping[RuntimeKind, Runtime],
         memory: MemoryFile,
         say: Callable[[TaskId, TaskStatus], None],
+        files: FileStore,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._runtimes = runtimes
         self._memory = memory
         self._say = say
+        self._files = files
         self._now_ms = now_ms
         self._cards: dict[TaskId, Card] = memory.load()
         self._index = Index(0)
@@ -92,6 +97,7 @@ class Supervisor:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
+                self._files.sweep(self._cards.keys())
                 for task_id, card in list(self._cards.items()):
                     self._put(self._seen(card))
                     self._attend(task_id)
@@ -130,6 +136,8 @@ class Supervisor:
             self._say(card.task_id, card.status)
         if known is None or card.held != known.held:
             self._nudge_place(card)
+        if card.status.state.is_terminal and not (card.held and card.held.state < HeldState.EXITED):
+            self._files.drop(card.task_id)
         self._nudge(card.task_id)
         self._changed.set()
 
@@ -201,16 +209,17 @@ class Supervisor:
                     await self._sleep(attended.nudge, until_ms)
                 case Forget():
                     del self._cards[task_id], self._attended[task_id]
+                    self._files.drop(task_id)
                     self._changed.set()
                     return
                 case Report():
                     self._put(plan.after(card, step, None, self._now_ms()))
-                case Prepare() | Start() | Stop() | Remove():
+                case Place() | Prepare() | Start() | Stop() | Remove():
                     await self._carry_out(task_id, step, attended)
 
     async def _carry_out(self, task_id: TaskId, step: Step, attended: Attended) -> None:
         card, began_ms = self._cards[task_id], self._now_ms()
-        if isinstance(step, Prepare):
+        if isinstance(step, Place | Prepare):
             async with asyncio.TaskGroup() as group:
                 preparing = group.create_task(self._perform(card, step), name=f"prepare {task_id}")
                 attended.preparing.append(preparing)
@@ -235,6 +244,8 @@ class Supervisor:
             )
         try:
             match step:
+                case Place(assignment=assignment):
+                    await self._place(runtime, assignment)
                 case Prepare(assignment=assignment):
                     await runtime.prepare(assignment)
                 case Start():
@@ -247,6 +258,15 @@ class Supervisor:
             return Failure(reason=failure.reason, message=failure.message)
         # Not what the verb returned: something newer may have been seen meanwhile.
         return runtime.board.look(card.task_id)
+
+    async def _place(self, runtime: Runtime, assignment: Assignment) -> None:
+        """Put the task's files into place; if that changes them under it, tell it."""
+        changed = await self._files.place(assignment)
+        reload, held = assignment.spec.reload, runtime.board.look(assignment.task.id)
+        if changed and reload and reload.signal and held and held.state is HeldState.RUNNING:
+            log.info("task=%s has other files signal=%s", assignment.task.name, reload.signal)
+            await runtime.signal(assignment.task.id, reload.signal)
+        self._files.note(assignment)
 
     async def _sleep(self, nudge: asyncio.Event, until_ms: int | None) -> None:
         delay_s = None if until_ms is None else max(0, until_ms - self._now_ms()) / 1_000

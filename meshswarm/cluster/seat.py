@@ -26,9 +26,11 @@ from meshswarm.cluster.sessions import Sessions
 from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.cluster.snapshots import here_to_stay, read_slices
 from meshswarm.cluster.status import manager_status
+from meshswarm.cluster.vault import Vault
 from meshswarm.errors import Unavailable
 from meshswarm.ids import ClusterId, Index, NodeId
 from meshswarm.mesh.endpoint import Endpoint
+from meshswarm.mesh.keys import KeyPair
 from meshswarm.mesh.peers import Lane, Peer, PeerRole
 from meshswarm.mesh.requests import Reply, Request
 from meshswarm.raft.config import RaftConfig
@@ -67,6 +69,7 @@ class Seat:
         endpoint: Endpoint,
         restored: Restored,
         settings: ClusterSettings,
+        keys: KeyPair,
     ) -> None:
         journal, recovered = restored.journal, restored.recovered
         self._identity = identity
@@ -91,8 +94,22 @@ class Seat:
         self.proposals = Proposals(
             self.driver, endpoint, membership.manager, settings, identity.name
         )
+        self.vault = Vault(
+            keys,
+            membership.managers,
+            lambda: self.driver.hub.view,
+            self.proposals.read,
+            self.proposals.propose,
+            lambda: self.driver.core.leader == identity.node_id,
+        )
         self.sessions = Sessions(
-            self.driver, self.proposals, endpoint, self._heard, membership.managers, settings
+            self.driver,
+            self.proposals,
+            endpoint,
+            self._heard,
+            membership.managers,
+            settings,
+            self.vault,
         )
         self.divergence = Divergence(
             self.driver, endpoint, lambda: membership.managers, journal.directory
@@ -105,6 +122,7 @@ class Seat:
             endpoint,
             membership.manager,
             self.status,
+            self.vault,
         )
         self._relay = Relay(self.driver, self.sessions, self._heard, endpoint, membership.manager)
         for peer in membership.managers:
@@ -145,6 +163,7 @@ class Seat:
                 parts.create_task(self.sessions.run(), name="sessions")
                 parts.create_task(self.divergence.run(), name="divergence")
                 parts.create_task(self._leadership.run(), name="leadership")
+                parts.create_task(self.vault.run(), name="vault")
         finally:
             await self._journal.close()
 

@@ -11,6 +11,7 @@ from meshswarm import codec
 from meshswarm.cluster.driver import Driver
 from meshswarm.cluster.history import History
 from meshswarm.cluster.proposals import FORWARD, HAND_OVER, READ_INDEX, Proposals, request_of
+from meshswarm.cluster.vault import Vault
 from meshswarm.errors import Denied, Invalid, MeshswarmError
 from meshswarm.ids import NodeId
 from meshswarm.mesh.endpoint import Endpoint
@@ -41,16 +42,19 @@ class Service:
         endpoint: Endpoint,
         managers: Callable[[NodeId], Peer | None],
         status: Callable[[], dict[str, object]],
+        vault: Vault,
     ) -> None:
         self._driver = driver
         self._proposals = proposals
         self._history = history
         self._managers = managers
         self._status = status
+        self._vault = vault
         endpoint.on_call("propose", self._propose, roles=ANYONE, prompt=self._propose_at_once)
         endpoint.on_call(FORWARD, self._append, roles=MANAGERS, prompt=self._append_at_once)
         endpoint.on_call(READ_INDEX, self._read_index, roles=MANAGERS)
         endpoint.on_call(HAND_OVER, self._hand_over, roles=MANAGERS)
+        endpoint.on_call("seal", self._seal, roles=USERS)
         endpoint.on_call("read", self._read, roles=ANYONE)
         endpoint.on_call("rows", self._rows, roles=ANYONE, prompt=self._rows_at_once)
         endpoint.on_call("status", self._tell_status, roles=ANYONE)
@@ -121,6 +125,15 @@ class Service:
         leader, term = await self._proposals.hand_over(target)
         peer = self._managers(leader)
         return Reply({"leader": peer.name if peer else leader, "term": term})
+
+    async def _seal(self, request: Request) -> Reply:
+        """A secret's content, which the client is to propose sealed."""
+        match request.body, request.payloads:
+            case {"name": str() as name}, (bytes() as content,):
+                sealed = await self._vault.seal(name, content)
+                return Reply([sealed.digest, sealed.key_id], (sealed.sealed,))
+            case _:
+                raise Invalid("what is to be sealed has a name and a content")
 
     # --- views --------------------------------------------------------------------------------
 

@@ -15,18 +15,22 @@ from meshswarm.cluster.heard import Heard, HeardReport
 from meshswarm.cluster.hub import Watch
 from meshswarm.cluster.proposals import Proposals
 from meshswarm.cluster.settings import ClusterSettings
-from meshswarm.errors import Denied
-from meshswarm.ids import NodeId
+from meshswarm.cluster.vault import Vault
+from meshswarm.errors import Denied, Invalid, NotFound
+from meshswarm.ids import NodeId, Version
 from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.links import Link
 from meshswarm.mesh.peers import NODES, Lane, Peer, PeerRole
-from meshswarm.mesh.requests import Chunk, Request
+from meshswarm.mesh.requests import Chunk, Reply, Request
+from meshswarm.model.file import FileKind, FileUse
 from meshswarm.store.assignments import AssignmentChange, SessionHello, Told
 from meshswarm.store.commands import RegisterNode
+from meshswarm.store.files import is_for
 
 log = logging.getLogger("meshswarm.sessions")
 
 OPEN, BEAT, BEAT_ACK, HEARD = "session.open", "session.beat", "session.beat_ack", "heard"
+FILE = "session.file"
 
 
 GATHER_S = 0.1
@@ -44,6 +48,7 @@ class Sessions:
         heard: Heard,
         managers: tuple[Peer, ...],
         settings: ClusterSettings,
+        vault: Vault,
     ) -> None:
         self._driver = driver
         self._proposals = proposals
@@ -51,9 +56,11 @@ class Sessions:
         self._heard = heard
         self._others = tuple(peer for peer in managers if peer.id != driver.core.status().id)
         self._settings = settings
+        self._vault = vault
         self._serving: dict[NodeId, int] = {}
         self._serving_peers: dict[NodeId, Peer] = {}
         endpoint.on_stream(OPEN, self._serve, roles=NODES)
+        endpoint.on_call(FILE, self._give, roles=NODES)
         endpoint.on_notify(BEAT, self._on_beat)
         endpoint.on_notify(HEARD, self._on_heard, roles={PeerRole.MANAGER})
 
@@ -127,6 +134,22 @@ class Sessions:
             if self._serving.get(peer.id) == incarnation:
                 del self._serving[peer.id], self._serving_peers[peer.id]
             log.info("session closed node=%s incarnation=%d", peer.name, incarnation)
+
+    async def _give(self, request: Request) -> Reply:
+        """The content of a config or secret, to a node that has a task which uses it."""
+        match request.body:
+            case [("config" | "secret") as kind, str() as name, int() as version]:
+                pass
+            case _:
+                raise Invalid("a file is asked for by its kind, name and version")
+        use = FileUse(kind=FileKind(kind), source=name, target="", version=Version(version))
+        view = self._driver.hub.view
+        if not is_for(view, request.peer.id, use):
+            raise Denied(f"no task of {request.peer.name} uses {kind} {name}")
+        content = view.content(use)
+        if content is None:
+            raise NotFound(f"{kind} {name} was removed")
+        return Reply(None, (self._vault.opened(content),))
 
     async def _register(self, registration: RegisterNode) -> None:
         """Write the node's row, unless it says all this already; raises the refusal."""

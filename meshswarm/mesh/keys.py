@@ -7,6 +7,7 @@ from pathlib import Path
 
 import zmq
 from attrs import field, frozen
+from zmq.utils import z85
 
 from meshswarm.errors import Conflict, Corrupt, Denied, MeshswarmError, NotFound
 from meshswarm.ids import NodeId, node_id_of
@@ -32,6 +33,11 @@ def generate() -> KeyPair:
     """A fresh key pair from the system's randomness."""
     public, secret = zmq.curve_keypair()
     return KeyPair(public, secret)
+
+
+def raw(half: bytes) -> bytes:
+    """The 32 bytes that half a key pair stands for."""
+    return bytes(z85.decode(half))
 
 
 def save(keys: KeyPair, path: Path) -> None:

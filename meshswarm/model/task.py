@@ -95,6 +95,8 @@ class Reason(Enum):
     PORT_IN_USE = "port_in_use"
     MOUNT_FAILED = "mount_failed"
     DISK_FULL = "disk_full"
+    FILES_UNAVAILABLE = "files_unavailable"
+    """No manager gave the node the content of a config or secret."""
     CREATE_FAILED = "create_failed"
     START_FAILED = "start_failed"
     STOP_FAILED = "stop_failed"

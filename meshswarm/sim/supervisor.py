@@ -7,7 +7,18 @@ from functools import partial
 from attrs import evolve
 
 from meshswarm.agent import plan
-from meshswarm.agent.card import Card, Failure, Forget, Prepare, Remove, Report, Start, Stop, Wait
+from meshswarm.agent.card import (
+    Card,
+    Failure,
+    Forget,
+    Place,
+    Prepare,
+    Remove,
+    Report,
+    Start,
+    Stop,
+    Wait,
+)
 from meshswarm.agent.runtimes.port import RuntimeFailure
 from meshswarm.errors import Unavailable
 from meshswarm.ids import Index, NodeId, TaskId
@@ -123,7 +134,7 @@ class Supervisor:
                     del self.cards[task_id], self._bells[task_id]
                     self._changed.ring()
                     return
-                case Report():
+                case Report() | Place():  # nothing here has files
                     self._put(plan.after(self.cards[task_id], step, None, now_ms))
                 case Prepare() | Start() | Stop() | Remove():
                     await self._carry_out(task_id, step)

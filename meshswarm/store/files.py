@@ -10,14 +10,14 @@ from collections.abc import Collection, Iterable
 from attrs import evolve
 
 from meshswarm.errors import Conflict, Invalid, MeshswarmError, NotFound
-from meshswarm.ids import ServiceId, Version
+from meshswarm.ids import NodeId, ServiceId, Version
 from meshswarm.model.config import Config
 from meshswarm.model.file import FileKind, FileUse, KeptFile, Secret, SecretsKey, pin_key
 from meshswarm.model.service import ServiceSpec, TaskSpec
 from meshswarm.model.stack import Stack, StackSpec
 from meshswarm.store.commands import PutSecret, PutSecretsKey, RemoveConfig, RemoveSecret
 from meshswarm.store.transaction import Transaction
-from meshswarm.store.view import View
+from meshswarm.store.view import View, revision_key
 
 Effects = tuple[tuple[str, str], ...]
 
@@ -298,6 +298,17 @@ def is_reload(before: TaskSpec, after: TaskSpec) -> bool:
 def _without_contents(task: TaskSpec) -> TaskSpec:
     files = tuple(evolve(use, version=Version(0)) for use in task.files)
     return evolve(task, files=files, reload=None)
+
+
+def is_for(view: View, node_id: NodeId, use: FileUse) -> bool:
+    """Whether a task that is not over uses this content on the node: nobody else is given it."""
+    pins = view.pins.get(pin_key(use.kind, use.source))
+    keys = pins.get(use.version, ()) if pins is not None else ()
+    return any(
+        revision_key(task.service_id, task.revision) in keys
+        for task in view.tasks_on(node_id)
+        if not task.status.state.is_terminal
+    )
 
 
 def missing(view: View, service: str, task: TaskSpec) -> MeshswarmError | None:

@@ -5,19 +5,29 @@ A subclass says how to make a runtime (twice on the same ground, to see it adopt
 
 import asyncio
 import io
+import shutil
 import tarfile
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from attrs import evolve
 
 from meshswarm.agent.card import Held, HeldState
+from meshswarm.agent.files import FileStore
+from meshswarm.agent.files_root import FilesRoot
 from meshswarm.agent.runtimes.port import LogLine, Pipe, Runtime, RuntimeFailure
 from meshswarm.ids import TaskId
+from meshswarm.model.file import FileKind, FileUse, Reload
 from meshswarm.model.pipe import PIECE_BYTES, PipeKind, PipeWish, WindowSize
 from meshswarm.model.service import HealthCheck, TaskSpec
 from meshswarm.model.task import Health, Reason
-from tests.agent.cards import assignment, spec
+from meshswarm.store.assignments import Assignment
+from tests.agent.cards import NODE, assignment, spec
 
 T1 = TaskId("t1")
 DEADLINE_S = 15.0
@@ -25,6 +35,41 @@ DEADLINE_S = 15.0
 
 class Ground:
     """Where runtimes stand: whatever outlives one of them."""
+
+    contents: ClassVar[dict[str, bytes]] = {"one": b"first", "two": b"second"}
+    """What configs and secrets hold."""
+
+    @cached_property
+    def files_root(self) -> FilesRoot:
+        """Where the files of tasks lie; `forget_files` removes it."""
+        return FilesRoot(self._memory, NODE)
+
+    @cached_property
+    def _memory(self) -> Path:
+        return Path(tempfile.mkdtemp(prefix="meshswarm-test-", dir="/dev/shm"))
+
+    def forget_files(self) -> None:
+        """Remove the files of tasks."""
+        shutil.rmtree(self._memory)
+
+    async def place(self, made: Assignment) -> bool:
+        """Put the task's files into place, as its agent does before it prepares the task."""
+
+        async def fetch(use: FileUse) -> bytes:
+            return self.contents[use.source]
+
+        store = FileStore(self.files_root, fetch)
+        changed = await store.place(made)
+        store.note(made)
+        return changed
+
+    def target(self, name: str) -> str:
+        """What a file's target is, to be called `name`."""
+        raise NotImplementedError
+
+    def seen_at(self, kind: FileKind, name: str) -> str:
+        """Where a task sees the file of that name, for a shell."""
+        raise NotImplementedError
 
     def runtime(self) -> Runtime:
         """A new runtime on this ground."""
@@ -286,6 +331,26 @@ class RuntimeContract:
             await runtime.stop(T1, kill=True)
             await ended(runtime)
 
+    async def test_a_signal_is_passed_on(self, ground: Ground) -> None:
+        async with ground.running() as runtime:
+            runs = ground.spec(f"trap 'echo heard' HUP; echo ready; {SLEEP}")
+            await runtime.prepare(assignment(runs=runs))
+            await runtime.signal(T1, "SIGHUP")
+            await runtime.start(T1)
+            await self.stands_ready(ground, runtime)
+            await runtime.signal(T1, "SIGHUP")
+            await self.says(runtime, "heard")
+            await runtime.stop(T1, kill=True)
+            await ended(runtime)
+            await runtime.signal(T1, "SIGHUP")
+
+    async def says(self, runtime: Runtime, text: str) -> None:
+        """Wait until the task wrote this line."""
+        async with asyncio.timeout(DEADLINE_S):
+            async for lines in runtime.logs(T1, follow=True, tail=None, since_ms=0):
+                if text in [line.text for line in lines]:
+                    return
+
     async def test_it_says_its_version(self, ground: Ground) -> None:
         assert await ground.runtime().version()
 
@@ -432,3 +497,38 @@ class RealRuntimeContract(RuntimeContract):
                 )
                 assert held is not None
                 assert health is held.health
+
+    async def test_files_are_there_with_their_modes(self, ground: Ground) -> None:
+        secret, config = ground.seen_at(FileKind.SECRET, "a"), ground.seen_at(FileKind.CONFIG, "b")
+        uses = (
+            FileUse(kind=FileKind.SECRET, source="one", target=ground.target("a"), mode=0o400),
+            FileUse(kind=FileKind.CONFIG, source="two", target=ground.target("b"), mode=0o440),
+        )
+        shell = f"cat {secret} {config}; echo; stat -c %a {secret} {config}"
+        made = assignment(runs=ground.spec(shell, files=uses))
+        async with ground.running() as runtime:
+            await ground.place(made)
+            await runtime.prepare(made)
+            await runtime.start(T1)
+            await ended(runtime)
+            lines = [line.text for line in await self.read(runtime, follow=False, tail=None)]
+            assert ["firstsecond", "400", "440"] == lines
+
+    async def test_other_content_appears_under_a_running_task(self, ground: Ground) -> None:
+        use = FileUse(kind=FileKind.CONFIG, source="one", target=ground.target("a"))
+        seen = ground.seen_at(FileKind.CONFIG, "a")
+        shell = f"trap 'cat {seen}; echo' HUP; echo ready; {SLEEP}"
+        runs = ground.spec(shell, files=(use,), reload=Reload(signal="SIGHUP"))
+        made = assignment(runs=runs)
+        async with ground.running() as runtime:
+            assert await ground.place(made)
+            assert not await ground.place(made)
+            await runtime.prepare(made)
+            await runtime.start(T1)
+            await self.stands_ready(ground, runtime)
+            other = evolve(runs, files=(evolve(use, source="two"),))
+            assert await ground.place(evolve(made, spec=other))
+            await runtime.signal(T1, "SIGHUP")
+            await self.says(runtime, "second")
+            await runtime.stop(T1, kill=True)
+            await ended(runtime)

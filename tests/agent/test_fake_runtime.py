@@ -28,3 +28,7 @@ class TestFakeRuntime(RuntimeContract):
 
     def path_of(self, ground: Ground) -> str:
         return "/tmp"
+
+    async def says(self, runtime: Runtime, text: str) -> None:
+        assert isinstance(runtime, FakeRuntime)
+        assert ("SIGHUP", T1) in runtime.calls

@@ -15,6 +15,7 @@ from meshswarm.agent.runtimes.port import Runtime, RuntimeFailure
 from meshswarm.agent.runtimes.process import ProcessRuntime, kill_all, root_of
 from meshswarm.agent.runtimes.task_dir import TaskDir
 from meshswarm.ids import ClusterId, TaskId
+from meshswarm.model.file import FileKind
 from meshswarm.model.network import Port
 from meshswarm.model.resources import Resources
 from meshswarm.model.task import Reason
@@ -34,7 +35,14 @@ class ProcessGround(Ground):
             node_id=NODE,
             node_name="alpha",
             log_bytes=64 * 1024,
+            files=self.files_root,
         )
+
+    def target(self, name: str) -> str:
+        return name
+
+    def seen_at(self, kind: FileKind, name: str) -> str:
+        return f"$MESHSWARM_{kind.value.upper()}S_DIR/{name}"
 
     def dir(self, task_id: TaskId = T1) -> TaskDir:
         return TaskDir(root_of(self.data_dir), task_id)
@@ -42,8 +50,10 @@ class ProcessGround(Ground):
 
 @pytest.fixture
 def ground(tmp_path: Path) -> Iterator[ProcessGround]:
-    yield ProcessGround(tmp_path)
+    ground = ProcessGround(tmp_path)
+    yield ground
     kill_all(tmp_path)
+    ground.forget_files()
 
 
 def _proc(pid: int, name: str) -> str:

@@ -10,11 +10,14 @@ from attrs import evolve
 
 from meshswarm import codec
 from meshswarm.agent.card import Card, Exit, Held, HeldState
+from meshswarm.agent.files import FileStore
+from meshswarm.agent.files_root import FilesRoot
 from meshswarm.agent.memory import Memory, MemoryFile
 from meshswarm.agent.runtimes.fake import FakeRuntime
 from meshswarm.agent.supervisor import Supervisor
 from meshswarm.errors import Unavailable
 from meshswarm.ids import ClusterId, Index, NodeId, TaskId
+from meshswarm.model.file import FileUse
 from meshswarm.model.service import RuntimeKind
 from meshswarm.model.task import DesiredState, Reason, TaskState, TaskStatus
 from meshswarm.store.assignments import Assignment
@@ -27,12 +30,17 @@ DEADLINE_S = 5.0
 class Rig:
     """One node's agent without its session; `again` restarts it over the same runtime."""
 
-    def __init__(self, path: Path, fake: FakeRuntime | None = None) -> None:
+    def __init__(
+        self, path: Path, fake: FakeRuntime | None = None, home: Path | None = None
+    ) -> None:
         self.path = path
+        self.contents: dict[str, bytes] = {}
+        self.root = FilesRoot(home or path, NODE)
         self.fake = fake or FakeRuntime(lambda: 1_000)
         self.said: list[tuple[TaskId, TaskStatus]] = []
         memory = MemoryFile(path / "state.cbor", ClusterId("cluster"), NODE)
-        self.supervisor = Supervisor({self.fake.kind: self.fake}, memory, self._say)
+        files = FileStore(self.root, self._fetch)
+        self.supervisor = Supervisor({self.fake.kind: self.fake}, memory, self._say, files)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Rig"]:
@@ -61,6 +69,12 @@ class Rig:
 
     def count(self, verb: str) -> int:
         return sum(verb == done for done, _ in self.fake.calls)
+
+    async def _fetch(self, use: FileUse) -> bytes:
+        content = self.contents.get(use.source)
+        if content is None:
+            raise Unavailable("no manager serves this node")
+        return content
 
     def _say(self, task_id: TaskId, status: TaskStatus) -> None:
         self.said.append((task_id, status))

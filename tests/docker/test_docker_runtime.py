@@ -19,6 +19,7 @@ from meshswarm.agent.card import HeldState
 from meshswarm.agent.runtimes.docker import DockerRuntime
 from meshswarm.agent.runtimes.port import Runtime, RuntimeFailure
 from meshswarm.ids import ClusterId, TaskId
+from meshswarm.model.file import FileKind
 from meshswarm.model.network import Port
 from meshswarm.model.resources import Resources
 from meshswarm.model.service import HealthCheck, RuntimeKind, TaskSpec
@@ -43,7 +44,12 @@ class DockerGround(Ground):
 
     def runtime(self) -> DockerRuntime:
         return DockerRuntime(
-            cluster_id=self.cluster, node_id=NODE, host=self.host, parallel=4, log_bytes=1 << 20
+            cluster_id=self.cluster,
+            node_id=NODE,
+            host=self.host,
+            parallel=4,
+            log_bytes=1 << 20,
+            files=self.files_root,
         )
 
     def spec(self, shell: str, **changes: object) -> TaskSpec:
@@ -52,7 +58,14 @@ class DockerGround(Ground):
     def made(self, **changes: object) -> TaskSpec:
         return TaskSpec(**{"runtime": RuntimeKind.DOCKER, "image": IMAGE} | changes)  # type: ignore[arg-type]  # tests name real fields
 
+    def target(self, name: str) -> str:
+        return f"/run/files/{name}"
+
+    def seen_at(self, kind: FileKind, name: str) -> str:
+        return self.target(name)
+
     def close(self) -> None:
+        self.forget_files()
         mine: dict[str, str | list[str] | bool] = {"label": f"io.meshswarm.cluster={self.cluster}"}
         for container in self.client.containers.list(all=True, filters=mine):
             container.remove(force=True, v=True)

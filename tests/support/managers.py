@@ -87,7 +87,7 @@ class Manager:
             except MeshswarmError as failure:
                 self.failure = failure
                 return
-            self.seat = Seat(identity, membership, endpoint, restored, settings)
+            self.seat = Seat(identity, membership, endpoint, restored, settings, self.keys)
             try:
                 await self.seat.run()
             except ExceptionGroup as failure:

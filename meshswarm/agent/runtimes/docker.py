@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 from attrs import Factory, define, evolve
 
 from meshswarm.agent.card import Held, HeldState
+from meshswarm.agent.files_root import FilesRoot
 from meshswarm.agent.runtimes import docker_pipe, docker_spec
 from meshswarm.agent.runtimes.calls import Calls
 from meshswarm.agent.runtimes.child import TIMED_OUT
@@ -90,12 +91,20 @@ class DockerRuntime:
     kind = RuntimeKind.DOCKER
 
     def __init__(
-        self, *, cluster_id: ClusterId, node_id: NodeId, host: str, parallel: int, log_bytes: int
+        self,
+        *,
+        cluster_id: ClusterId,
+        node_id: NodeId,
+        host: str,
+        parallel: int,
+        log_bytes: int,
+        files: FilesRoot,
     ) -> None:
         self.board = Board()
         self._cluster_id = cluster_id
         self._node_id = node_id
         self._log_bytes = log_bytes
+        self._files = files
         self._filter = docker_spec.own_filter(cluster_id, node_id)
         self._engine = Engine(host, parallel + MAX_LOOKS + MAX_PULLS + MAX_STREAMS + 1)
         self._changes = Calls("docker", parallel, spare=MAX_HUNG, stuck_s=HANGS_S)
@@ -176,6 +185,7 @@ class DockerRuntime:
             docker_spec.labels_of(assignment, self._cluster_id, self._node_id),
             log_driver=await self._change(self._engine.default_log_driver),
             log_bytes=self._log_bytes,
+            files=self._files.files(self.kind, task.id),
         )
         with self._doing(task.id):
             try:
@@ -185,6 +195,8 @@ class DockerRuntime:
                     raise
                 await self._get_image(task.id, spec.image)
                 held = await self._created(assignment, config)
+            if held.state is HeldState.CREATED and (links := docker_spec.links_of(spec)):
+                await self._change(self._engine.link, held.runtime_id, links)
             return self.board.put(held)
 
     async def _created(self, assignment: Assignment, config: Json) -> Held:
@@ -222,6 +234,12 @@ class DockerRuntime:
         if held is not None and held.state is HeldState.RUNNING:
             signal = functools.partial(self._engine.kill, held.runtime_id, kill=kill)
             await self._change(signal)
+
+    async def signal(self, task_id: TaskId, name: str) -> None:
+        """Send the container's first process a signal."""
+        held = self.board.look(task_id)
+        if held is not None and held.state is HeldState.RUNNING:
+            await self._change(self._engine.signal, held.runtime_id, name)
 
     async def remove(self, task_id: TaskId) -> None:
         """Remove the container and its anonymous volumes."""

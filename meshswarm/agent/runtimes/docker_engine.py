@@ -24,7 +24,7 @@ from docker.utils import decode_json_header, kwargs_from_env, parse_repository_t
 from meshswarm.agent.card import Held
 from meshswarm.agent.runtimes.docker_exec import ExecSocket
 from meshswarm.agent.runtimes.docker_refusals import failure_of, pull_failure
-from meshswarm.agent.runtimes.docker_spec import held_of
+from meshswarm.agent.runtimes.docker_spec import archive_of, held_of
 from meshswarm.agent.runtimes.port import MAX_EXEC_OUTPUT, Executed, RuntimeFailure, Stats
 from meshswarm.model.pipe import PipeWish, WindowSize
 from meshswarm.model.task import Reason
@@ -133,6 +133,22 @@ class Engine:
             except errors.APIError as error:
                 if error.status_code != 409:
                     raise
+
+    def signal(self, container: str, name: str) -> None:
+        """Send this signal; nothing happens if the container does not run."""
+        with self._deeds(Reason.STOP_FAILED) as client:
+            try:
+                client.kill(container, name)
+            except errors.NotFound:
+                return
+            except errors.APIError as error:
+                if error.status_code != 409:
+                    raise
+
+    def link(self, container: str, links: Mapping[str, str]) -> None:
+        """Put symbolic links into a container, by their paths."""
+        with self._deeds(Reason.MOUNT_FAILED) as client:
+            client.put_archive(container, "/", archive_of(links))
 
     def remove(self, container: str) -> None:
         """Remove a container that does not run, with its anonymous volumes."""

@@ -3,10 +3,13 @@
 Field names are the engine API's own (docs.docker.com/reference/api/engine). `Any` ends here.
 """
 
+import io
 import math
 import re
+import tarfile
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any, assert_never
 
 from meshswarm.agent.card import Exit, Held, HeldState
@@ -20,6 +23,9 @@ from meshswarm.store.assignments import Assignment
 
 PREFIX = "io.meshswarm."
 """Of all our labels; what lacks them is never touched."""
+
+FILES = "/run/meshswarm/files"
+"""Where a container has the directory of its files, if they may change while it runs."""
 
 NS = 1_000_000_000
 
@@ -51,12 +57,18 @@ def labels_of(assignment: Assignment, cluster_id: ClusterId, node_id: NodeId) ->
 
 
 def config_of(
-    assignment: Assignment, labels: Mapping[str, str], *, log_driver: str, log_bytes: int
+    assignment: Assignment,
+    labels: Mapping[str, str],
+    *,
+    log_driver: str,
+    log_bytes: int,
+    files: Path,
 ) -> dict[str, Any]:
-    """The body of `POST /containers/create`."""
+    """The body of `POST /containers/create`; in `files` lie the task's configs and secrets."""
     spec, devices = assignment.spec, assignment.task.devices
     environment = variables_of(devices) | dict(spec.environment)
     host = _host_config(spec, log_driver, log_bytes)
+    host["Mounts"] += _file_mounts(spec, files)
     if requests := engine_requests(spec.devices, devices):
         host["DeviceRequests"] = requests
     config: dict[str, Any] = {
@@ -132,6 +144,36 @@ def _is_bind_text(mount: Mount) -> bool:
 def _bind(mount: Mount) -> str:
     options = [mount.propagation, mount.selinux, "ro" if mount.read_only else None]
     return f"{mount.source}:{mount.target}:{','.join(filter(None, options)) or 'rw'}"
+
+
+def _file_mounts(spec: TaskSpec, files: Path) -> list[dict[str, Any]]:
+    """Each file is mounted by itself; where files may change, their directory is, for what is
+    mounted by itself stays as it was."""
+    if spec.files and spec.reload is not None:
+        return [_read_only(str(files), FILES)]
+    return [_read_only(str(files / str(n)), use.target) for n, use in enumerate(spec.files)]
+
+
+def _read_only(source: str, target: str) -> dict[str, Any]:
+    return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": True}
+
+
+def links_of(spec: TaskSpec) -> dict[str, str]:
+    """Links to be made in the container: where files may change, they are reached through them."""
+    if spec.reload is None:
+        return {}
+    return {use.target: f"{FILES}/{number}" for number, use in enumerate(spec.files)}
+
+
+def archive_of(links: Mapping[str, str]) -> bytes:
+    """Symbolic links as a tar file; the engine makes directories that are missing."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for path, leads_to in links.items():
+            member = tarfile.TarInfo(path.lstrip("/"))
+            member.type, member.linkname, member.mode = tarfile.SYMTYPE, leads_to, 0o777
+            archive.addfile(member)
+    return packed.getvalue()
 
 
 def _mount(mount: Mount) -> dict[str, Any]:

@@ -118,6 +118,10 @@ class FakeRuntime:
         if held and held.state is HeldState.RUNNING and (kill or task_id not in self.stubborn):
             self.end(task_id, killed_by(SIGKILL if kill else SIGTERM))
 
+    async def signal(self, task_id: TaskId, name: str) -> None:
+        """Note it among the calls, by its name."""
+        self._raise(name, task_id)
+
     async def remove(self, task_id: TaskId) -> None:
         """Hold it no more."""
         self._raise("remove", task_id)

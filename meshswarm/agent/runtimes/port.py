@@ -199,7 +199,10 @@ class Runtime(Protocol):
         ...
 
     async def prepare(self, assignment: Assignment) -> Held:
-        """Make the task ready to start: image, container or directory, volumes."""
+        """Make the task ready to start: image, container or directory, volumes.
+
+        Its configs and secrets lie in its directory of files already (`agent.files`).
+        """
         ...
 
     async def start(self, task_id: TaskId) -> Held:
@@ -208,6 +211,10 @@ class Runtime(Protocol):
 
     async def stop(self, task_id: TaskId, *, kill: bool) -> None:
         """Send the task's stop signal, or SIGKILL; does not wait for its end."""
+        ...
+
+    async def signal(self, task_id: TaskId, name: str) -> None:
+        """Send a running task this signal (SIGHUP); nothing happens if it does not run."""
         ...
 
     async def remove(self, task_id: TaskId) -> None:

@@ -23,6 +23,7 @@ from attrs import evolve
 
 from meshswarm.agent import probes
 from meshswarm.agent.card import Held, HeldState
+from meshswarm.agent.files_root import FilesRoot
 from meshswarm.agent.runtimes import cgroup, keeper, log_times, proc, process_pipe, process_spec
 from meshswarm.agent.runtimes.child import run_command
 from meshswarm.agent.runtimes.log_file import LogReader, trim
@@ -66,7 +67,14 @@ class ProcessRuntime:
     kind = RuntimeKind.PROCESS
 
     def __init__(
-        self, root: Path, *, cluster_id: ClusterId, node_id: NodeId, node_name: str, log_bytes: int
+        self,
+        root: Path,
+        *,
+        cluster_id: ClusterId,
+        node_id: NodeId,
+        node_name: str,
+        log_bytes: int,
+        files: FilesRoot,
     ) -> None:
         self.board = Board()
         self._root = root
@@ -74,6 +82,7 @@ class ProcessRuntime:
         self._node_id = node_id
         self._node_name = node_name
         self._log_bytes = log_bytes
+        self._files = files
         self._pidfds: dict[TaskId, int] = {}
         self._log_sizes: dict[tuple[TaskId, Stream], int] = {}
         self._checks: dict[TaskId, asyncio.Task[None]] = {}
@@ -154,6 +163,12 @@ class ProcessRuntime:
         spec = record.assignment.spec if record else TaskSpec()
         proc.send(life.task or life.keeper, process_spec.stop_signal(spec))
 
+    async def signal(self, task_id: TaskId, name: str) -> None:
+        """Signal the command alone."""
+        life = self._dir(task_id).life()
+        if life.task is not None:
+            proc.send(life.task, process_spec.signal_of(name))
+
     async def remove(self, task_id: TaskId) -> None:
         """Delete the directory and the cgroups."""
         task_dir = self._dir(task_id)
@@ -174,7 +189,11 @@ class ProcessRuntime:
         record = self._record(task_dir)
         if record is None:
             raise RuntimeFailure(Reason.START_FAILED, f"task {task_id} is not here")
-        launch = process_spec.launch(record.assignment, node_name=self._node_name)
+        launch = process_spec.launch(
+            record.assignment,
+            node_name=self._node_name,
+            files=self._files.files(self.kind, task_id),
+        )
         return await run_command(
             argv,
             environment=launch.environment,
@@ -247,6 +266,7 @@ class ProcessRuntime:
         launch = process_spec.launch(
             assignment,
             node_name=self._node_name,
+            files=self._files.files(self.kind, task_dir.task_id),
             cgroups=self._make_cgroups(assignment),
         )
         task_dir.write_launch(launch.as_json())

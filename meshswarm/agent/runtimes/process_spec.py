@@ -14,6 +14,7 @@ from attrs import frozen
 from meshswarm.agent.devices import variables_of
 from meshswarm.agent.runtimes.child import User
 from meshswarm.agent.runtimes.port import RuntimeFailure
+from meshswarm.model.file import FileKind
 from meshswarm.model.network import Port, Protocol
 from meshswarm.model.service import TaskSpec
 from meshswarm.model.task import Reason
@@ -52,6 +53,12 @@ def check(spec: TaskSpec) -> None:
         raise RuntimeFailure(
             Reason.MOUNT_FAILED, f"a plain process has no mounts of its own (here: {target})"
         )
+    for use in spec.files:
+        if "/" in use.target or use.target in ("", ".", ".."):
+            raise RuntimeFailure(
+                Reason.MOUNT_FAILED,
+                f"a plain process has its files in a directory: {use.target} is no name there",
+            )
     for port in spec.ports:
         if port.published not in (0, port.target):
             raise RuntimeFailure(
@@ -63,9 +70,15 @@ def check(spec: TaskSpec) -> None:
     user_of(spec)
 
 
-def launch(assignment: Assignment, *, node_name: str, cgroups: tuple[Path, ...] = ()) -> Launch:
-    """What is to be executed for a task; the spec's environment wins over what we add."""
+def launch(
+    assignment: Assignment, *, node_name: str, files: Path, cgroups: tuple[Path, ...] = ()
+) -> Launch:
+    """What is to be executed for a task; the spec's environment wins over what we add.
+
+    `files` is where the task's configs and secrets lie.
+    """
     task, spec = assignment.task, assignment.spec
+    kinds = [kind for kind in FileKind if any(use.kind is kind for use in spec.files)]
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "MESHSWARM_TASK_ID": task.id,
@@ -73,6 +86,7 @@ def launch(assignment: Assignment, *, node_name: str, cgroups: tuple[Path, ...] 
         "MESHSWARM_SERVICE": task.service_name,
         "MESHSWARM_NODE": node_name,
         **variables_of(task.devices),
+        **{f"MESHSWARM_{k.value.upper()}S_DIR": str(files / f"{k.value}s") for k in kinds},
     }
     return Launch(
         argv=(spec.entrypoint or ()) + (spec.command or ()),
@@ -84,14 +98,19 @@ def launch(assignment: Assignment, *, node_name: str, cgroups: tuple[Path, ...] 
 
 
 def stop_signal(spec: TaskSpec) -> signal.Signals:
-    """The signal that asks the task to end: a name with or without SIG, or a number."""
-    text = (spec.stop_signal or "SIGTERM").upper()
+    """The signal that asks the task to end."""
+    return signal_of(spec.stop_signal or "SIGTERM")
+
+
+def signal_of(name: str) -> signal.Signals:
+    """The signal of a name with or without SIG, or of a number."""
+    text = name.upper()
     try:
         if text.isdigit():
             return signal.Signals(int(text))
         return signal.Signals[text if text.startswith("SIG") else f"SIG{text}"]
     except (KeyError, ValueError) as error:
-        message = f"there is no signal {spec.stop_signal!r}"
+        message = f"there is no signal {name!r}"
         raise RuntimeFailure(Reason.CREATE_FAILED, message) from error
 
 
