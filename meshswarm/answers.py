@@ -111,6 +111,23 @@ class Elected:
 
 
 @frozen(kw_only=True)
+class FileRow:
+    """A config or secret as listings show it: without its content."""
+
+    name: str
+    bytes: int | None
+    """Size of the content; None of a secret."""
+    labels: Mapping[str, str] = Factory(dict)
+    version: int
+    created_at_ms: int
+    updated_at_ms: int
+    users: tuple[str, ...] = ()
+    """The services that use it, by name."""
+    kept: int = 0
+    """Older contents that are kept because a revision uses them."""
+
+
+@frozen(kw_only=True)
 class TaskLines:
     """Some lines that a task wrote."""
 

@@ -14,9 +14,18 @@ import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import Any
 
 from meshswarm import codec
-from meshswarm.answers import Answer, Elected, LogLine, ManagerStatus, NodeStats, TaskLines
+from meshswarm.answers import (
+    Answer,
+    Elected,
+    FileRow,
+    LogLine,
+    ManagerStatus,
+    NodeStats,
+    TaskLines,
+)
 from meshswarm.errors import (
     Denied,
     KeyRefused,
@@ -32,9 +41,10 @@ from meshswarm.mesh.keys import KeyPair
 from meshswarm.mesh.links import Link
 from meshswarm.mesh.peers import Lane, Peer
 from meshswarm.mesh.requests import Chunk, Reply
+from meshswarm.model.file import FileKind
 from meshswarm.model.pipe import PipeWish
 from meshswarm.piping import RemotePipe
-from meshswarm.store.commands import Command, encode_command, group_of
+from meshswarm.store.commands import Command, PutSecret, encode_command, group_of
 from meshswarm.store.feed import Delta, follow, row_of
 from meshswarm.store.outcome import Outcome, outcome_of
 from meshswarm.store.view import Key, Table, View, decode_view
@@ -145,6 +155,26 @@ class Client:
                     if view.index >= newest:
                         newest = view.index
                         yield view
+
+    async def files(self, kind: FileKind) -> list[FileRow]:
+        """All configs or secrets by name, without their contents."""
+        reply = await self._call(Lane.DATA, "files", {"kind": kind.value}, repeatable=True)
+        return codec.decode(_blob(reply), list[FileRow], lenient=True)
+
+    async def sealed(self, name: str, content: bytes, **fields: Any) -> PutSecret:
+        """The command that puts this secret, its content sealed by a manager.
+
+        `fields` are further ones of the command. Raises `Invalid` if the content is too large.
+        """
+        reply = await self._call(
+            Lane.DATA, "seal", {"name": name}, payloads=(content,), repeatable=True
+        )
+        match reply.body:
+            case [bytes() as digest, str() as key_id]:
+                sealed = _blob(reply)
+                return PutSecret(name=name, sealed=sealed, digest=digest, key_id=key_id, **fields)
+            case _:
+                raise codec.Undecodable("the manager did not seal it")
 
     async def statuses(self, *, without: str | None = None) -> list[Answer]:
         """How each manager is, by name; they are asked at once, but for the one named `without`."""
@@ -282,13 +312,19 @@ class Client:
     # --- going round the managers -----------------------------------------------------------------
 
     async def _call(
-        self, lane: Lane, method: str, body: object, *, repeatable: bool = False
+        self,
+        lane: Lane,
+        method: str,
+        body: object,
+        *,
+        payloads: tuple[bytes, ...] = (),
+        repeatable: bool = False,
     ) -> Reply:
         """The first answer; a request that changes nothing (`repeatable`) is never "unknown"."""
         tries = _Tries(self._links, self._patience_s)
         while (link := await tries.next()) is not None:
             try:
-                reply = await link.call(lane, method, body, timeout_s=tries.try_s(link))
+                reply = await link.call(lane, method, body, payloads, timeout_s=tries.try_s(link))
             except Unavailable as error:
                 tries.note(link, error)
             else:

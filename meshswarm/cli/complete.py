@@ -4,7 +4,7 @@ for errors.
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -12,7 +12,12 @@ from meshswarm.cli.options import Options
 from meshswarm.errors import MeshswarmError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from meshswarm.client import Client
     from meshswarm.store.view import View
+
+T = TypeVar("T")
 
 PATIENCE_S = 1.0
 """How long a prompt may hang."""
@@ -49,22 +54,40 @@ def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if name.startswith(incomplete))
 
 
+def complete_file(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The configs or secrets whose name begins so, by the group of the command."""
+    kind = ctx.parent.info_name if ctx.parent is not None else None
+
+    async def names(client: "Client") -> list[str]:
+        from meshswarm.model.file import FileKind
+
+        return [row.name for row in await client.files(FileKind(kind))]
+
+    return _beginning(incomplete, _asked(ctx, names) or ())
+
+
 def _view(ctx: typer.Context, *tables: str) -> "View":
     """These tables; empty ones if the cluster does not answer at once."""
+    from meshswarm.store.view import Table, View
+
+    return _asked(ctx, lambda client: client.read(*map(Table, tables))) or View()
+
+
+def _asked(ctx: typer.Context, work: "Callable[[Client], Awaitable[T]]") -> "T | None":
+    """What `work` learns; None if the cluster does not answer at once."""
     import asyncio
 
     from meshswarm.cli.reach import connect
-    from meshswarm.store.view import Table, View
 
     options = ctx.find_object(Options)
     context: str | None = ctx.find_root().params.get("context")
     reach = connect if options is None else options.connect
 
-    async def read() -> View:
+    async def asked() -> "T":
         async with asyncio.timeout(PATIENCE_S), reach(Path(context) if context else None) as client:
-            return await client.read(*map(Table, tables))
+            return await work(client)
 
     try:
-        return asyncio.run(read())
+        return asyncio.run(asked())
     except (MeshswarmError, TimeoutError, OSError, ExceptionGroup):
-        return View()
+        return None

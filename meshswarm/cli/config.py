@@ -1,18 +1,18 @@
-"""`meshswarm config`: the files from which a cluster forms."""
+"""`meshswarm config`: files that the cluster keeps for services, and those from which it forms."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from meshswarm.cli import files
 from meshswarm.cli.talk import say
 
-app = typer.Typer(no_args_is_help=True, help="Write the files that a cluster starts from.")
-
-
-@app.callback()
-def config() -> None:
-    """Write the files that a cluster starts from."""
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Keep files for services; `init` writes the settings that a cluster starts from.",
+)
+files.add_to(app, "config")
 
 
 @app.command("init")

@@ -10,7 +10,7 @@ from meshswarm.cli.talk import say
 
 if TYPE_CHECKING:
     from meshswarm.client import Client
-    from meshswarm.model.stack import StackSpec
+    from meshswarm.compose.load import Loaded
 
 
 def deploy(
@@ -39,27 +39,30 @@ def deploy(
     from meshswarm.cli.show import show_document
 
     options = options_of(ctx, output)
-    spec = load_stack(file, name)
+    loaded = load_stack(file, name)
+    spec = loaded.spec
     if dry_run:
         show_document(options, plain(spec))
         return
     try:
-        ask(options, lambda client: put_stack(client, options, spec, detach, timeout))
+        ask(options, lambda client: put_stack(client, options, loaded, detach, timeout))
     except KeyboardInterrupt:
         say(f"interrupted: the deploy of {spec.name} goes on; meshswarm stack ps {spec.name}")
         raise typer.Exit(130) from None
 
 
 async def put_stack(
-    client: "Client", options: Options, spec: "StackSpec", detach: bool, timeout_s: float
+    client: "Client", options: Options, loaded: "Loaded", detach: bool, timeout_s: float
 ) -> None:
-    """Propose the stack, print what that changed, and wait for it."""
+    """Propose the stack with its files, print what that changed, and wait for it."""
     from meshswarm.cli.progress import wait
     from meshswarm.cli.rows import effects
     from meshswarm.cli.show import show
     from meshswarm.cli.waiting import Goal
     from meshswarm.store.commands import PutStack
 
+    spec = loaded.spec
+    await put_files(client, loaded)
     outcome = await client.propose(PutStack(spec=spec))
     show(options, effects(outcome.effects))
     if detach:
@@ -74,8 +77,30 @@ async def put_stack(
     say(f"stack {spec.name} runs as the file says")
 
 
-def load_stack(file: Path, name: str | None) -> "StackSpec":
-    """The stack that the file describes; warnings are said, faults are raised.
+async def put_files(client: "Client", loaded: "Loaded") -> None:
+    """Put the content of the stack's own configs and secrets; no service has it yet.
+
+    :raises Conflict: if one of their names is somebody else's.
+    """
+    from meshswarm.cli.files import OWNER_LABEL, put, row_of
+    from meshswarm.errors import Conflict
+
+    stack = loaded.spec.name
+    for file in loaded.files:
+        present = await row_of(client, file.kind, file.name)
+        if present is not None and present.labels.get(OWNER_LABEL) != stack:
+            raise Conflict(
+                f"there is a {file.kind.value} {file.name} already, and it is not stack {stack}'s",
+                hint="use it with `external: true`, or give yours another `name`",
+            )
+        labels = {**file.labels, OWNER_LABEL: stack}
+        version = 0 if present is None else present.version
+        command = await put(client, file.kind, file.name, file.data, labels, version)
+        await client.propose(command)
+
+
+def load_stack(file: Path, name: str | None) -> "Loaded":
+    """What the file describes; warnings are said, faults are raised.
 
     :raises NotFound: if there is no such file.
     :raises Invalid: with a detail for each fault.
@@ -101,7 +126,7 @@ def load_stack(file: Path, name: str | None) -> "StackSpec":
     )
     for warning in loaded.warnings:
         say(f"warning: {warning}")
-    return loaded.spec
+    return loaded
 
 
 def _read(path: str) -> bytes | None:

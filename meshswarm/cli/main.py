@@ -25,6 +25,7 @@ from meshswarm.cli import (
     journal,
     node,
     reach,
+    secret,
     service,
     simulate,
     stack,
@@ -59,6 +60,7 @@ app.add_typer(stack.app, name="stack")
 app.add_typer(service.app, name="service")
 app.add_typer(journal.app, name="journal")
 app.add_typer(config.app, name="config")
+app.add_typer(secret.app, name="secret")
 app.add_typer(dev.app, name="dev")
 
 

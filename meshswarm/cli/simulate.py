@@ -12,7 +12,7 @@ from meshswarm.cli.options import Format, Options, Output, options_of
 if TYPE_CHECKING:
     from meshswarm.answers import Answer
     from meshswarm.client import Client
-    from meshswarm.model.stack import StackSpec
+    from meshswarm.compose.load import Loaded
     from meshswarm.sim.adopted import Assumed
     from meshswarm.sim.forecast import Managers, Question
     from meshswarm.store.commands import Command
@@ -123,14 +123,14 @@ def _show(options: Options, view: "View", question: "Question") -> None:
 
 
 def _commands(
-    view: "View", stack: "StackSpec | None", scales: Sequence[tuple[str, int]], drain: Sequence[str]
+    view: "View", stack: "Loaded | None", scales: Sequence[tuple[str, int]], drain: Sequence[str]
 ) -> "tuple[Command, ...]":
     """What users would ask for, in the order of the options."""
     from meshswarm.model.node import Availability
     from meshswarm.store.commands import PutStack, ScaleService, UpdateNode
 
     return (
-        *([] if stack is None else [PutStack(spec=stack)]),
+        *([] if stack is None else [*_files(view, stack), PutStack(spec=stack.spec)]),
         *(
             ScaleService(service_id=view.find_service(service).id, replicas=replicas)
             for service, replicas in scales
@@ -140,6 +140,26 @@ def _commands(
             for node in drain
         ),
     )
+
+
+def _files(view: "View", stack: "Loaded") -> "list[Command]":
+    """The content that a deploy puts before the stack; nothing is sealed for a simulation."""
+    import hashlib
+
+    from meshswarm.model.file import FileKind
+    from meshswarm.store.commands import PutConfig, PutSecret, PutSecretsKey
+
+    found: list[Command] = []
+    key_id = next(iter(view.secrets_keys), "simulated")
+    if not view.secrets_keys and stack.spec.secrets:
+        found.append(PutSecretsKey(key_id=key_id, sealed_for={}))
+    for file in stack.files:
+        if file.kind is FileKind.CONFIG:
+            found.append(PutConfig(name=file.name, data=file.data))
+        elif file.name not in view.secrets:  # whether a present one differs, only managers know
+            digest = hashlib.blake2b(file.name.encode(), digest_size=16).digest()
+            found.append(PutSecret(name=file.name, sealed=b"", digest=digest, key_id=key_id))
+    return found
 
 
 def _managers(view: "View", answers: "Sequence[Answer]") -> "Managers":

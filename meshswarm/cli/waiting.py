@@ -13,6 +13,7 @@ from meshswarm.model.node import NodeState
 from meshswarm.model.rollout import RolloutPhase, RolloutReason
 from meshswarm.model.service import Mode, RestartCondition, Service, TaskSpec
 from meshswarm.model.task import Health, Task, TaskState
+from meshswarm.store.files import is_as_asked
 from meshswarm.store.view import View
 
 
@@ -86,7 +87,7 @@ def ending(view: View, goal: Goal) -> MeshswarmError | None:
             hint = f"meshswarm why {name}; then meshswarm service resume|rollback {name}"
             return MeshswarmError(f"{way} is paused: {said}", hint=hint)
         went_back = goal.is_restart and phase.goes_back
-        if wanted == service.spec.task and not went_back:
+        if is_as_asked(wanted, service.spec.task) and not went_back:
             continue
         if phase is RolloutPhase.ROLLED_BACK:
             where = f"{name} was rolled back to revision {service.revision}"
@@ -111,7 +112,8 @@ def _rollout_of(view: View, goal: Goal, service: Service) -> Iterator[SlotProgre
         return
     phase, wanted = rollout.phase, goal.specs.get(service.spec.name, service.spec.task)
     went_back = goal.is_restart and phase.goes_back
-    if not (phase.is_active or phase.is_paused or went_back or wanted != service.spec.task):
+    is_other = not is_as_asked(wanted, service.spec.task)
+    if not (rollout.is_under_way or went_back or is_other):
         return
     failed = f", {len(rollout.failed)} failed" if rollout.failed else ""
     said = f": {rollout.message}" if rollout.message else ""

@@ -17,9 +17,11 @@ from meshswarm.ids import NodeId
 from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.peers import Peer, PeerRole
 from meshswarm.mesh.requests import Answer, Chunk, Reply, Request
+from meshswarm.model.file import FileKind
 from meshswarm.store.commands import RegisterNode, ReportTasks, decode_command
 from meshswarm.store.commands import Request as Name
 from meshswarm.store.feed import delta_of, only
+from meshswarm.store.files import listing
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import Key, Table, View, encode_view
 
@@ -54,6 +56,7 @@ class Service:
         endpoint.on_call(FORWARD, self._append, roles=MANAGERS, prompt=self._append_at_once)
         endpoint.on_call(READ_INDEX, self._read_index, roles=MANAGERS)
         endpoint.on_call(HAND_OVER, self._hand_over, roles=MANAGERS)
+        endpoint.on_call("files", self._files, roles=USERS)
         endpoint.on_call("seal", self._seal, roles=USERS)
         endpoint.on_call("read", self._read, roles=ANYONE)
         endpoint.on_call("rows", self._rows, roles=ANYONE, prompt=self._rows_at_once)
@@ -156,6 +159,15 @@ class Service:
     def _found(self, view: View, keys: Collection[Key]) -> Reply:
         rows = codec.encode(delta_of(view, keys, frozenset(Table)))
         return Reply(None, (rows, *self._elsewhere()))
+
+    async def _files(self, request: Request) -> Reply:
+        """All configs or secrets, without their contents."""
+        match request.body:
+            case {"kind": ("config" | "secret") as kind}:
+                view = await self._proposals.read()
+                return Reply(None, (codec.encode(listing(view, FileKind(kind))),))
+            case _:
+                raise Invalid("a listing of files is of configs or secrets")
 
     async def _watch(self, request: Request) -> AsyncIterator[Chunk]:
         """A copy of the tables, then deltas; a watcher that lags gets a fresh copy."""

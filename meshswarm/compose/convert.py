@@ -4,15 +4,17 @@ Faults are noted and conversion goes on, so that all are told at once; what come
 there were none.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 from attrs import evolve, frozen
 
 from meshswarm.compose import dotenv
 from meshswarm.compose.cursor import Cursor, Section
+from meshswarm.compose.files import Content, Definitions, Read, definitions, reload_of, uses_of
 from meshswarm.compose.placements import devices_of, placement_of
 from meshswarm.compose.report import Unfit
 from meshswarm.compose.shapes import EnvironmentFile
+from meshswarm.model.file import FileKind
 from meshswarm.model.network import Port
 from meshswarm.model.resources import Resources
 from meshswarm.model.rollout import UpdatePolicy
@@ -30,9 +32,6 @@ from meshswarm.model.volume import Mount, MountKind
 MAX_NAME = 63
 """Longest full name of a service, `STACK_SERVICE`: what a DNS label can hold."""
 
-Read = Callable[[str], bytes | None]
-"""Gives a file's content by its absolute path; None if there is no such file."""
-
 
 @frozen(kw_only=True)
 class _Stack:
@@ -41,15 +40,19 @@ class _Stack:
     name: str
     volumes: Mapping[str, Section]
     services: Collection[str]
+    files: tuple[Definitions, ...]
     read: Read
 
 
-def stack_spec(root: Section, *, name: str, read: Read) -> StackSpec:
-    """The stack that the file describes."""
+def stack_spec(root: Section, *, name: str, read: Read) -> tuple[StackSpec, tuple[Content, ...]]:
+    """The stack that the file describes, and the content of its own configs and secrets."""
     stack = _Stack(
         name=name,
         volumes=root.get("volumes", {}),
         services=root.get("services", {}).keys(),
+        files=tuple(
+            definitions(kind, root.get(f"{kind.value}s", {}), name, read) for kind in FileKind
+        ),
         read=read,
     )
     for volume in stack.volumes.values():
@@ -57,10 +60,14 @@ def stack_spec(root: Section, *, name: str, read: Read) -> StackSpec:
     if "services" not in root.places:
         root.cursor.fault("has no `services`")
     services = root.get("services", {}).items()
-    return StackSpec(
+    contents = tuple(content for defined in stack.files for content in defined.contents)
+    spec = StackSpec(
         name=name,
         services=tuple(_service(stack, key, section) for key, section in sorted(services)),
+        configs=tuple(each.name for each in contents if each.kind is FileKind.CONFIG),
+        secrets=tuple(each.name for each in contents if each.kind is FileKind.SECRET),
     )
+    return spec, contents
 
 
 def _service(stack: _Stack, key: str, section: Section) -> ServiceSpec:
@@ -92,6 +99,7 @@ def _task(stack: _Stack, section: Section, deploy: Section) -> TaskSpec:
     limits, reservations = _resources(deploy)
     placement: Section | None = deploy.get("placement")
     healthcheck: Section | None = section.get("healthcheck")
+    files = uses_of(section, stack.files, runtime)
     defaults = TaskSpec()
     task = TaskSpec(
         runtime=runtime,
@@ -115,6 +123,8 @@ def _task(stack: _Stack, section: Section, deploy: Section) -> TaskSpec:
         platform=section.get("platform"),
         placement=placement_of(deploy, own, stack.name, stack.services),
         devices=devices_of(deploy),
+        files=files,
+        reload=reload_of(own, files),
     )
     match runtime:
         case RuntimeKind.DOCKER:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from attrs import evolve, frozen
 
 from meshswarm.compose import convert, dotenv, shapes, source
-from meshswarm.compose.convert import Read
 from meshswarm.compose.cursor import Cursor, Session
+from meshswarm.compose.files import Content, Read
 from meshswarm.compose.interpolate import Budget, Variables, is_clean
 from meshswarm.compose.report import Report
 from meshswarm.compose.table import TABLE
@@ -23,6 +23,8 @@ class Loaded:
     """What a file says."""
 
     spec: StackSpec
+    files: tuple[Content, ...]
+    """Configs and secrets of the stack's own, to be put into the cluster before it."""
     warnings: tuple[str, ...]
     """What works, but not as the author may think; one line each, with its place."""
 
@@ -41,7 +43,7 @@ def load(
     `file` is how faults name it. `directory` is the absolute project directory: relative paths and
     `.env` are there. `name` is the stack's; without it the file's `name:` counts, then the
     directory's. Variables come from `environment`, and from `.env` where that has none. `read`
-    gives `.env` and each `env_file` by absolute path, None for one that is not there.
+    gives `.env` and all other files by absolute path, None for one that is not there.
     Raises `Invalid` with one detail a fault: `FILE:LINE: PATH: MESSAGE`.
     """
     assert posixpath.isabs(directory), f"{directory=} must be absolute"
@@ -50,14 +52,14 @@ def load(
         report.fault(0, "", "the name of its directory is not a UTF-8 text")
     variables = _variables(report, directory, environment, read)
     root = source.parse(text, report)
-    spec: StackSpec | None = None
+    made: tuple[StackSpec, tuple[Content, ...]] | None = None
     if root is not None:
         session = Session(table=TABLE, report=report, variables=variables, directory=directory)
         cursor = Cursor(node=root, line=root.line, path="", pattern="", session=session)
-        spec = _spec(cursor, name, read)
+        made = _made(cursor, name, read)
     report.raise_faults()
-    assert spec is not None, "what is no stack is a fault"
-    return Loaded(spec=spec, warnings=report.warnings)
+    assert made is not None, "what is no stack is a fault"
+    return Loaded(spec=made[0], files=made[1], warnings=report.warnings)
 
 
 def _variables(
@@ -76,7 +78,9 @@ def _variables(
     return Variables({**inner, **environment}, outer.budget)
 
 
-def _spec(cursor: Cursor, given_name: str | None, read: Read) -> StackSpec | None:
+def _made(
+    cursor: Cursor, given_name: str | None, read: Read
+) -> tuple[StackSpec, tuple[Content, ...]] | None:
     name = _stack_name(cursor, given_name)
     variables = cursor.session.variables
     values = {**variables.values, "COMPOSE_PROJECT_NAME": name}

@@ -6,7 +6,7 @@ of what is supported is this table printed; to support another attribute, change
 
 from attrs import evolve
 
-from meshswarm.compose import mounts, placements, ports, shapes, texts
+from meshswarm.compose import files, mounts, placements, ports, shapes, texts
 from meshswarm.compose.attribute import Attribute, Support, Table
 from meshswarm.compose.cursor import Shape
 from meshswarm.compose.shapes import (
@@ -61,7 +61,6 @@ def _under(parent: str, *rows: Attribute) -> _Rows:
 _PASSED = "comes with a later release; remove it"
 _LIMITS = "write it under `deploy.resources` instead"
 _NETWORKS = "networks across hosts come with a later release; remove it"
-_FILES = "configs and secrets come with a later release; mount a file, or use `environment`"
 _BUILD = "images are built beforehand: `docker build`, push, and name the image here"
 _ONE_FILE = "only one file is read yet; write it out here"
 _DEAD = "the official Compose has no such thing any more; remove it"
@@ -74,7 +73,10 @@ _TOP: _Rows = (
     _yes("volumes", names_of("volume"), "Named volumes"),
     _yes("volumes.*", section, "A named volume", nullable=True),
     *_later("networks", _NETWORKS),
-    *_later("configs secrets", _FILES),
+    _yes("configs", names_of("config"), "Files that the cluster keeps for services"),
+    _yes("configs.*", section, "A config"),
+    _yes("secrets", names_of("secret"), "The same for what nobody else may see"),
+    _yes("secrets.*", section, "A secret"),
     *_later("include", _ONE_FILE),
     *_later("jobs", "jobs and schedules come with a later release; remove it"),
     *_refused("models", "models are not run here; run one as a service"),
@@ -120,6 +122,16 @@ _SERVICE: _Rows = (
         whole(0, MAX_COUNT),
         "So many tasks may be missing because they made way; default: all",
     ),
+    _yes(
+        "x-meshswarm.on_config_change",
+        section,
+        "Other content of configs and secrets comes to running tasks in place",
+    ),
+    _yes(
+        "x-meshswarm.on_config_change.signal",
+        written(files.signal),
+        "Sent to each task then: SIGHUP, or none",
+    ),
     _yes("x-meshswarm.placement", section, "Which of the nodes that fit is taken"),
     *_under(
         "x-meshswarm.placement",
@@ -142,7 +154,8 @@ _SERVICE: _Rows = (
     ),
     *_later("dns_search extra_hosts mac_address expose", _NETWORKS),
     *_later("depends_on", "the order of starts comes with a later release; retry in the service"),
-    *_later("configs secrets", _FILES),
+    _yes("configs", files.uses, "Configs that its tasks have as files"),
+    _yes("secrets", files.uses, "Secrets that its tasks have as files"),
     *_later("restart", "write `deploy.restart_policy.condition`: any, on-failure or none"),
     *_later("scale", "write `deploy.replicas`"),
     *_later("cpus mem_limit mem_reservation pids_limit", _LIMITS),
@@ -317,6 +330,25 @@ _VOLUME: _Rows = (
     _yes("labels", shapes.labels, "Labels, set when it is made"),
 )
 
+_USE: _Rows = (
+    _yes("source", text, "Which: its name under the file's own"),
+    _yes("target", text, "Path of the file; a process: its name"),
+    _yes("uid", files.owner, "Number of the user it belongs to (0)"),
+    _yes("gid", files.owner, "Number of its group (0)"),
+    _yes("mode", files.mode, "Permission bits (0444; a process: 0400)"),
+)
+
+_DEFINITION: _Rows = (
+    _yes("file", shapes.path, "File with its content, seen from the project directory"),
+    _yes("environment", text, "Variable with its content"),
+    _yes("content", text, "Its content"),
+    _yes("external", shapes.flag, "It exists already: `meshswarm config|secret create`"),
+    _yes("name", written(files.full_name), "Its name in the cluster; default: STACK_NAME"),
+    _yes("labels", shapes.labels, "Labels of it"),
+    *_later("template_driver", "templates come with a later release; remove it"),
+    *_refused("driver driver_opts", "the cluster itself keeps it; remove it"),
+)
+
 TABLE: Table = {
     row.path: row
     for row in (
@@ -328,6 +360,10 @@ TABLE: Table = {
         *_under("services.*.x-meshswarm.update_config", *_OWN_ROLLOUT),
         *_under("services.*.x-meshswarm.rollback_config", *_OWN_ROLLOUT),
         *_under("services.*.deploy", *_DEPLOY, *_UPDATE),
+        *_under("services.*.configs.*", *_USE),
+        *_under("services.*.secrets.*", *_USE),
         *_under("volumes.*", *_VOLUME),
+        *_under("configs.*", *_DEFINITION),
+        *_under("secrets.*", *_DEFINITION),
     )
 }

@@ -5,10 +5,12 @@ in, so a revision always means the same bytes. Content that its row no longer ha
 a revision pins it (`KeptFile`).
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 
 from attrs import evolve
 
+from meshswarm.answers import FileRow
 from meshswarm.errors import Conflict, Invalid, MeshswarmError, NotFound
 from meshswarm.ids import NodeId, ServiceId, Version
 from meshswarm.model.config import Config
@@ -320,3 +322,33 @@ def missing(view: View, service: str, task: TaskSpec) -> MeshswarmError | None:
                 hint=f"meshswarm service inspect {service}",
             )
     return None
+
+
+def listing(view: View, kind: FileKind) -> list[FileRow]:
+    """All configs or secrets by name, without their contents."""
+    rows: Iterable[Config | Secret] = (
+        view.configs.values() if kind is FileKind.CONFIG else view.secrets.values()
+    )
+    kept = Counter(each.name for each in view.kept_files.values() if each.kind is kind)
+    return [
+        FileRow(
+            name=row.name,
+            bytes=len(row.data) if isinstance(row, Config) else None,
+            labels=row.labels,
+            version=row.version,
+            created_at_ms=row.created_at_ms,
+            updated_at_ms=row.updated_at_ms,
+            users=tuple(sorted(users_of(view, kind, row.name))),
+            kept=kept[row.name],
+        )
+        for row in sorted(rows, key=lambda row: row.name)
+    ]
+
+
+def is_as_asked(asked: TaskSpec, present: TaskSpec) -> bool:
+    """Whether a service runs what was asked for: the newest contents mean those that it has."""
+    if len(asked.files) != len(present.files):
+        return False
+    pairs = zip(asked.files, present.files, strict=True)
+    files = tuple(use if use.version else evolve(use, version=had.version) for use, had in pairs)
+    return evolve(asked, files=files) == present

@@ -5,17 +5,19 @@ the next view of each one that a watcher is shown: what controllers and agents w
 """
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from attrs import evolve
 
-from meshswarm.answers import Answer, Elected, LogLine, ManagerStatus, TaskLines
+from meshswarm.answers import Answer, Elected, FileRow, LogLine, ManagerStatus, TaskLines
 from meshswarm.client import Client
 from meshswarm.errors import Unavailable
 from meshswarm.ids import Index, NodeId, ServiceId, TaskId, Term
+from meshswarm.model.file import FileKind
 from meshswarm.model.node import NodeDescription, NodeRole, NodeState
 from meshswarm.model.service import Mode, RuntimeKind, ServiceSpec, TaskSpec
 from meshswarm.model.stack import StackSpec
@@ -24,12 +26,16 @@ from meshswarm.store.apply import apply_command
 from meshswarm.store.commands import (
     Command,
     CreateTask,
+    PutSecret,
+    PutSecretsKey,
     PutStack,
     RegisterNode,
     ReportTasks,
     SetNodeState,
     TaskReport,
 )
+from meshswarm.store.feed import row_of
+from meshswarm.store.files import listing
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import Table, View
 
@@ -68,6 +74,22 @@ class FakeClient:
     async def read(self, *tables: Table) -> View:
         self._refuse()
         return self.view
+
+    async def row(self, table: Table, key: str) -> object | None:
+        self._refuse()
+        return row_of(self.view, table, key)
+
+    async def files(self, kind: FileKind) -> list[FileRow]:
+        self._refuse()
+        return listing(self.view, kind)
+
+    async def sealed(self, name: str, content: bytes, **fields: Any) -> PutSecret:
+        """Nothing is sealed here: the digest and what is stored are hashes of the content."""
+        self._refuse()
+        if not self.view.secrets_keys:
+            await self.propose(PutSecretsKey(key_id="k", sealed_for={}))
+        digest = hashlib.sha256(content).digest()
+        return PutSecret(name=name, sealed=digest, digest=digest, key_id="k", **fields)
 
     async def watch(self, *tables: Table) -> AsyncGenerator[View, None]:
         while self.on_change is not None:

@@ -211,7 +211,10 @@ class ProcessRuntime:
             raise RuntimeFailure(Reason.START_FAILED, f"task {task_id} does not run")
         launch = evolve(
             process_spec.launch(
-                record.assignment, node_name=self._node_name, cgroups=tuple(task_dir.cgroups())
+                record.assignment,
+                node_name=self._node_name,
+                files=self._files.files(self.kind, task_id),
+                cgroups=tuple(task_dir.cgroups()),
             ),
             argv=wish.argv,
         )

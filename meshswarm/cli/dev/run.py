@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from meshswarm.cli.deploy import load_stack, put_stack
+from meshswarm.cli.deploy import load_stack, put_files, put_stack
 from meshswarm.cli.dev import control, engine, layout, processes
 from meshswarm.cli.dev.cluster import START_S, wait_until_up
 from meshswarm.cli.dev.layout import Layout
@@ -24,7 +24,7 @@ from meshswarm.errors import MeshswarmError
 from meshswarm.store.commands import PutStack
 
 if TYPE_CHECKING:
-    from meshswarm.model.stack import StackSpec
+    from meshswarm.compose.load import Loaded
 
 POLL_S = 0.02
 
@@ -37,7 +37,7 @@ class Wanted:
     deploy: Path | None
     data_dir: Path | None
 
-    def stack(self) -> "StackSpec | None":
+    def stack(self) -> "Loaded | None":
         """The stack to deploy; its faults are raised before anything is started."""
         return None if self.deploy is None else load_stack(self.deploy, None)
 
@@ -68,14 +68,15 @@ def in_foreground(options: Options, wanted: Wanted) -> int:
     return 0
 
 
-async def _run(options: Options, files: Layout, stack: "StackSpec | None") -> None:
+async def _run(options: Options, files: Layout, stack: "Loaded | None") -> None:
     cancel_on_signal(signal.SIGTERM, signal.SIGHUP)
-    screen = Screen(files, example_of(stack))
+    screen = Screen(files, example_of(stack.spec if stack else None))
     screen.tell(f"starting {', '.join(node.name for node in files.nodes())} in {files.root}")
     async with supervising(files, screen.tell), options.connect(files.client) as client:
         await wait_until_up(client, files, screen.tell)
         if stack is not None:
-            outcome = await client.propose(PutStack(spec=stack))
+            await put_files(client, stack)
+            outcome = await client.propose(PutStack(spec=stack.spec))
             for name, effect in outcome.effects:
                 screen.tell(f"{name} {effect}")
         await screen.run(client, options)
@@ -98,7 +99,7 @@ def in_background(options: Options, wanted: Wanted) -> None:
     if stack is not None:
         asyncio.run(_deploy(options, files, stack))
     say("try next, in any terminal:")
-    for line in try_next(example_of(stack)):
+    for line in try_next(example_of(stack.spec if stack else None)):
         say(f"  {line}")
 
 
@@ -107,7 +108,7 @@ async def _wait_until_up(options: Options, files: Layout) -> None:
         await wait_until_up(client, files, say)
 
 
-async def _deploy(options: Options, files: Layout, stack: "StackSpec") -> None:
+async def _deploy(options: Options, files: Layout, stack: "Loaded") -> None:
     async with options.connect(files.client) as client:
         await put_stack(client, options, stack, detach=False, timeout_s=WAIT_S)
 
