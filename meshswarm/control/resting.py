@@ -92,6 +92,7 @@ class ServiceSlots:
             and task.status.state < TaskState.COMPLETE
             and task.node_id is not None
             and task.node_id not in self.drained
+            and not task.leaves
         )
 
 

@@ -9,6 +9,7 @@ from itertools import islice
 from attrs import evolve
 
 from meshswarm.control.filters import granted, holds, refusal
+from meshswarm.control.leaving import is_leaving, is_overdue, leaves
 from meshswarm.control.loads import load_of
 from meshswarm.control.preempt import make_room
 from meshswarm.control.restart import Successor, successor
@@ -17,7 +18,6 @@ from meshswarm.control.slots import Slot, slots_of
 from meshswarm.control.turns import (
     Turn,
     has_proved_itself,
-    is_drained,
     is_outdated,
     key_of,
     next_turns,
@@ -79,7 +79,7 @@ def _slots_to_look_at(whatif: WhatIf, service: Service) -> tuple[list[Slot], lis
     others = slots.others()
     rollout = whatif.view.rollouts.get(service.id)
     is_rolled_out = rollout is not None and rollout.phase.is_active
-    moves = (slot for slot in others if is_outdated(slot, service) or is_drained(whatif.view, slot))
+    moves = (slot for slot in others if is_outdated(slot, service) or leaves(whatif.view, slot))
     if is_rolled_out or any(moves) or len(slots.numbers) > service.spec.replicas:
         return _replicated(service, slots.everyone())
     looked_at = {slot.number for slot in others}
@@ -128,9 +128,19 @@ def _worth(slots: Sequence[Slot]) -> Callable[[Slot], tuple[bool, int, int]]:
 def _global(
     whatif: WhatIf, service: Service, slots: Sequence[Slot]
 ) -> tuple[list[Slot], list[Slot]]:
-    """A slot for every node that the service's constraints name and that is not drained."""
+    """A slot for every node that the service's constraints name and that is not drained.
+
+    What runs on a drained node goes last, or at its deadline: the others may have need of it.
+    """
     wanted_on = {node.id for node in whatif.view.sorted_nodes() if belongs_on(service, node)}
     present = {slot.node_id: slot for slot in slots if slot.number == 0 and slot.node_id}
+    wanted_on |= {
+        node_id
+        for node_id, slot in present.items()
+        if node_id not in wanted_on
+        and slot.live is not None
+        and _is_needed(whatif, service, slot.live)
+    }
     unwanted = [slot for slot in slots if slot.number or slot.node_id not in wanted_on]
     wanted = [
         present.get(node_id, Slot(number=0, node_id=node_id)) for node_id in sorted(wanted_on)
@@ -138,11 +148,26 @@ def _global(
     return wanted, unwanted
 
 
+def _is_needed(whatif: WhatIf, service: Service, task: Task) -> bool:
+    """Whether others have not left the drained node yet where a global service's task runs."""
+    view, node = whatif.view, whatif.view.nodes.get(task.node_id or NodeId(""))
+    if node is None or node.availability is not Availability.DRAIN:
+        return False
+    if not _fits(service, node) or is_overdue(view, task, whatif.now_ms):
+        return False
+    if node.drain_by_ms:
+        whatif.look_again(service.id, node.drain_by_ms)
+    rows = (view.tasks[task_id] for task_id in view.tasks_by_node.get(node.id, ()))
+    return any(row.slot and not row.status.state.is_terminal for row in rows)
+
+
 def belongs_on(service: Service, node: Node) -> bool:
     """Whether a global service has a slot on the node, be it up or not."""
-    return node.availability is not Availability.DRAIN and all(
-        holds(constraint, node) for constraint in service.spec.task.constraints
-    )
+    return node.availability is not Availability.DRAIN and _fits(service, node)
+
+
+def _fits(service: Service, node: Node) -> bool:
+    return all(holds(constraint, node) for constraint in service.spec.task.constraints)
 
 
 # --- one slot ---------------------------------------------------------------------------------
@@ -160,14 +185,16 @@ def _remove(whatif: WhatIf, slot: Slot) -> None:
 def _thinned(whatif: WhatIf, service: Service, slot: Slot) -> Slot:
     """The slot with one live task; or two, while the newer one proves itself (start-first).
 
-    The one that stays is of the current revision if there is one, else one that works: going back,
-    or elsewhere, in the middle of a step stops the new task and leaves the old one alone.
+    The one that stays is of the current revision if there is one, need not leave its node, and
+    works, in this order: going back, or elsewhere, in the middle of a step stops the new task and
+    leaves the old one alone.
     """
     live = [task for task in slot.tasks if task.is_live]
     if len(live) < 2:
         return slot
-    current = [task for task in live if task.revision == service.revision]
-    kept = (current or [task for task in live if task.is_healthy] or live)[-1]
+    left = [task for task in live if task.revision == service.revision] or live
+    left = [task for task in left if not is_leaving(whatif.view, task)] or left
+    kept = ([task for task in left if task.is_healthy] or left)[-1]
     beside = _beside(whatif, service, kept, live)
     for task in live:
         if task is not kept and task is not beside:
@@ -178,16 +205,20 @@ def _thinned(whatif: WhatIf, service: Service, slot: Slot) -> Slot:
 
 def _beside(whatif: WhatIf, service: Service, kept: Task, live: Sequence[Task]) -> Task | None:
     """The task that goes on running until `kept`, which is to follow it, has proved itself."""
-    is_first = policy_of(whatif.view, service).order is UpdateOrder.START_FIRST
-    if not is_first or kept.revision != service.revision:
-        return None
+    view, now_ms = whatif.view, whatif.now_ms
+    is_first = policy_of(view, service).order is UpdateOrder.START_FIRST
+    is_rolled_out = is_first and kept.revision == service.revision
     # What is younger than `kept` was on its way to a revision that has been left since.
     olds = [
         task
         for task in live
-        if task.revision != kept.revision
+        if task is not kept
         and task.is_healthy
         and task.created_at_ms <= kept.created_at_ms
+        and (
+            (is_rolled_out and task.revision != kept.revision)
+            or (is_leaving(view, task) and not is_overdue(view, task, now_ms))
+        )
     ]
     if not olds or has_proved_itself(whatif, service, kept):
         return None
@@ -227,7 +258,12 @@ def _renew(whatif: WhatIf, service: Service, turn: Turn) -> CreateTask | None:
 def _add(whatif: WhatIf, service: Service, turn: Turn) -> CreateTask | None:
     """Draft a task beside the slot's present one; after a failure as a restart would."""
     slot = turn.slot
-    before = [task for task in slot.dead if task.revision == turn.revision]
+    since_ms = slot.live.created_at_ms if slot.live else 0
+    before = [
+        task
+        for task in slot.dead
+        if task.revision == turn.revision and task.created_at_ms >= since_ms
+    ]
     following: Successor | None = Successor(revision=turn.revision)
     if before:
         tried = evolve(slot, tasks=tuple(before))

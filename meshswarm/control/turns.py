@@ -1,21 +1,21 @@
-"""Which slots are renewed next: for a new revision, or to leave a drained node.
+"""Which slots are renewed next: for a new revision, or to leave a node (`leaving`).
 
 Of the slots that have the current revision some are *well*: they run, are healthy and have lasted a
 while. The others are *busy*, and at most `parallelism` slots are so at a time by a rollout's doing;
 so a revision that keeps failing leaves the other slots as they are. Broken slots come first:
-renewing them costs nothing. Draining is an order: it goes on as soon as what it moved last has
-started, failed or found no node.
+renewing them costs nothing.
 """
 
 from collections.abc import Sequence
 
 from attrs import frozen
 
+from meshswarm.control.leaving import is_leaving, leaves, moves
 from meshswarm.control.restart import stays_down
 from meshswarm.control.schedule import why_nowhere
 from meshswarm.control.slots import Slot
 from meshswarm.control.whatif import WhatIf
-from meshswarm.model.node import Availability, NodeState
+from meshswarm.model.node import NodeState
 from meshswarm.model.rollout import Rollout, UpdateOrder, UpdatePolicy
 from meshswarm.model.service import Service
 from meshswarm.model.task import Health, Task, TaskState
@@ -86,12 +86,16 @@ def standing_of(whatif: WhatIf, service: Service, slots: Sequence[Slot]) -> Stan
 def next_turns(whatif: WhatIf, service: Service, slots: Sequence[Slot]) -> list[Turn]:
     """The slots to renew now, if any; looks again when time alone may tell."""
     found = _rollout_turns(whatif, service, slots)
-    drained = [slot for slot in slots if is_drained(whatif.view, slot)]
+    if not any(leaves(whatif.view, slot) for slot in slots):
+        return found
     taken = {key_of(turn.slot) for turn in found}
-    if drained and not taken and not any(_is_moving(whatif, slot) for slot in slots):
-        slot = min(drained, key=_least_missed)
-        assert slot.live is not None, "only a live task can be on a drained node"
-        found.append(Turn(slot=slot, revision=slot.live.revision))
+    under_way = len(found) + sum(_is_moving(whatif, slot) for slot in slots)
+    rest = [slot for slot in slots if key_of(slot) not in taken]
+    for move in moves(whatif, service, rest, policy_of(whatif.view, service), under_way):
+        task = move.slot.live
+        assert task is not None, "only a live task can leave"
+        turn = Turn(slot=move.slot, revision=task.revision, start_first=move.start_first)
+        found.append(turn)
     return found
 
 
@@ -135,14 +139,6 @@ def is_outdated(slot: Slot, service: Service) -> bool:
     """Whether what runs in the slot, or ran last, is of another revision."""
     task = slot.live or slot.latest
     return task is not None and task.revision != service.revision
-
-
-def is_drained(view: View, slot: Slot) -> bool:
-    """Whether the slot's live task must leave its node."""
-    if slot.live is None or slot.live.node_id is None:
-        return False
-    node = view.nodes.get(slot.live.node_id)
-    return node is not None and node.availability is Availability.DRAIN
 
 
 def starts_first(view: View, service: Service, slot: Slot) -> bool:
@@ -218,9 +214,11 @@ def began_ms(task: Task, now_ms: int) -> int:
 def _is_moving(whatif: WhatIf, slot: Slot) -> bool:
     """Whether the slot's task is on its way up for the first time, on a node that it may keep."""
     task = slot.live
-    if task is None or task.node_id is None or task.attempt or is_drained(whatif.view, slot):
+    if task is None or task.node_id is None or is_leaving(whatif.view, task):
         return False
-    return not task.is_healthy
+    if any(is_leaving(whatif.view, one) for one in slot.surplus):
+        return True
+    return not task.attempt and not task.is_healthy
 
 
 def _least_missed(slot: Slot) -> tuple[bool, bool, int, str]:

@@ -70,6 +70,8 @@ class Node:
     """`HOST:PORT` of its mesh; empty for a worker, which only dials out."""
     labels: Mapping[str, str] = Factory(dict)
     availability: Availability = Availability.ACTIVE
+    drain_by_ms: int = 0
+    """Of a drained node: when all that is still there goes regardless, by log time; 0: never."""
     description: NodeDescription = NodeDescription()
     incarnation: int = 0
     """Start time of its process in ms; a restarted node has a larger one."""

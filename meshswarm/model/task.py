@@ -160,6 +160,8 @@ class Task:
     desired: DesiredState = DesiredState.RUNNING
     ending: Reason = Reason.NONE
     """Why controllers ask it to stop, where that is not plain from its service."""
+    leaves: bool = False
+    """Whether it is to be replaced elsewhere, where its node will be better used without it."""
     status: TaskStatus = TaskStatus()
     fencing: Fencing = Fencing()
     attempt: int = 0

@@ -97,7 +97,19 @@ class UpdateNode:
 
     node_id: NodeId
     availability: Availability | None = None
+    drain_s: float = 0.0
+    """With `availability` drain: after so long, tasks that are still there go regardless; 0: they
+    never do."""
     labels: Mapping[str, str] | None = None
+
+
+@frozen(kw_only=True)
+class MoveTasks:
+    """Have these tasks replaced elsewhere, or no longer (`leaves`); passes over those that are no
+    longer live, or have no node."""
+
+    task_ids: tuple[TaskId, ...]
+    leaves: bool = True
 
 
 @frozen(kw_only=True)
@@ -323,6 +335,7 @@ Simple = (
     | ScaleService
     | RemoveService
     | UpdateNode
+    | MoveTasks
     | PutConfig
     | RemoveConfig
     | PutSecret

@@ -12,6 +12,7 @@ from meshswarm.model.service import Mode, Service, ServiceSpec
 from meshswarm.model.stack import Stack, StackSpec
 from meshswarm.store import files
 from meshswarm.store.commands import (
+    MoveTasks,
     PutConfig,
     PutService,
     PutStack,
@@ -29,6 +30,9 @@ Effects = tuple[tuple[str, str], ...]
 
 MAX_SERVICES = 10_000
 """Services in the cluster; creating one more is refused."""
+
+MAX_DRAIN_S = 30 * 86_400
+"""The longest deadline of a drain."""
 
 MAX_REPLICAS = 100_000
 """Replicas of one service; more are refused."""
@@ -120,15 +124,32 @@ def update_node(transaction: Transaction, command: UpdateNode) -> Effects:
     node = transaction.view.nodes.get(command.node_id)
     if node is None:
         raise NotFound(f"there is no node {command.node_id!r}", hint="meshswarm node ls")
+    if not 0 <= command.drain_s <= MAX_DRAIN_S:
+        raise Invalid(f"a node is drained within 0 to {MAX_DRAIN_S} s, not {command.drain_s:g} s")
+    by_ms = transaction.view.clock_ms + round(1_000 * command.drain_s) if command.drain_s else 0
     updated = evolve(
         node,
         availability=command.availability or node.availability,
+        drain_by_ms=node.drain_by_ms if command.availability is None else by_ms,
         labels=node.labels if command.labels is None else command.labels,
     )
     if updated == node:
         return ((node.name, "unchanged"),)
     transaction.put_node(updated)
     return ((node.name, "updated"),)
+
+
+def move_tasks(transaction: Transaction, command: MoveTasks) -> Effects:
+    """Note which tasks are to be replaced elsewhere."""
+    moved = 0
+    for task_id in command.task_ids:
+        task = transaction.view.tasks.get(task_id)
+        if task is None or not task.is_live or task.node_id is None:
+            continue
+        if task.leaves is not command.leaves:
+            transaction.put_task(evolve(task, leaves=command.leaves))
+            moved += 1
+    return (("tasks", f"{moved} to move" if command.leaves else f"{moved} to stay"),)
 
 
 def put_config(transaction: Transaction, command: PutConfig) -> Effects:

@@ -17,6 +17,7 @@ from meshswarm.store.commands import (
     ForgetTask,
     Group,
     LoseTask,
+    MoveTasks,
     PauseRollout,
     PutConfig,
     PutSecret,
@@ -101,6 +102,8 @@ def _simple(command: Simple, view: View) -> str:  # noqa: C901, PLR0912 -- a tab
             return f"remove service {_service_name(view, command.service_id)}"
         case UpdateNode():
             return f"update node {_node(view, command.node_id)}: {_node_changes(command)}"
+        case MoveTasks(task_ids=ids, leaves=leaves):
+            return f"{'move' if leaves else 'leave in place'} {_count(len(ids), 'task')}"
         case PutConfig(name=name):
             return f"put config {name}: {_count(len(command.data), 'byte')}"
         case RemoveConfig(name=name):
@@ -161,7 +164,8 @@ def _service(spec: ServiceSpec) -> str:
 def _node_changes(command: UpdateNode) -> str:
     changes = []
     if command.availability is not None:
-        changes.append(command.availability.value)
+        within = f" within {command.drain_s:g} s" if command.drain_s else ""
+        changes.append(f"{command.availability.value}{within}")
     if command.labels is not None:
         labels = ", ".join(f"{key}={value}" for key, value in sorted(command.labels.items()))
         changes.append(f"labels {labels or 'none'}")

@@ -4,7 +4,7 @@ from attrs import evolve
 
 from meshswarm.ids import NodeId
 from meshswarm.model.node import Availability, NodeState
-from meshswarm.model.service import Comparison, Constraint, Mode, RestartCondition, RestartPolicy
+from meshswarm.model.service import Comparison, Constraint, Mode
 from meshswarm.model.task import DesiredState, Reason, TaskState
 from meshswarm.store.commands import CreateTask, ForgetTask, SetDesired
 from tests.support.builders import NOW_MS, node, service, task, view
@@ -181,43 +181,6 @@ def test_a_service_whose_mode_changes_starts_anew() -> None:
     decision = decided(before)
     assert len(of_kind(decision, SetDesired)) == 2
     assert [c.node_id for c in of_kind(decision, CreateTask)] == [N1.id, N2.id]
-
-
-# --- drain ------------------------------------------------------------------------------------
-
-
-def test_a_drained_node_is_left_one_task_at_a_time() -> None:
-    drained = node("n1", availability=Availability.DRAIN)
-    web = service("web", replicas=2)
-    before = view([drained, N2], [web], [task(web, 1, drained), task(web, 2, drained)])
-    decision = decided(before)
-    assert of_kind(decision, SetDesired) == [
-        SetDesired(task_id=task(web, 1).id, desired=DesiredState.SHUTDOWN)
-    ]
-    [created] = of_kind(decision, CreateTask)
-    assert (created.slot, created.node_id, created.desired) == (1, N2.id, DesiredState.READY)
-    moving = carried_out(before, decision)
-    assert decided(moving).commands == ()
-    moved = view([drained, N2], [web], [task(web, 1, N2), task(web, 2, drained)])
-    assert [c.task_id for c in of_kind(decided(moved), SetDesired)] == ["web-2"]
-
-
-def test_draining_does_not_wait_for_what_finds_no_node() -> None:
-    drained = node("n1", availability=Availability.DRAIN)
-    web = service("web", replicas=2)
-    before = view([drained], [web], [task(web, 1, drained), task(web, 2, drained)])
-    decision = decided(before)
-    assert len(of_kind(decision, SetDesired)) == 2
-    assert {c.node_id for c in of_kind(decision, CreateTask)} == {None}
-
-
-def test_what_must_run_only_once_is_stopped_by_a_drain_and_not_repeated() -> None:
-    drained = node("n1", availability=Availability.DRAIN)
-    once = service("once", restart=RestartPolicy(condition=RestartCondition.NONE))
-    before = view([drained, N2], [once], [task(once, 1, drained)])
-    decision = decided(before)
-    assert kinds(decision) == [SetDesired]
-    assert decided(carried_out(before, decision)).commands == ()
 
 
 def test_a_node_id_of_nobody_disturbs_nothing() -> None:

@@ -1,0 +1,129 @@
+"""Drained nodes are emptied without harm, and by their deadline; moved tasks come to rest."""
+
+from attrs import evolve
+
+from meshswarm.model.node import Availability, Node
+from meshswarm.model.rollout import UpdateOrder, UpdatePolicy
+from meshswarm.model.service import Mode, RestartCondition, RestartPolicy, Service
+from meshswarm.model.task import DesiredState, Task, TaskState
+from meshswarm.store.commands import CreateTask, MoveTasks, SetDesired
+from tests.support.builders import NOW_MS, commit, node, service, task, view
+from tests.support.deciding import carried_out, decided, kinds, of_kind
+
+N1, N2, N3 = node("n1"), node("n2"), node("n3")
+START_FIRST = UpdatePolicy(order=UpdateOrder.START_FIRST, parallelism=2)
+
+
+def drained(one: Node, by_ms: int = 0) -> Node:
+    return evolve(one, availability=Availability.DRAIN, drain_by_ms=by_ms)
+
+
+def spec_with(one: Service, **fields: object) -> Service:
+    return evolve(one, spec=evolve(one.spec, **fields))  # type: ignore[arg-type]  # real fields
+
+
+def test_a_drained_node_is_left_one_task_at_a_time() -> None:
+    web = service("web", replicas=2)
+    before = view([drained(N1), N2], [web], [task(web, 1, N1), task(web, 2, N1)])
+    decision = decided(before)
+    assert of_kind(decision, SetDesired) == [
+        SetDesired(task_id=task(web, 1).id, desired=DesiredState.SHUTDOWN)
+    ]
+    [created] = of_kind(decision, CreateTask)
+    assert (created.slot, created.node_id, created.desired) == (1, N2.id, DesiredState.READY)
+    moving = carried_out(before, decision)
+    assert decided(moving).commands == ()
+    moved = view([drained(N1), N2], [web], [task(web, 1, N2), task(web, 2, N1)])
+    assert [c.task_id for c in of_kind(decided(moved), SetDesired)] == ["web-2"]
+
+
+def test_a_service_that_starts_first_leaves_as_many_at_a_time_as_its_rollouts_renew() -> None:
+    web = spec_with(service("web", replicas=3), update=START_FIRST)
+    before = view([drained(N1), N2], [web], [task(web, slot, N1) for slot in (1, 2, 3)])
+    decision = decided(before)
+    assert [CreateTask, CreateTask] == kinds(decision)
+    assert [1, 2] == [c.slot for c in of_kind(decision, CreateTask)]
+    moving = carried_out(before, decision)
+    assert decided(moving).commands == ()
+
+
+def test_the_old_task_goes_when_the_new_one_works() -> None:
+    web = spec_with(service("web", replicas=1), update=START_FIRST)
+    old = task(web, 1, N1, id="old")
+    new = task(web, 1, N2, id="new", created_at_ms=old.created_at_ms + 1)
+    nodes = [drained(N1), N2]
+    starting = evolve(new, status=evolve(new.status, state=TaskState.STARTING))
+    assert decided(view(nodes, [web], [old, starting])).commands == ()
+    decision = decided(view(nodes, [web], [old, new]), now_ms=NOW_MS + 60_000)
+    assert decision.commands == (SetDesired(task_id=old.id, desired=DesiredState.SHUTDOWN),)
+
+
+def test_what_a_service_lets_be_missing_is_moved_at_once_and_no_more() -> None:
+    web = spec_with(service("web", replicas=4), max_unavailable=2)
+    before = view([drained(N1), N2], [web], [task(web, slot, N1) for slot in (1, 2, 3, 4)])
+    decision = decided(before)
+    assert 2 == len(of_kind(decision, SetDesired)) == len(of_kind(decision, CreateTask))
+    assert decided(carried_out(before, decision)).commands == ()
+
+
+def test_a_service_that_lets_nothing_be_missing_starts_first_whatever_its_policy() -> None:
+    web = spec_with(service("web", replicas=2), max_unavailable=0)
+    before = view([drained(N1), N2], [web], [task(web, 1, N1), task(web, 2, N1)])
+    assert [CreateTask] == kinds(decided(before))
+
+
+def test_what_finds_no_other_node_stays_until_the_deadline() -> None:
+    web = service("web", replicas=2)
+    tasks = [task(web, 1, N1), task(web, 2, N1)]
+    assert decided(view([drained(N1)], [web], tasks)).commands == ()
+    waiting = decided(view([drained(N1, by_ms=NOW_MS + 500)], [web], tasks))
+    assert ((), NOW_MS + 500) == (waiting.commands, waiting.wake_at_ms)
+    overdue = decided(view([drained(N1, by_ms=NOW_MS)], [web], tasks))
+    assert ["web-1", "web-2"] == [c.task_id for c in of_kind(overdue, SetDesired)]
+    assert {None} == {c.node_id for c in of_kind(overdue, CreateTask)}
+
+
+def test_what_must_run_only_once_is_let_end_and_stopped_at_the_deadline() -> None:
+    once = service("once", restart=RestartPolicy(condition=RestartCondition.NONE))
+    tasks = [task(once, 1, N1)]
+    assert decided(view([drained(N1), N2], [once], tasks)).commands == ()
+    before = view([drained(N1, by_ms=NOW_MS), N2], [once], tasks)
+    decision = decided(before)
+    assert [SetDesired] == kinds(decision)
+    assert decided(carried_out(before, decision)).commands == ()
+
+
+def test_a_global_task_leaves_a_drained_node_last_or_at_the_deadline() -> None:
+    agent, web = service("agent", mode=Mode.GLOBAL), service("web", replicas=1)
+    own = evolve(task(agent, 0, N1), slot=0)
+    tasks: list[Task] = [own, task(web, 1, N1)]
+    stuck = view([drained(N1)], [agent, web], tasks)
+    assert decided(stuck).commands == ()
+    alone = decided(view([drained(N1)], [agent], [own]))
+    assert [SetDesired(task_id=own.id, desired=DesiredState.REMOVE)] == list(alone.commands)
+    late = decided(view([drained(N1, by_ms=NOW_MS)], [agent, web], tasks))
+    assert SetDesired(task_id=own.id, desired=DesiredState.REMOVE) in late.commands
+
+
+def test_a_paused_node_keeps_what_it_has() -> None:
+    web = service("web", replicas=1)
+    paused = evolve(N1, availability=Availability.PAUSE)
+    assert decided(view([paused, N2], [web], [task(web, 1, N1)])).commands == ()
+
+
+def test_a_node_that_is_active_again_keeps_the_old_task() -> None:
+    web = spec_with(service("web", replicas=1), update=START_FIRST)
+    old = task(web, 1, N1, id="old")
+    new = task(web, 1, N2, TaskState.STARTING, id="new", created_at_ms=old.created_at_ms + 1)
+    decision = decided(view([N1, N2], [web], [old, new]))
+    assert decision.commands == (SetDesired(task_id=new.id, desired=DesiredState.SHUTDOWN),)
+
+
+def test_a_task_that_is_to_move_starts_elsewhere_first() -> None:
+    web = service("web", replicas=2)
+    before = view([N1, N2], [web], [task(web, 1, N1), task(web, 2, N1)])
+    marked = commit(before, MoveTasks(task_ids=(task(web, 1).id,)), at_ms=NOW_MS).view
+    decision = decided(marked)
+    assert [(1, N2.id)] == [(c.slot, c.node_id) for c in of_kind(decision, CreateTask)]
+    assert [CreateTask] == kinds(decision)
+    assert decided(carried_out(marked, decision)).commands == ()
