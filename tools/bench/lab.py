@@ -114,10 +114,12 @@ def cluster(*arguments: str) -> Iterator[Lab]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-async def seen(client: Client, holds: Callable[[View], bool]) -> View:
+async def seen(
+    client: Client, holds: Callable[[View], bool], patience_s: float = PATIENCE_S
+) -> View:
     """The first view of which `holds` is true."""
     async with (
-        asyncio.timeout(PATIENCE_S),
+        asyncio.timeout(patience_s),
         aclosing(client.watch(Table.TASKS, Table.SERVICES, Table.NODES)) as views,
     ):
         async for view in views:

@@ -22,7 +22,7 @@ from contextlib import suppress
 from tools.rig.rig import NAMESPACES, Rig, obstacle, remove_groups
 
 PROGRAMS = ("dockerd", "containerd", "runc", "unshare", "busybox")
-START_S = 60.0
+START_S = 180.0
 STOP_S = 30.0
 PIDFILE = "/run/docker.pid"
 
@@ -153,6 +153,10 @@ class Engine:
             ping.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
             return b" 200 " in ping.recv(64)
         return False
+
+    def kill_process(self, pid: int) -> None:
+        """`kill -9` to a process of the host, by the number that it has there."""
+        self._inside("kill", "-KILL", str(pid))
 
     def docker(self, *arguments: str) -> str:
         """What `docker ARGUMENTS` prints of this engine."""
