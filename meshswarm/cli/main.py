@@ -29,6 +29,7 @@ from meshswarm.cli import (
     service,
     simulate,
     stack,
+    top,
     why,
 )
 from meshswarm.cli.dev import commands as dev
@@ -52,6 +53,7 @@ app.command(name="deploy")(deploy.deploy)
 app.command(name="why")(why.why)
 app.command(name="simulate")(simulate.simulate)
 app.command(name="events")(events.events)
+app.command(name="top")(top.top)
 app.command(name="exec")(execute.exec_)
 app.command(name="cp")(copy.cp)
 app.add_typer(cluster.app, name="cluster")

@@ -104,9 +104,10 @@ def ask(options: Options, work: Callable[["Client"], Awaitable[T]]) -> T:
     try:
         return asyncio.run(session())
     except ExceptionGroup as errors:
-        # What was asked side by side failed: the first error of ours says it all.
-        ours = errors.subgroup(MeshswarmError)
-        found: BaseException | None = ours
+        # What was asked side by side failed: the first error of ours says it all, unless nobody
+        # reads what we print any more.
+        found: BaseException | None = errors.subgroup(BrokenPipeError)
+        found = found or errors.subgroup(MeshswarmError)
         while isinstance(found, BaseExceptionGroup):
             found = found.exceptions[0]
         raise found or errors from errors

@@ -141,19 +141,18 @@ def _print_table(options: Options, listing: Listing, *, headings: bool) -> None:
         console = Console(force_terminal=force, highlight=False)
         console.print(rich_listing(options, listing))
         return
-    names, rows = _cells(options, listing)
+    names, rows = cells(listing, wide=options.format is Format.WIDE)
     lines = plain_table(names, rows)
     print("\n".join(lines if headings else lines[1:]), flush=True)
 
 
 def rich_listing(options: Options, listing: Listing) -> "RichTable":
     """The listing as a table for a terminal."""
-    return rich_table(*_cells(options, listing))
+    return rich_table(*cells(listing, wide=options.format is Format.WIDE))
 
 
-def _cells(options: Options, listing: Listing) -> tuple[list[str], list[list[str]]]:
+def cells(listing: Listing, *, wide: bool = False) -> tuple[list[str], list[list[str]]]:
     """Headings and rows, as people read them."""
-    wide = options.format is Format.WIDE
     columns = [column for column in listing.columns if wide or not column.is_wide]
     rows = [[column.text(row) for column in columns] for row in listing.rows]
     return [column.heading for column in columns], rows
