@@ -17,6 +17,8 @@ from attrs import evolve
 
 from meshswarm.agent import plan
 from meshswarm.agent.card import HeldState
+from meshswarm.agent.files import FileStore
+from meshswarm.agent.files_root import FilesRoot
 from meshswarm.agent.memory import MemoryFile
 from meshswarm.agent.runtimes import docker, docker_engine
 from meshswarm.agent.runtimes.docker import DockerRuntime
@@ -41,22 +43,29 @@ def wanted(task_id: str = "t1", image: str = "image:1", **changes: object) -> As
     return assignment(task_id, runs=runs, **{"slot": int(task_id[1:]), **changes})  # type: ignore[arg-type]  # tests name real fields
 
 
+async def no_content(*_: object) -> bytes:
+    raise AssertionError("these tasks have no files")
+
+
 class Node:
     """One node's agent without its session, over the engine at this socket."""
 
     def __init__(self, engine: FakeEngine, folder: Path, parallel: int = 2) -> None:
         self.engine = engine
+        root = FilesRoot(folder / "files", NODE)
         self.runtime = DockerRuntime(
             cluster_id=ClusterId("c"),
             node_id=NODE,
             host=engine.url,
             parallel=parallel,
             log_bytes=1 << 20,
+            files=root,
         )
         self.said: dict[TaskId, list[TaskStatus]] = {}
         self._news = asyncio.Event()
         memory = MemoryFile(folder / "state.cbor", ClusterId("c"), NODE)
-        self.supervisor = Supervisor({RuntimeKind.DOCKER: self.runtime}, memory, self._say)
+        runtimes = {RuntimeKind.DOCKER: self.runtime}
+        self.supervisor = Supervisor(runtimes, memory, self._say, FileStore(root, no_content))
 
     @asynccontextmanager
     async def running(self, *assignments: Assignment) -> AsyncIterator["Node"]:
@@ -334,7 +343,12 @@ async def test_a_name_that_is_not_ours_is_a_refusal_and_stays_untouched(
     engine: FakeEngine, tmp_path: Path
 ) -> None:
     other = DockerRuntime(
-        cluster_id=ClusterId("other"), node_id=NODE, host=engine.url, parallel=1, log_bytes=1 << 20
+        cluster_id=ClusterId("other"),
+        node_id=NODE,
+        host=engine.url,
+        parallel=1,
+        log_bytes=1 << 20,
+        files=FilesRoot(tmp_path / "other", NODE),
     )
     await other.prepare(wanted())
     engine.containers[NAME].start()
