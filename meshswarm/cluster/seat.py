@@ -125,8 +125,12 @@ class Seat:
             self.vault,
         )
         self._relay = Relay(self.driver, self.sessions, self._heard, endpoint, membership.manager)
-        for peer in membership.managers:
-            if peer.id != identity.node_id:
+        self._join(endpoint)
+
+    def _join(self, endpoint: Endpoint) -> None:
+        """Dial the other managers and take in what they say."""
+        for peer in self._membership.managers:
+            if peer.id != self._identity.node_id:
                 # A lane that is first used when it is needed would lose what it is needed for.
                 endpoint.link(peer).open(*Lane)
         endpoint.on_notify(wire.KIND, self._on_raft, roles={PeerRole.MANAGER})

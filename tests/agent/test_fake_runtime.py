@@ -4,7 +4,8 @@ import pytest
 
 from meshswarm.agent.runtimes.fake import FakeRuntime
 from meshswarm.agent.runtimes.port import LogLine, Runtime
-from tests.agent.runtime_contract import T1, Ground, RuntimeContract
+from tests.agent.ground import T1, Ground
+from tests.agent.runtime_contract import RuntimeContract
 
 
 class FakeGround(Ground):

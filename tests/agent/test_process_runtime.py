@@ -21,7 +21,8 @@ from meshswarm.model.resources import Resources
 from meshswarm.model.task import Reason
 from meshswarm.model.volume import Mount, MountKind
 from tests.agent.cards import NODE, assignment, spec
-from tests.agent.runtime_contract import DEADLINE_S, SLEEP, T1, Ground, RealRuntimeContract, ended
+from tests.agent.ground import DEADLINE_S, SLEEP, T1, Ground, ended
+from tests.agent.runtime_contract import RealRuntimeContract
 
 
 class ProcessGround(Ground):

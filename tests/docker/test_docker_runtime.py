@@ -26,7 +26,8 @@ from meshswarm.model.service import HealthCheck, RuntimeKind, TaskSpec
 from meshswarm.model.task import Health, Reason
 from meshswarm.model.volume import Mount, MountKind
 from tests.agent.cards import NODE, assignment
-from tests.agent.runtime_contract import SLEEP, T1, Ground, RealRuntimeContract, ended, until
+from tests.agent.ground import SLEEP, T1, Ground, ended, until
+from tests.agent.runtime_contract import RealRuntimeContract
 from tests.support.docker_engine import IMAGE
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(60)]
