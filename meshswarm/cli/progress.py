@@ -3,10 +3,11 @@
 import asyncio
 import os
 import sys
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING
 
+from meshswarm.cli.bars import Lines, drawn
 from meshswarm.cli.options import Options, When
 from meshswarm.cli.talk import count, say
 from meshswarm.cli.waiting import Goal, SlotProgress, ending, is_reached, progress
@@ -14,14 +15,11 @@ from meshswarm.client import Client
 from meshswarm.errors import MeshswarmError, WaitTimedOut
 from meshswarm.store.view import Table, View
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
 Report = Callable[[tuple[SlotProgress, ...]], None]
 
 TABLES = (Table.NODES, Table.SERVICES, Table.TASKS, Table.REVISIONS, Table.ROLLOUTS)
 LINES_MAX = 20
-"""Slots shown at once, and listed when a wait ends without them; the rest is counted."""
+"""Slots of a service told singly, and listed when a wait ends without them."""
 
 
 async def wait(client: Client, options: Options, goal: Goal, timeout_s: float) -> None:
@@ -69,7 +67,7 @@ def _failed(
         details.append(f"and {len(missing) - LINES_MAX} more")
     if not slots:
         return kind(f"the cluster said nothing of it {ending}", hint="meshswarm service ls")
-    names = sorted({slot.name.partition(".")[0] for slot in missing})
+    names = sorted({slot.service for slot in missing})
     return kind(
         f"{len(missing)} of {count(len(slots), 'slot')} not as wanted {ending}",
         details=details,
@@ -87,39 +85,16 @@ def reporting(options: Options) -> Iterator[Report]:
     from rich.console import Console
     from rich.live import Live
 
+    began_s = time.monotonic()
     with Live(console=Console(stderr=True), auto_refresh=False) as live:
-        yield lambda slots: live.update(_table(slots), refresh=True)
+        yield lambda slots: live.update(drawn(slots, time.monotonic() - began_s), refresh=True)
 
 
 def _line_report() -> Report:
-    """One line for each slot whose state changed; repeated failures say so each time."""
-    shown: dict[str, str] = {}
+    lines = Lines(most=LINES_MAX)
 
     def report(slots: tuple[SlotProgress, ...]) -> None:
-        present = {slot.name: str(slot) for slot in slots}
-        for name, line in present.items():
-            if shown.get(name) != line:
-                say(line)
-        for name in shown.keys() - present.keys():
-            if "." in name:  # else it was told of the service as a whole, and no longer holds
-                say(f"{name} is gone")
-        shown.clear()
-        shown.update(present)
+        for line in lines.after(slots):
+            say(line)
 
     return report
-
-
-def _table(slots: tuple[SlotProgress, ...]) -> "RenderableType":
-    from rich.console import Group
-    from rich.text import Text
-
-    from meshswarm.cli.show import rich_table
-
-    done = sum(slot.is_done for slot in slots)
-    ordered = sorted(slots, key=lambda slot: slot.is_done)
-    rows = [[slot.name, slot.state, slot.node or "-", slot.why] for slot in ordered[:LINES_MAX]]
-    parts: list[RenderableType] = [rich_table(["SLOT", "STATE", "NODE", ""], rows)]
-    if len(slots) > LINES_MAX:
-        parts.append(Text(f"and {len(slots) - LINES_MAX} more", style="dim"))
-    parts.append(Text(f"{done} of {len(slots)} as wanted", style="bold"))
-    return Group(*parts)

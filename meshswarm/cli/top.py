@@ -114,8 +114,8 @@ async def _live(client: "Client", interval_s: float, sort: str) -> None:
             after = await measured(client, view)
             looked = usage(view, before, after, sort)
             live.update(drawn(looked, console.height, interval_s), refresh=True)
+            await asyncio.sleep(interval_s if before else SNAPSHOT_S)
             before = after
-            await asyncio.sleep(interval_s)
 
 
 async def _read(client: "Client") -> "View":

@@ -38,7 +38,8 @@ class SlotProgress:
     """How far one slot has got."""
 
     name: str
-    """`SERVICE.SLOT`, or `SERVICE.NODE` of a global service."""
+    """`SERVICE.SLOT`, `SERVICE.NODE` of a global service, or the service's of what concerns all."""
+    service: str
     state: str
     node: str | None = None
     why: str = ""
@@ -60,7 +61,10 @@ def progress(view: View, goal: Goal) -> tuple[SlotProgress, ...]:
         service = view.service_named(name)
         if service is None:
             gone = "it was removed meanwhile"
-            slots.append(SlotProgress(name=name, state="removed", why=gone, is_hopeless=True))
+            removed = SlotProgress(
+                name=name, service=name, state="removed", why=gone, is_hopeless=True
+            )
+            slots.append(removed)
         else:
             slots.extend(_slots_of(view, goal, service))
             slots.extend(_rollout_of(view, goal, service))
@@ -119,6 +123,7 @@ def _rollout_of(view: View, goal: Goal, service: Service) -> Iterator[SlotProgre
     said = f": {rollout.message}" if rollout.message else ""
     yield SlotProgress(
         name=service.spec.name,
+        service=service.spec.name,
         state=phase.value.replace("_", " "),
         why=f"{rollout.well} of its slots have revision {rollout.revision} and are well"
         f"{failed}{said}",
@@ -144,11 +149,13 @@ def _slots_of(view: View, goal: Goal, service: Service) -> Iterator[SlotProgress
         yield _slot(view, goal, service, f"{service.spec.name}.{name}", slot)
     for name in absent:
         why = "no task was made for it yet"
-        yield SlotProgress(name=f"{service.spec.name}.{name}", state="missing", why=why)
+        full = service.spec.name
+        yield SlotProgress(name=f"{full}.{name}", service=full, state="missing", why=why)
     surplus = len(kept) - service.spec.replicas
     if surplus > 0 and service.spec.mode is Mode.REPLICATED:
         why = f"{surplus} of {len(kept)} slots are still to be removed"
-        yield SlotProgress(name=service.spec.name, state="surplus", why=why)
+        full = service.spec.name
+        yield SlotProgress(name=full, service=full, state="surplus", why=why)
     for slot in held:
         if slot not in kept:
             for task in slot.tasks:
@@ -170,6 +177,7 @@ def _slot(view: View, goal: Goal, service: Service, name: str, slot: Slot) -> Sl
     others = [task for task in (*slot.stopping, *slot.surplus) if task is not newest]
     return SlotProgress(
         name=name,
+        service=service.spec.name,
         state=_state(newest) if is_current else "outdated",
         node=node_name(view, newest.node_id),
         why=_why(newest, others, slot.dead, is_current=is_current),
@@ -199,6 +207,7 @@ def _why(task: Task, others: Sequence[Task], dead: Sequence[Task], *, is_current
 def _leaving(view: View, task: Task) -> SlotProgress:
     return SlotProgress(
         name=f"{task.service_name}.{task.slot or node_name(view, task.node_id) or task.id}",
+        service=task.service_name,
         state="stopping",
         node=node_name(view, task.node_id),
         why=task.status.message,
