@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meshswarm.cli.complete import complete_file
+from meshswarm.cli.listing import Filters, filtered, parse_filters
 from meshswarm.cli.options import WAIT_S, Detach, Options, Output, Timeout, options_of
 from meshswarm.cli.talk import age, now_ms, say
 
@@ -94,13 +95,14 @@ def create(
     ask(options, work)
 
 
-def ls(ctx: typer.Context, output: Output = None) -> None:
+def ls(ctx: typer.Context, filters: Filters = None, output: Output = None) -> None:
     """See `_LS`."""
     from meshswarm.cli.reach import ask
     from meshswarm.cli.show import show
 
-    options, kind = options_of(ctx, output), _kind(ctx)
-    show(options, listing(ask(options, lambda client: client.files(kind)), now_ms()))
+    options, kind, chosen = options_of(ctx, output), _kind(ctx), parse_filters(filters)
+    rows = ask(options, lambda client: client.files(kind))
+    show(options, filtered(listing(rows, now_ms()), chosen))
 
 
 def inspect(ctx: typer.Context, name: Known, output: Output = None) -> None:

@@ -17,7 +17,8 @@ from meshswarm.cli.show import is_terminal, show_json_line
 from meshswarm.cli.talk import say
 from meshswarm.client import Client
 from meshswarm.errors import MeshswarmError, NotFound
-from meshswarm.ids import TaskId
+from meshswarm.ids import NodeId, TaskId
+from meshswarm.model.node import NodeState
 from meshswarm.model.task import Task, TaskState
 from meshswarm.store.view import Table, View
 
@@ -160,10 +161,12 @@ class _Reader:
             say(f"warning: {len(fresh)} tasks, reading the newest {room}; name one task for others")
         self._begun.update(task.id for task in fresh)
         for task in fresh[-room:] if room else []:
+            name, node = node_name(view, task.node_id), view.nodes.get(task.node_id or NodeId(""))
+            if node is not None and node.state is NodeState.DOWN:
+                say(f"warning: no log of {_label(task, name)}: its node is down")
+                continue
             self._running += 1
-            group.create_task(
-                self._read(task, node_name(view, task.node_id)), name=f"logs of {task.id}"
-            )
+            group.create_task(self._read(task, name), name=f"logs of {task.id}")
 
     async def _read(self, task: Task, node: str | None) -> None:
         request = self._request

@@ -6,9 +6,12 @@ from meshswarm.answers import TaskLines
 from meshswarm.cli.logs import Line, Settling, chosen_tasks
 from meshswarm.cli.main import main
 from meshswarm.errors import NotFound
+from meshswarm.ids import NodeId
+from meshswarm.model.node import NodeState
 from meshswarm.model.task import Task, TaskState
+from meshswarm.store.commands import SetNodeState
 from meshswarm.store.view import View
-from tests.support.fake_cluster import FakeClient, cluster_of, stack, with_stack, with_task
+from tests.support.fake_cluster import FakeClient, cluster_of, stack, then, with_stack, with_task
 
 Capture = pytest.CaptureFixture[str]
 AT = 1_700_000_000_000
@@ -101,6 +104,15 @@ def test_on_a_terminal_each_task_has_a_colour_and_lines_stand_below_each_other(
         "\x1b[2m2023-11-14T22:13:20.002Z \x1b[0m\x1b[36mshop_web.2@n2\x1b[0m | 2 first"
     )
     assert {"\x1b[36m", "\x1b[33m"} == {line.split("Z ")[1][4:9] for line in lines}
+
+
+def test_a_node_that_is_down_is_not_waited_for(client: FakeClient, capsys: Capture) -> None:
+    down = SetNodeState(node_id=NodeId("idn1"), state=NodeState.DOWN, message="silent")
+    client.view = then(client.view, down)
+    assert main(["service", "logs", "shop_web"], client.connect) == 0
+    out, err = capsys.readouterr()
+    assert err == "warning: no log of shop_web.1@n1: its node is down\n"
+    assert "shop_web.2@n2 | 2 first" in out
 
 
 # --- following ------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The command tree as a whole: help, start-up weight, which cluster is meant, completion."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,12 +10,13 @@ import pytest
 import typer
 from typer.main import get_command
 
-from meshswarm.cli.complete import complete_service
+from meshswarm.cli.complete import complete_node, complete_service, complete_task
 from meshswarm.cli.main import app, main
 from meshswarm.cli.options import Options
 from meshswarm.cli.reach import context_file, dev_record
 from meshswarm.errors import NotFound, Unavailable
-from tests.support.fake_cluster import FakeClient, cluster_of, stack, with_stack
+from meshswarm.model.task import TaskState
+from tests.support.fake_cluster import FakeClient, cluster_of, stack, with_stack, with_task
 
 HEAVY = ("asyncio", "zmq", "docker", "cattrs", "ruamel", "rich", "immutables")
 
@@ -82,6 +84,26 @@ def test_names_are_completed_and_trouble_is_silent() -> None:
     assert client.contexts == [Path("other.toml")]
     client.unreachable = Unavailable("no quorum")
     assert complete_service(root, "shop_w") == []
+
+
+def test_tasks_are_completed_by_service_slot_and_id() -> None:
+    view = with_stack(cluster_of("n1"), stack("shop", web=2))
+    view = with_task(view, "shop_web", 1, "n1", TaskState.RUNNING)
+    view = with_task(view, "shop_web", 2, "n1", TaskState.FAILED)
+    client = FakeClient(view)
+    root = typer.Context(get_command(app), obj=Options(connect=client.connect))
+    assert ["shop_web", "shop_web.1"] == complete_task(root, "")
+    assert ["shop_web.1"] == complete_task(root, "shop_web.")
+    (running,) = [t.id for t in view.tasks.values() if t.status.state is TaskState.RUNNING]
+    assert [running] == complete_task(root, running[:2])
+
+
+def test_a_prompt_hangs_no_longer_than_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshswarm.cli.complete.PATIENCE_S", 0.0)
+    client = FakeClient(cluster_of("n1"))
+    monkeypatch.setattr(client, "read", lambda *_: asyncio.Event().wait())
+    root = typer.Context(get_command(app), obj=Options(connect=client.connect))
+    assert [] == complete_node(root, "")
 
 
 def test_nothing_asked_for_is_answered_with_the_help(capsys: pytest.CaptureFixture[str]) -> None:
