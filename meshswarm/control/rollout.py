@@ -58,7 +58,7 @@ def carry_on(whatif: WhatIf, service: Service, slots: Sequence[Slot]) -> None:
         _write(whatif, after)
     standing = standing_of(whatif, service, slots)
     after = _counted(whatif, after, policy, standing)
-    if _is_whole(whatif, service, after, standing):
+    if _is_whole(whatif, service, slots, after, standing):
         after = _completed(after, len(slots))
     elif after.slots_left == 0 and standing.outdated and not standing.busy:
         after = _after_step(after, len(standing.outdated), len(slots))
@@ -187,16 +187,20 @@ def _counted(whatif: WhatIf, rollout: Rollout, policy: UpdatePolicy, standing: S
     return evolve(rollout, well=well, progressed_at_ms=whatif.now_ms, not_before_ms=not_before_ms)
 
 
-def _is_whole(whatif: WhatIf, service: Service, rollout: Rollout, standing: Standing) -> bool:
+def _is_whole(
+    whatif: WhatIf,
+    service: Service,
+    slots: Sequence[Slot],
+    rollout: Rollout,
+    standing: Standing,
+) -> bool:
     """Whether nothing is left to do or to watch: what failed, and what no one can reach, is not
     waited for."""
-    ahead = [
-        slot
-        for slot in standing.outdated
-        if key_of(slot) not in rollout.failed and not _is_on_dead_node(whatif, slot)
-    ]
-    if ahead or standing.busy:
+    ahead = [slot for slot in standing.outdated if not _is_on_dead_node(whatif, slot)]
+    if any(key_of(slot) not in rollout.failed for slot in (*ahead, *standing.busy)):
         return False
+    if slots and not standing.well and not rollout.failed:
+        return False  # nobody is there to say anything of it
     monitor_ms = round(policy_of(whatif.view, service).monitor_s * 1_000)
     watched_until_ms = max(
         (

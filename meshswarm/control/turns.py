@@ -73,7 +73,7 @@ def standing_of(whatif: WhatIf, service: Service, slots: Sequence[Slot]) -> Stan
     for slot in slots:
         if is_outdated(slot, service):
             outdated.append(slot)
-        elif slot.latest is None or is_out_of_reach(whatif, service, slot):
+        elif slot.latest is None or (is_out_of_reach(whatif, service, slot) and not slot.surplus):
             continue
         elif is_well(whatif, service, slot):
             well.append(slot)

@@ -64,7 +64,7 @@ def test_a_delay_separates_the_turns_though_it_be_longer_than_the_watch() -> Non
     assert shop.is_at(RolloutPhase.COMPLETED)
 
 
-def test_a_failure_during_a_delay_longer_than_the_watch_still_leads_back() -> None:
+def test_complaint_16_a_failure_during_a_delay_longer_than_the_watch_still_leads_back() -> None:
     shop = Shop(2, delay_s=1_200.0, monitor_s=5.0, failure_action=BACK)
     shop.begins()
     shop.deploy("b")
@@ -97,6 +97,22 @@ def test_the_failure_action_decides_what_follows_a_failure() -> None:
             )
         else:
             assert said == "0 of 3 slots have revision 2, and 3 failed on the way"
+
+
+def test_a_rollout_that_goes_on_is_over_though_what_fails_is_tried_again_beside_old_tasks() -> None:
+    shop = Shop(2, order=UpdateOrder.START_FIRST, failure_action=FailureAction.CONTINUE)
+    shop.begins()
+    shop.deploy("b")
+    shop.until_begun(1)
+    [first] = shop.of_revision(2)
+    shop.report(first, TaskState.FAILED, message="no such file")
+    shop.until(lambda: any(task.slot != first.slot for task in shop.of_revision(2)))
+    [second] = [task for task in shop.of_revision(2) if task.slot != first.slot]
+    shop.until(lambda: any(one.is_live and one.slot == first.slot for one in shop.of_revision(2)))
+    shop.report(second, TaskState.FAILED, message="no such file")
+    shop.control()
+    assert shop.is_at(RolloutPhase.COMPLETED)
+    assert shop.rollout.message == "0 of 2 slots have revision 2, and 2 failed on the way"
 
 
 def test_so_many_slots_as_the_ratio_allows_may_fail() -> None:
@@ -157,7 +173,7 @@ def test_a_task_that_never_gets_healthy_is_given_up_at_its_deadline() -> None:
     assert shop.now_ms - new.created_at_ms == 130_000, "its predecessor had 10 s to stop"
 
 
-def test_a_rollout_that_does_not_get_on_ends_at_its_deadline() -> None:
+def test_complaint_15_a_rollout_that_does_not_get_on_ends_at_its_deadline() -> None:
     for action, phase in (
         (FailureAction.PAUSE, RolloutPhase.PAUSED),
         (FailureAction.CONTINUE, RolloutPhase.PAUSED),
@@ -198,7 +214,7 @@ def test_a_paused_rollout_waits_for_its_user_and_then_goes_on() -> None:
     assert (shop.rollout.phase, shop.running()) == (RolloutPhase.COMPLETED, [2, 2, 2])
 
 
-def test_step_by_step_each_step_waits_for_its_user() -> None:
+def test_complaint_19_step_by_step_each_step_waits_for_its_user() -> None:
     shop = Shop(5, parallelism=2, step=True)
     shop.begins()
     shop.deploy("b")
@@ -294,6 +310,22 @@ def test_a_global_service_rolls_out_past_a_dead_node_and_brings_it_up_later() ->
     assert shop.running() == [2, 2, 2]
 
 
+def test_a_slot_with_two_tasks_on_a_suspect_node_still_has_its_turn() -> None:
+    shop = Shop(1, order=UpdateOrder.START_FIRST, parallelism=1)
+    shop.mode = Mode.GLOBAL
+    shop.begins()
+    shop.deploy("b")
+    shop.until_begun(1)
+    [new] = shop.of_revision(2)
+    shop.kill(next(one for one in NODES if one.id == new.node_id))
+    shop.now_ms += 3_000
+    shop.control()
+    assert [new.id] == [one.id for one in shop.of_revision(2)], "no other slot has two tasks too"
+    shop.now_ms += 3_000
+    shop.ends()
+    assert (shop.rollout.phase, shop.running()) == (RolloutPhase.COMPLETED, [2, 2])
+
+
 def test_what_no_node_takes_from_the_start_does_not_hold_a_rollout_up() -> None:
     shop = Shop(3, nodes=NODES[:2])
     shop.deploy("a", **_port())
@@ -304,6 +336,23 @@ def test_what_no_node_takes_from_the_start_does_not_hold_a_rollout_up() -> None:
     shop.deploy("b", **_port())
     shop.ends()
     assert (shop.rollout.phase, shop.running()) == (RolloutPhase.COMPLETED, [2, 2])
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_rollout_is_not_complete_while_nobody_is_there_to_run_it(mode: Mode) -> None:
+    shop = Shop(1, nodes=NODES[:1], failure_action=BACK)
+    shop.mode = mode
+    shop.begins()
+    shop.deploy("b")
+    shop.until_begun(1)
+    shop.kill(NODES[0])
+    shop.now_ms += 60_000
+    shop.control()
+    assert (shop.rollout.phase, shop.running()) == (RolloutPhase.UPDATING, [])
+    shop.revive(NODES[0])
+    shop.bad.add("b")
+    shop.ends()
+    assert (shop.rollout.phase, shop.running()) == (RolloutPhase.ROLLED_BACK, [1])
 
 
 def _port() -> dict[str, Any]:
