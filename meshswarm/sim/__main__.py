@@ -4,13 +4,13 @@ import argparse
 import multiprocessing
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import partial
 from itertools import islice
 
-from meshswarm.sim import run
+from meshswarm.sim import ideal_run, run
 from meshswarm.sim.faults import Fault
 from meshswarm.sim.run import Result
 
@@ -55,23 +55,21 @@ class Tally:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self._runs = 0
-        self._simulated_ms = {True: 0, False: 0}
-        self._cpu_s = {True: 0.0, False: 0.0}
+        self._simulated_ms: Counter[str] = Counter()
+        self._cpu_s: defaultdict[str, float] = defaultdict(float)
 
     def add(self, result: run.Result, cpu_s: float) -> None:
         """Count one more."""
         self._runs += 1
         self.counts.update(result.counts)
-        self._simulated_ms[result.is_bare] += result.simulated_ms
-        self._cpu_s[result.is_bare] += cpu_s
+        self._simulated_ms[result.world] += result.simulated_ms
+        self._cpu_s[result.world] += cpu_s
 
     def in_words(self, took_s: float) -> str:
         """How many, how long, how fast."""
-        kinds = ((True, "bare"), (False, "whole"))
         speeds = [
-            f"{_speed(self._simulated_ms[kind], self._cpu_s[kind])} ({word} worlds)"
-            for kind, word in kinds
-            if self._cpu_s[kind]
+            f"{_speed(self._simulated_ms[world], cpu_s)} ({world} worlds)"
+            for world, cpu_s in sorted(self._cpu_s.items())
         ]
         return f"{self._runs} runs in {took_s:.0f} s, nothing broke: {', '.join(speeds)}"
 
@@ -133,7 +131,9 @@ def parser() -> argparse.ArgumentParser:
     kinds = ", ".join(kind.value for kind in Fault)
     parser.add_argument("--faults", type=_faults, metavar="A,B", help=f"only these: {kinds}")
     parser.add_argument(
-        "--world", choices=("bare", "whole"), help="managers alone, or with tasks; else by chance"
+        "--world",
+        choices=("bare", "whole", "ideal"),
+        help="managers alone, with tasks, or tasks without consensus; bare or whole by chance",
     )
     parser.add_argument("--verbose", action="store_true", help="print everything that happens")
     return parser
@@ -141,13 +141,16 @@ def parser() -> argparse.ArgumentParser:
 
 def playing(arguments: argparse.Namespace) -> Callable[[int], run.Result]:
     """What runs one seed as these arguments say."""
+    listener = print if arguments.verbose else None
+    if arguments.world == "ideal":
+        return partial(ideal_run.run, safety_ms=arguments.ms, listener=listener)
     return partial(
         run.run,
         safety_ms=arguments.ms,
         managers=arguments.managers,
         kinds=arguments.faults,
         is_bare=None if arguments.world is None else arguments.world == "bare",
-        listener=print if arguments.verbose else None,
+        listener=listener,
     )
 
 

@@ -179,7 +179,7 @@ def wanted(view: View, service: Service, dark: Container[NodeId]) -> int:
     if service.spec.mode is Mode.REPLICATED:
         return max(0, service.spec.replicas - done)
     nodes = view.nodes.values()
-    ready = (node for node in nodes if node.state is NodeState.READY and node.id not in dark)
+    ready = (node for node in nodes if node.state is not NodeState.DOWN and node.id not in dark)
     return max(0, sum(belongs_on(service, node) for node in ready) - done)
 
 

@@ -12,7 +12,7 @@ from attrs import define, field
 
 from meshswarm.agent.card import Held, HeldState, Prepare, Remove, Start, Stop
 from meshswarm.ids import Index, NodeId, ServiceId, TaskId
-from meshswarm.model.task import Task, TaskState
+from meshswarm.model.task import Health, Task, TaskState
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import Message
 from meshswarm.raft.ready import Ready
@@ -24,7 +24,7 @@ from meshswarm.sim.history import History
 from meshswarm.sim.hosts import Host
 from meshswarm.sim.ledger import Ledger
 from meshswarm.sim.limits import check_view
-from meshswarm.sim.promises import Promises, starts_first
+from meshswarm.sim.promises import Promises, leaves, starts_first
 from meshswarm.sim.trace import Violation
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import Key, Table, View, encode_view
@@ -139,8 +139,12 @@ class Tasks:
             self._starts(node, row)
 
     def _stops(self, node: NodeId, row: Task | None) -> None:
-        """Only what somebody decided to stop is stopped: desired and states never go back."""
-        if row is not None and row.is_live and row.node_id == node:
+        """Only what somebody decided to stop is stopped: desired and states never go back. What
+        its check calls unhealthy is stopped by its own agent."""
+        if row is None or not row.is_live or row.node_id != node:
+            return
+        held = self.hosts[node].runtime.board.look(row.id)
+        if held is None or held.health is not Health.UNHEALTHY:
             raise Violation(f"{node} stops {row.name}, which is meant to run")
 
     def _starts(self, node: NodeId, row: Task) -> None:
@@ -153,6 +157,8 @@ class Tasks:
                 continue
             is_older = other.revision != row.revision
             if is_older and starts_first(self.newest(), row.service_id):
+                continue
+            if leaves(self.newest(), other):
                 continue
             if (other.service_id, other.slot) == (row.service_id, row.slot) and (
                 row.slot or other_node == node

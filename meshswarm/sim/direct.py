@@ -25,6 +25,7 @@ class DirectAgent:
         self._host, self._life, self._ideal, self._delay_ms = host, life, ideal, delay_ms
         self._rng = random.Random(host.rng.getrandbits(64))
         self._bell = Bell(life)
+        self._cuts = 0
         reporter = Reporter(host.id, life, self._rng, self._send)
         self._supervisor = Supervisor(host, life, self._rng, reporter.say, watcher)
         life.spawn(self._supervisor.open_runtime())
@@ -35,6 +36,7 @@ class DirectAgent:
     def link_changed(self) -> None:
         """Its host was cut off, or linked again."""
         if not self._host.is_linked:
+            self._cuts += 1
             self._ideal.loses(self._host.id)
         self._bell.ring()
 
@@ -61,15 +63,15 @@ class DirectAgent:
         """Hear of every change, until the link is cut."""
         ideal, me = self._ideal, self._host.id
         ideal.hears(me, self._host.incarnation, self._bell.ring)
-        told, has_begun = Told(me), False
-        while self._host.is_linked:
+        told, has_begun, cuts = Told(me), False, self._cuts
+        while self._cuts == cuts:
             self._bell.clear()
             view = ideal.view
             change = told.next(view, None) if has_begun else told.all(view)
             has_begun = True
             if change is not None:
                 await self._pause()
-                if not self._host.is_linked:
+                if self._cuts != cuts:
                     return
                 self._supervisor.told(change)
             await self._bell.wait()

@@ -222,7 +222,7 @@ class _Model:
 
     def end(self) -> None:
         """Nothing happens any more."""
-        self.ideal.depose()
+        self.ideal.end()
         for host in self._hosts.values():
             if host.life is not None:
                 host.life.end(silently=True)

@@ -58,7 +58,7 @@ class Ideal:
         self._life: Life | None = None
         self._watch: Watch | None = None
         self._in_flight: Batch | None = None
-        self._wall_ms = self._log_ms = self._log_set_ms = 0
+        self._wall_ms = self._log_ms = self._log_set_ms = self._crowned_ms = 0
         self._silent_since_ms: dict[NodeId, int | None] = {}
         self._incarnations: dict[NodeId, int] = {}
         self._sessions: dict[NodeId, Work] = {}
@@ -110,7 +110,7 @@ class Ideal:
         """Let the next manager lead: it knows what is committed, and nothing else."""
         assert self._life is None, "two leaders at once"
         self._term = Term(self._term + 1)
-        self._wall_ms, self._log_ms = skew_ms, 0
+        self._wall_ms, self._log_ms, self._crowned_ms = skew_ms, 0, self.clock.now_ms
         life = self._life = Life(self.clock)
         watch = self._watch = Watch(life, self.view)
         self._trace.tell("reign", f"{name} leads term {self._term}")
@@ -137,6 +137,11 @@ class Ideal:
         if batch is not None and self._rng.random() >= self._pace.lost_share:
             self.commit(batch)
         self._life = None
+
+    def end(self) -> None:
+        """Nothing is decided any more."""
+        self._in_flight = None
+        self.depose()
 
     async def _propose(self, batch: Batch) -> None:
         assert self._life is not None, "who does not lead decides nothing"
@@ -174,6 +179,7 @@ class Ideal:
             },
             observing_ms=now_ms,
             incarnations=dict(self._incarnations),
+            leading_ms=now_ms - self._crowned_ms,
         )
 
     def _tell_agents(self, before: View, changed: frozenset[Key]) -> None:

@@ -10,7 +10,7 @@ from attrs import define, field
 
 from meshswarm.ids import NodeId, ServiceId, TaskId
 from meshswarm.model.node import Availability, NodeState
-from meshswarm.model.rollout import RolloutReason, UpdateOrder, UpdatePolicy
+from meshswarm.model.rollout import RolloutReason, UpdateOrder
 from meshswarm.model.service import Mode, Service, TaskSpec
 from meshswarm.model.task import Task
 from meshswarm.sim.trace import Violation
@@ -111,13 +111,24 @@ def _places(tasks: Iterable[Task]) -> Counter[tuple[int, str]]:
 
 def _check_slots(after: View, service_id: ServiceId) -> None:
     """No slot has two tasks that are meant to run, but for the old and the new one of a service
-    that starts first."""
+    that starts first, or of a move."""
     tasks = after.tasks_of(service_id)
     places = _places(tasks)
-    most = 2 if starts_first(after, service_id) else 1
+    most = 2 if starts_first(after, service_id) or _is_moving(after, service_id) else 1
     if places and max(places.values()) > most:
         names = " ".join(task.name for task in tasks if task.is_live)
         raise Violation(f"too many live tasks in a slot at index {after.index}: {names}")
+
+
+def _is_moving(view: View, service_id: ServiceId) -> bool:
+    """Whether some task of the service is to leave its node, which may be start-first."""
+    return any(task.is_live and leaves(view, task) for task in view.tasks_of(service_id))
+
+
+def leaves(view: View, task: Task) -> bool:
+    """Whether the task is to leave its node: that is drained, or the task is moved."""
+    node = view.nodes.get(task.node_id) if task.node_id is not None else None
+    return task.leaves or (node is not None and node.availability is Availability.DRAIN)
 
 
 def starts_first(view: View, service_id: ServiceId) -> bool:
@@ -136,7 +147,7 @@ def _check_surge(before: View, after: View, service_id: ServiceId) -> None:
     if service is None:
         return
     old, new = _places(before.tasks_of(service_id)), _places(after.tasks_of(service_id))
-    wanted, surge = _wanted(after, service), _surge(service)
+    wanted, surge = _wanted(after, service), _surge(after, service)
     if new.total() > max(wanted + surge, old.total()):
         raise Violation(
             f"{new.total()} live tasks of {service.spec.name} at index {after.index}, wanted are "
@@ -156,16 +167,12 @@ def _wanted(view: View, service: Service) -> int:
     return service.spec.replicas
 
 
-def _surge(service: Service) -> int:
+def _surge(view: View, service: Service) -> int:
     """Slots that may have two tasks at a time."""
-    spec = service.spec
-    return max(_surge_of(policy) for policy in (spec.update, spec.rollback))
-
-
-def _surge_of(policy: UpdatePolicy) -> int:
-    if policy.order is UpdateOrder.STOP_FIRST:
-        return 0
-    return policy.parallelism or 1_000_000
+    policies = service.spec.update, service.spec.rollback
+    is_moving = _is_moving(view, service.id)
+    first = [one for one in policies if is_moving or one.order is UpdateOrder.START_FIRST]
+    return max((one.parallelism or 1_000_000 for one in first), default=0)
 
 
 # --- when all is calm ---------------------------------------------------------------------------

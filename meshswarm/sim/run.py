@@ -36,7 +36,8 @@ class Result:
     """What came of a run."""
 
     seed: int
-    is_bare: bool
+    world: str
+    """`bare`, `whole` or `ideal`."""
     violation: str | None
     """What broke; None: nothing did."""
     digest: str
@@ -71,7 +72,7 @@ def run(
     try:
         whole_after_ms = _both_phases(world, chosen, safety_ms)
     except (Violation, AssertionError) as broken:
-        violation = _told(broken)
+        violation = told(broken)
         world.trace.tell("violation", violation)
     world.end()
     return _result(seed, world, violation, whole_after_ms)
@@ -135,7 +136,7 @@ def _await_rest(world: World, dead: list[NodeId]) -> int:
     return took_ms
 
 
-def _told(broken: Exception) -> str:
+def told(broken: Exception) -> str:
     """A violation in words; one of the nodes' own assertions with the place where it stands."""
     if isinstance(broken, Violation):
         return str(broken)
@@ -146,7 +147,7 @@ def _told(broken: Exception) -> str:
 def _result(seed: int, world: World, violation: str | None, whole_after_ms: int) -> Result:
     return Result(
         seed=seed,
-        is_bare=world.shape.is_bare,
+        world="bare" if world.shape.is_bare else "whole",
         violation=violation,
         digest=world.trace.digest,
         simulated_ms=world.clock.now_ms,
