@@ -10,7 +10,7 @@ from attrs import evolve
 
 from meshswarm.compose import texts
 from meshswarm.compose.report import Unfit
-from meshswarm.model.service import Mode, RuntimeKind, ServiceSpec
+from meshswarm.model.service import RuntimeKind, ServiceSpec
 from meshswarm.store.commands import Command, PutService, RestartService
 from meshswarm.store.view import View
 
@@ -92,7 +92,7 @@ def replicas(number: int) -> Edit:
     """Another number of replicas."""
 
     def edit(spec: ServiceSpec) -> ServiceSpec:
-        if spec.mode is Mode.GLOBAL:
+        if spec.mode.is_global:
             raise typer.BadParameter("a global service has no replicas", param_hint="--replicas")
         return evolve(spec, replicas=number)
 

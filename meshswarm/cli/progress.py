@@ -17,7 +17,14 @@ from meshswarm.store.view import Table, View
 
 Report = Callable[[tuple[SlotProgress, ...]], None]
 
-TABLES = (Table.NODES, Table.SERVICES, Table.TASKS, Table.REVISIONS, Table.ROLLOUTS)
+TABLES = (
+    Table.NODES,
+    Table.SERVICES,
+    Table.TASKS,
+    Table.REVISIONS,
+    Table.ROLLOUTS,
+    Table.RUNS,
+)
 LINES_MAX = 20
 """Slots of a service told singly, and listed when a wait ends without them."""
 

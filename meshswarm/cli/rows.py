@@ -15,9 +15,10 @@ import attrs
 from meshswarm.cli.show import Column, Listing, Row
 from meshswarm.cli.talk import age
 from meshswarm.ids import NodeId
+from meshswarm.model.job import Run, RunPhase
 from meshswarm.model.node import Node
 from meshswarm.model.rollout import Rollout
-from meshswarm.model.service import Mode, Revision, Service
+from meshswarm.model.service import Revision, Service, ServiceSpec
 from meshswarm.model.task import DesiredState, Task, TaskState
 from meshswarm.store.view import View
 
@@ -29,7 +30,7 @@ def services(view: View, stack: str | None = None) -> Listing:
         columns=(
             Column("NAME", "name"),
             Column("MODE", "mode"),
-            Column("RUNNING", lambda row: f"{row['running']}/{row['desired']}"),
+            Column("RUNNING", _running),
             Column("HEALTHY", "healthy"),
             Column("RUNTIME", "runtime", is_wide=True),
             Column("IMAGE", "image"),
@@ -42,9 +43,18 @@ def services(view: View, stack: str | None = None) -> Listing:
     )
 
 
+def _running(row: Row) -> str:
+    """How many tasks run of how many; of a job also how many are complete."""
+    if row["run_phase"] is None:
+        return f"{row['running']}/{row['desired']}"
+    over = "" if row["run_phase"] == RunPhase.RUNNING.value else f", {row['run_phase']}"
+    failed = f", {row['failed']} failed" if row["failed"] else ""
+    return f"{row['running']} ({row['completed']}/{row['desired']} complete{failed}{over})"
+
+
 def service_row(view: View, service: Service) -> Row:
     """One service with its counts; a global service desires as many tasks as it was given."""
-    spec = service.spec
+    spec, run = service.spec, view.runs.get(service.id)
     live = [task for task in view.tasks_of(service.id) if task.is_live]
     rollout = view.rollouts.get(service.id)
     running = [task for task in live if task.status.state is TaskState.RUNNING]
@@ -53,18 +63,27 @@ def service_row(view: View, service: Service) -> Row:
         "stack": spec.stack,
         "labels": dict(spec.labels),
         "mode": spec.mode.value,
-        "desired": spec.replicas if spec.mode is Mode.REPLICATED else len(live),
+        "desired": _desired(spec, run, len(live)),
         "running": len(running),
         "healthy": sum(task.is_healthy for task in running),
         "id": service.id,
         "revision": service.revision,
         "rollout_phase": rollout.phase.value if rollout else None,
+        "run_phase": run.phase.value if run else None,
+        "completed": run.completed if run else None,
+        "failed": run.failed if run else None,
         "runtime": spec.task.runtime.value,
         "image": spec.task.image,
         "ports": [f"{port.published}:{port.target}" for port in spec.task.ports],
         "created_at": instant(service.created_at_ms),
         "updated_at": instant(service.updated_at_ms),
     }
+
+
+def _desired(spec: ServiceSpec, run: Run | None, live: int) -> int:
+    if not spec.mode.is_global:
+        return spec.replicas
+    return live if run is None else live + run.completed + run.failed
 
 
 def service_document(view: View, service: Service) -> Row:
@@ -76,6 +95,7 @@ def service_document(view: View, service: Service) -> Row:
         **service_row(view, service),
         "spec": plain(service.spec),
         "rollout": None if rollout is None else _rollout_row(rollout),
+        "run": None if service.id not in view.runs else run_row(view.runs[service.id]),
         "revisions": [_revision_row(revision) for revision in revisions],
         "tasks": [dict(task_row(view, task)) for task in view.tasks_of(service.id)],
     }
@@ -96,6 +116,19 @@ def _rollout_row(rollout: Rollout) -> Row:
         "since": instant(rollout.since_ms),
         "progressed_at": instant(rollout.progressed_at_ms),
         "not_before": instant(rollout.not_before_ms),
+    }
+
+
+def run_row(run: Run) -> Row:
+    """A job's run, instants as texts."""
+    return {
+        "phase": run.phase.value,
+        "reason": run.reason.value,
+        "message": run.message,
+        "completed": run.completed,
+        "failed": run.failed,
+        "started_at": instant(run.started_at_ms),
+        "ended_at": instant(run.ended_at_ms or 0),
     }
 
 

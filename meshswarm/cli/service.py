@@ -47,7 +47,7 @@ def ls(
     async def make(_: "Client", view: "View") -> "Listing":
         return rows.services(view)
 
-    tables = (Table.SERVICES, Table.TASKS, Table.ROLLOUTS)
+    tables = (Table.SERVICES, Table.TASKS, Table.ROLLOUTS, Table.RUNS)
     show_list(options_of(ctx, output), tables, make, filters=filters, watch=watch)
 
 

@@ -6,12 +6,14 @@ from itertools import count, islice
 from attrs import Factory, frozen
 
 from meshswarm.cli.rows import node_name
-from meshswarm.control.services import belongs_on
+from meshswarm.control.restart import restart_of
 from meshswarm.control.slots import Slot, slots_of
+from meshswarm.control.steps import belongs_on
 from meshswarm.errors import Conflict, MeshswarmError, RolledBack
+from meshswarm.model.job import RunPhase
 from meshswarm.model.node import NodeState
 from meshswarm.model.rollout import RolloutPhase, RolloutReason
-from meshswarm.model.service import Mode, RestartCondition, Service, TaskSpec
+from meshswarm.model.service import RestartCondition, Service, TaskSpec
 from meshswarm.model.task import Health, Task, TaskState
 from meshswarm.store.files import is_as_asked
 from meshswarm.store.view import View
@@ -67,6 +69,7 @@ def progress(view: View, goal: Goal) -> tuple[SlotProgress, ...]:
             slots.append(removed)
         else:
             slots.extend(_slots_of(view, goal, service))
+            slots.extend(_run_of(view, service))
             slots.extend(_rollout_of(view, goal, service))
     left = sorted(view.tasks.values(), key=lambda task: (task.service_name, task.slot, task.id))
     leaving = (task for task in left if task.service_name in goal.gone)
@@ -81,6 +84,9 @@ def ending(view: View, goal: Goal) -> MeshswarmError | None:
     """
     for name in sorted(goal.whole):
         service = view.service_named(name)
+        run = view.runs.get(service.id) if service else None
+        if run is not None and run.phase is RunPhase.FAILED:
+            return MeshswarmError(f"job {name} failed: {run.message}", hint=f"meshswarm why {name}")
         rollout = view.rollouts.get(service.id) if service else None
         if service is None or rollout is None or goal.any_revision:
             continue
@@ -131,10 +137,19 @@ def _rollout_of(view: View, goal: Goal, service: Service) -> Iterator[SlotProgre
     )
 
 
+def _run_of(view: View, service: Service) -> Iterator[SlotProgress]:
+    """The job's run, until it is complete."""
+    run = view.runs.get(service.id)
+    if run is not None and run.phase is not RunPhase.COMPLETE:
+        failed = f", {run.failed} failed" if run.failed else ""
+        why = run.message or f"{run.completed} of its slots are complete{failed}"
+        yield SlotProgress(name=service.spec.name, state=run.phase.value, why=why)
+
+
 def _slots_of(view: View, goal: Goal, service: Service) -> Iterator[SlotProgress]:
     """What the service should have, what it lacks, and what still has to stop."""
     held = slots_of(view.tasks_of(service.id))
-    if service.spec.mode is Mode.GLOBAL:
+    if service.spec.mode.is_global:
         wanted = [n for n in view.sorted_nodes() if n.state is NodeState.READY]
         missing = {node.id: node.name for node in wanted if belongs_on(service, node)}
         kept = [slot for slot in held if slot.node_id in missing]
@@ -152,7 +167,7 @@ def _slots_of(view: View, goal: Goal, service: Service) -> Iterator[SlotProgress
         full = service.spec.name
         yield SlotProgress(name=f"{full}.{name}", service=full, state="missing", why=why)
     surplus = len(kept) - service.spec.replicas
-    if surplus > 0 and service.spec.mode is Mode.REPLICATED:
+    if surplus > 0 and not service.spec.mode.is_global:
         why = f"{surplus} of {len(kept)} slots are still to be removed"
         full = service.spec.name
         yield SlotProgress(name=full, service=full, state="surplus", why=why)
@@ -168,7 +183,8 @@ def _slot(view: View, goal: Goal, service: Service, name: str, slot: Slot) -> Sl
     newest = slot.latest
     assert newest is not None, f"slot {name} is held by a task"
     status = newest.status
-    condition = service.spec.task.restart.condition
+    condition = restart_of(service, service.spec.task).condition
+    is_job = service.spec.mode.is_job
     rollout = view.rollouts.get(service.id)
     is_enough = goal.any_revision or (goal.is_step and rollout and rollout.phase.is_paused)
     is_current = newest.revision == service.revision or bool(is_enough)
@@ -181,7 +197,7 @@ def _slot(view: View, goal: Goal, service: Service, name: str, slot: Slot) -> Sl
         state=_state(newest) if is_current else "outdated",
         node=node_name(view, newest.node_id),
         why=_why(newest, others, slot.dead, is_current=is_current),
-        is_done=is_current and not others and (newest.is_healthy or has_completed),
+        is_done=is_current and not others and (has_completed or (newest.is_healthy and not is_job)),
         is_hopeless=is_current and has_failed and condition is RestartCondition.NONE,
     )
 

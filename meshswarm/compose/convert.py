@@ -21,6 +21,7 @@ from meshswarm.model.rollout import UpdatePolicy
 from meshswarm.model.service import (
     HealthCheck,
     Mode,
+    RestartCondition,
     RestartPolicy,
     RuntimeKind,
     ServiceSpec,
@@ -76,14 +77,15 @@ def _service(stack: _Stack, key: str, section: Section) -> ServiceSpec:
         section.cursor.fault(f"`{name:.100}` is longer than {MAX_NAME} characters; shorten it")
     deploy: Section = section.get("deploy") or Section(cursor=section.cursor, values={}, places={})
     own: Section | None = section.get("x-meshswarm")
-    mode = deploy.get("mode", Mode.REPLICATED)
-    if mode is Mode.GLOBAL and "replicas" in deploy.places:
-        deploy.at("replicas").fault("a global service has no replicas: it has one on every node")
+    mode: Mode = deploy.get("mode", Mode.REPLICATED)
+    _check_mode(mode, deploy, own)
     return ServiceSpec(
         name=name,
         stack=stack.name,
         mode=mode,
-        replicas=deploy.get("replicas", 1) if mode is Mode.REPLICATED else 1,
+        replicas=1 if mode.is_global else deploy.get("replicas", 1),
+        max_concurrent=own.get("max_concurrent", 0) if own else 0,
+        active_deadline_s=own.get("active_deadline") if own else None,
         labels=deploy.get("labels", {}),
         priority=own.get("priority", 0) if own else 0,
         max_unavailable=own.get("max_unavailable") if own else None,
@@ -91,6 +93,24 @@ def _service(stack: _Stack, key: str, section: Section) -> ServiceSpec:
         rollback=_update_policy(section, deploy, "rollback_config"),
         task=_task(stack, section, deploy),
     )
+
+
+def _check_mode(mode: Mode, deploy: Section, own: Section | None) -> None:
+    """Faults of what the mode leaves no sense to."""
+    if mode.is_global and "replicas" in deploy.places:
+        what = "job" if mode.is_job else "service"
+        deploy.at("replicas").fault(f"a global {what} has no replicas: it has one on every node")
+    if mode.is_job:
+        for key in ("update_config", "rollback_config"):
+            if key in deploy.places:
+                deploy.at(key).fault("a job is not rolled out: every change runs it again")
+        restart: Section | None = deploy.get("restart_policy")
+        if restart and restart.get("condition") is RestartCondition.ANY:
+            restart.at("condition").warn("to a job it means on-failure: it runs to its end")
+    if own and mode is not Mode.REPLICATED_JOB and "max_concurrent" in own.places:
+        own.at("max_concurrent").fault("is for `deploy.mode: replicated-job`")
+    if own and not mode.is_job and "active_deadline" in own.places:
+        own.at("active_deadline").fault("is for `deploy.mode: replicated-job` or global-job")
 
 
 def _task(stack: _Stack, section: Section, deploy: Section) -> TaskSpec:

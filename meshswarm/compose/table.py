@@ -132,6 +132,16 @@ _SERVICE: _Rows = (
         written(files.signal),
         "Sent to each task then: SIGHUP, or none",
     ),
+    _yes(
+        "x-meshswarm.max_concurrent",
+        whole(1, MAX_COUNT),
+        "Of a replicated job: tasks under way at a time; default: `deploy.replicas`",
+    ),
+    _yes(
+        "x-meshswarm.active_deadline",
+        shapes.duration,
+        "Of a job: not complete so long after its start it has failed; default: no limit",
+    ),
     _yes("x-meshswarm.placement", section, "Which of the nodes that fit is taken"),
     *_under(
         "x-meshswarm.placement",
@@ -223,10 +233,10 @@ _HEALTHCHECK: _Rows = (
 _DEPLOY: _Rows = (
     _yes(
         "mode",
-        choice({mode.value: mode for mode in Mode}, later=("replicated-job", "global-job")),
-        "replicated, or global: one on every node that fits",
+        choice({mode.value: mode for mode in Mode}),
+        "replicated, or global: one on every node that fits; with -job its tasks run to their end",
     ),
-    _yes("replicas", whole(0, MAX_COUNT), "How many (1)"),
+    _yes("replicas", whole(0, MAX_COUNT), "How many; of a job: completions (1)"),
     _yes("labels", shapes.labels, "Labels of the service itself"),
     _yes("resources", section, "What it may use, and what it needs"),
     _yes("resources.limits", section, "What each task may use at most"),

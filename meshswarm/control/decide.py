@@ -13,7 +13,6 @@ from meshswarm.control.schedule import explain_waiting, place
 from meshswarm.control.services import reconcile
 from meshswarm.control.whatif import WhatIf
 from meshswarm.ids import NodeId, ServiceId, TaskId
-from meshswarm.model.service import Mode
 from meshswarm.store.commands import SetNodeState, Simple
 from meshswarm.store.view import Key, Table, View
 
@@ -139,7 +138,7 @@ def _services_touched(view: View, changed: frozenset[Key]) -> set[ServiceId]:
     ranking = _ranking(view)
     for table, key in changed:
         match table:
-            case Table.SERVICES | Table.ROLLOUTS:
+            case Table.SERVICES | Table.ROLLOUTS | Table.RUNS:
                 found.add(ServiceId(key))
                 claims_change |= ServiceId(key) in ranking or ServiceId(key) not in view.services
             case Table.TASKS:
@@ -157,7 +156,7 @@ def _services_touched(view: View, changed: frozenset[Key]) -> set[ServiceId]:
     if may_fit or claims_change:
         found |= waiting
     if may_fit:
-        found |= {s.id for s in view.services.values() if s.spec.mode is Mode.GLOBAL}
+        found |= {s.id for s in view.services.values() if s.spec.mode.is_global}
     return found | {one for one in waiting - found if _company_of(view, one) & placed}
 
 
@@ -180,7 +179,7 @@ def _services_promised(view: View) -> set[ServiceId]:
     """
     ranking = _ranking(view)
     waiting = _services_waiting(view) if ranking else set()
-    return {i for i in ranking if i in waiting or view.services[i].spec.mode is Mode.GLOBAL}
+    return {i for i in ranking if i in waiting or view.services[i].spec.mode.is_global}
 
 
 def _ranking(view: View) -> set[ServiceId]:
@@ -207,8 +206,9 @@ def _cause(view: View, whatif: WhatIf) -> str:
         task = whatif.view.tasks.get(TaskId(key)) or view.tasks.get(TaskId(key))
         if table is Table.TASKS and task is not None:
             services.add(task.service_name)
-        elif table is Table.ROLLOUTS and (service := view.services.get(ServiceId(key))):
-            services.add(service.spec.name)
+        elif table in (Table.ROLLOUTS, Table.RUNS):
+            service = view.services.get(ServiceId(key))
+            services |= {service.spec.name} if service else set()
     return "; ".join(x for x in (_listed(parts), _listed(sorted(services))) if x)
 
 

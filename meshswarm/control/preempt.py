@@ -183,6 +183,6 @@ def budget_of(view: View, service: Service) -> float:
         return float("inf")
     tasks = [view.tasks[task_id] for task_id in view.tasks_by_service.get(service.id, ())]
     healthy = sum(task.is_live and task.is_healthy for task in tasks)
-    is_global = service.spec.mode is Mode.GLOBAL
-    wanted = sum(task.is_live for task in tasks) if is_global else service.spec.replicas
+    is_fixed = service.spec.mode is Mode.REPLICATED
+    wanted = service.spec.replicas if is_fixed else sum(task.is_live for task in tasks)
     return service.spec.max_unavailable - max(0, wanted - healthy)

@@ -5,10 +5,10 @@ slot's rows, so a new leader goes on where the old one was. A node's loss is nob
 neither counts nor delays.
 """
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from meshswarm.control.slots import Slot
-from meshswarm.model.service import RestartCondition, RestartPolicy
+from meshswarm.model.service import RestartCondition, RestartPolicy, Service, TaskSpec
 from meshswarm.model.task import DesiredState, Reason, Task, TaskState, TaskStatus
 
 ATTEMPTS_KEPT = 1_000
@@ -32,6 +32,14 @@ class Successor:
     def reason(self) -> Reason:
         """The reason that goes with the message."""
         return Reason.BACKOFF if self.message else Reason.NONE
+
+
+def restart_of(service: Service, spec: TaskSpec) -> RestartPolicy:
+    """The policy by which a task of that spec is replaced; a job's that has come to its proper end
+    never is."""
+    if service.spec.mode.is_job and spec.restart.condition is RestartCondition.ANY:
+        return evolve(spec.restart, condition=RestartCondition.ON_FAILURE)
+    return spec.restart
 
 
 def successor(

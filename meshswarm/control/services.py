@@ -3,18 +3,17 @@ slot's task replaced, renewed or released as its time comes.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
 
 from attrs import evolve
 
-from meshswarm.control.filters import granted, holds, refusal
 from meshswarm.control.leaving import is_leaving, is_overdue, leaves
-from meshswarm.control.loads import load_of
-from meshswarm.control.preempt import make_room
 from meshswarm.control.restart import Successor, successor
 from meshswarm.control.rollout import carry_on, spend_turns
+from meshswarm.control.runs import reconcile_run
 from meshswarm.control.slots import Slot, slots_of
+from meshswarm.control.steps import draft, keep, remove, slots_by_node
 from meshswarm.control.turns import (
     Turn,
     has_proved_itself,
@@ -24,13 +23,11 @@ from meshswarm.control.turns import (
     policy_of,
 )
 from meshswarm.control.whatif import WhatIf
-from meshswarm.ids import NodeId, ServiceId, TaskId, digest_id
-from meshswarm.model.node import Availability, Node
-from meshswarm.model.resources import DeviceGrant
+from meshswarm.ids import NodeId, ServiceId
 from meshswarm.model.rollout import UpdateOrder
-from meshswarm.model.service import Mode, RestartCondition, Service
-from meshswarm.model.task import DesiredState, Reason, Task, TaskState
-from meshswarm.store.commands import CreateTask, ForgetTask, SetDesired
+from meshswarm.model.service import RestartCondition, Service
+from meshswarm.model.task import DesiredState, Task, TaskState
+from meshswarm.store.commands import CreateTask, SetDesired
 from meshswarm.store.users import MAX_REPLICAS
 
 
@@ -39,29 +36,38 @@ def reconcile(whatif: WhatIf, service_id: ServiceId) -> list[CreateTask]:
     service = whatif.view.services.get(service_id)
     if service is None:
         for slot in slots_of(whatif.view.tasks_of(service_id)):
-            _remove(whatif, slot)
+            remove(whatif, slot)
         return []
     if service_id in whatif.reverted:
         return []
+    if service.spec.mode.is_job:
+        return reconcile_run(whatif, service)
     wanted, unwanted = _slots_to_look_at(whatif, service)
     for slot in unwanted:
-        _remove(whatif, slot)
+        remove(whatif, slot)
     wanted = [_thinned(whatif, service, slot) for slot in wanted]
     carry_on(whatif, service, wanted)
     if service_id in whatif.reverted:
         return []
     turns = {key_of(turn.slot): turn for turn in next_turns(whatif, service, wanted)}
     spend_turns(whatif, service, sum(t.revision == service.revision for t in turns.values()))
+    return _drafts(whatif, service, wanted, turns)
+
+
+def _drafts(
+    whatif: WhatIf, service: Service, wanted: Sequence[Slot], turns: Mapping[str, Turn]
+) -> list[CreateTask]:
+    """Let each slot go on, or be renewed if it has its turn; the tasks that still want a node."""
     drafts: list[CreateTask] = []
     for slot in wanted:
         if len(drafts) > whatif.room:
             break  # The pass is full when these are placed; the next one sees to the rest.
         turn = turns.get(key_of(slot)) if turns else None
-        draft = _renew(whatif, service, turn) if turn else _keep(whatif, service, slot)
-        if draft is not None and draft.node_id is not None:
-            whatif.do(draft)
-        elif draft is not None:
-            drafts.append(draft)
+        made = _renew(whatif, service, turn) if turn else keep(whatif, service, slot)
+        if made is not None and made.node_id is not None:
+            whatif.do(made)
+        elif made is not None:
+            drafts.append(made)
     return drafts
 
 
@@ -74,8 +80,8 @@ def _slots_to_look_at(whatif: WhatIf, service: Service) -> tuple[list[Slot], lis
     Those at rest are left out, unless there are too many slots, or a rollout counts them all.
     """
     slots = whatif.slots_of(service.id)
-    if service.spec.mode is Mode.GLOBAL:
-        return _global(whatif, service, slots.everyone())
+    if service.spec.mode.is_global:
+        return slots_by_node(whatif, service, slots.everyone())
     others = slots.others()
     rollout = whatif.view.rollouts.get(service.id)
     is_rolled_out = rollout is not None and rollout.phase.is_active
@@ -125,61 +131,7 @@ def _worth(slots: Sequence[Slot]) -> Callable[[Slot], tuple[bool, int, int]]:
     return lambda slot: (slot.number in rank, -rank.get(slot.number, 0), -slot.number)
 
 
-def _global(
-    whatif: WhatIf, service: Service, slots: Sequence[Slot]
-) -> tuple[list[Slot], list[Slot]]:
-    """A slot for every node that the service's constraints name and that is not drained.
-
-    What runs on a drained node goes last, or at its deadline: the others may have need of it.
-    """
-    wanted_on = {node.id for node in whatif.view.sorted_nodes() if belongs_on(service, node)}
-    present = {slot.node_id: slot for slot in slots if slot.number == 0 and slot.node_id}
-    wanted_on |= {
-        node_id
-        for node_id, slot in present.items()
-        if node_id not in wanted_on
-        and slot.live is not None
-        and _is_needed(whatif, service, slot.live)
-    }
-    unwanted = [slot for slot in slots if slot.number or slot.node_id not in wanted_on]
-    wanted = [
-        present.get(node_id, Slot(number=0, node_id=node_id)) for node_id in sorted(wanted_on)
-    ]
-    return wanted, unwanted
-
-
-def _is_needed(whatif: WhatIf, service: Service, task: Task) -> bool:
-    """Whether others have not left the drained node yet where a global service's task runs."""
-    view, node = whatif.view, whatif.view.nodes.get(task.node_id or NodeId(""))
-    if node is None or node.availability is not Availability.DRAIN:
-        return False
-    if not _fits(service, node) or is_overdue(view, task, whatif.now_ms):
-        return False
-    if node.drain_by_ms:
-        whatif.look_again(service.id, node.drain_by_ms)
-    rows = (view.tasks[task_id] for task_id in view.tasks_by_node.get(node.id, ()))
-    return any(row.slot and not row.status.state.is_terminal for row in rows)
-
-
-def belongs_on(service: Service, node: Node) -> bool:
-    """Whether a global service has a slot on the node, be it up or not."""
-    return node.availability is not Availability.DRAIN and _fits(service, node)
-
-
-def _fits(service: Service, node: Node) -> bool:
-    return all(holds(constraint, node) for constraint in service.spec.task.constraints)
-
-
 # --- one slot ---------------------------------------------------------------------------------
-
-
-def _remove(whatif: WhatIf, slot: Slot) -> None:
-    """Stop what runs in the slot, and forget it."""
-    for task in slot.tasks:
-        if task.status.state.is_terminal:
-            whatif.do(ForgetTask(task_id=task.id))
-        elif task.desired < DesiredState.REMOVE:
-            whatif.do(SetDesired(task_id=task.id, desired=DesiredState.REMOVE))
 
 
 def _thinned(whatif: WhatIf, service: Service, slot: Slot) -> Slot:
@@ -225,21 +177,6 @@ def _beside(whatif: WhatIf, service: Service, kept: Task, live: Sequence[Task]) 
     return olds[-1]
 
 
-def _keep(whatif: WhatIf, service: Service, slot: Slot) -> CreateTask | None:
-    """Let the slot's task start when it may, or draft the one that follows it."""
-    live, latest = slot.live, slot.latest
-    if live is None:
-        spec = whatif.view.spec_of(latest).task if latest else service.spec.task
-        following = successor(slot, spec.restart, service.revision, whatif.now_ms)
-        return None if following is None else _draft(whatif, service, slot, following)
-    if live.desired < DesiredState.RUNNING and not slot.stopping:
-        if live.not_before_ms > whatif.now_ms:
-            whatif.look_again(service.id, live.not_before_ms)
-        else:
-            whatif.do(SetDesired(task_id=live.id, desired=DesiredState.RUNNING))
-    return None
-
-
 def _renew(whatif: WhatIf, service: Service, turn: Turn) -> CreateTask | None:
     """Draft the task that takes over, and stop the slot's present one, unless it stays so long."""
     if turn.start_first:
@@ -252,7 +189,7 @@ def _renew(whatif: WhatIf, service: Service, turn: Turn) -> CreateTask | None:
             return None
     now = [whatif.view.tasks[task.id] for task in turn.slot.tasks]
     slot = evolve(turn.slot, tasks=tuple(now))
-    return _draft(whatif, service, slot, Successor(revision=turn.revision))
+    return draft(whatif, service, slot, Successor(revision=turn.revision))
 
 
 def _add(whatif: WhatIf, service: Service, turn: Turn) -> CreateTask | None:
@@ -269,38 +206,4 @@ def _add(whatif: WhatIf, service: Service, turn: Turn) -> CreateTask | None:
         tried = evolve(slot, tasks=tuple(before))
         restart = service.spec.task.restart
         following = successor(tried, restart, turn.revision, whatif.now_ms)
-    return None if following is None else _draft(whatif, service, slot, following)
-
-
-def _draft(whatif: WhatIf, service: Service, slot: Slot, following: Successor) -> CreateTask | None:
-    """The slot's next task; without a node yet, unless the slot is one. None: its node is unfit."""
-    view, before = whatif.view, slot.stopping
-    latest = slot.latest.id if slot.latest else ""
-    task_id = TaskId(digest_id(service.id, slot.number, slot.node_id or "", view.index, latest))
-    devices: tuple[DeviceGrant, ...] = ()
-    if slot.node_id is not None:
-        spec, node = view.revisions[service.id][following.revision].task, view.nodes[slot.node_id]
-        leaving = [task.id for task in before if task.ending is not Reason.PREEMPTED]
-        load = load_of(view, node.id, without=leaving)
-        if refusal(node, spec, load, service.spec.name) is not None:
-            make_room(whatif, service, spec, [task_id], only=node.id)
-            return None
-        devices = granted(node, spec, load)
-    reason, message = following.reason, following.message
-    if before and not message:
-        reason = Reason.WAITS_FOR_PREDECESSOR
-        message = f"waits until {before[-1].name} has stopped"
-    return CreateTask(
-        task_id=task_id,
-        service_id=service.id,
-        service_version=service.version,
-        slot=slot.number,
-        revision=following.revision,
-        node_id=slot.node_id,
-        desired=DesiredState.READY if message else DesiredState.RUNNING,
-        attempt=following.attempt,
-        not_before_ms=following.not_before_ms,
-        reason=reason,
-        message=message,
-        devices=devices,
-    )
+    return None if following is None else draft(whatif, service, slot, following)

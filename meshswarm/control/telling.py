@@ -1,10 +1,13 @@
-"""A rollout in sentences: where it stands, what it waits for, and what if that never comes."""
+"""A rollout, or a job's run, in sentences: where it stands, what it waits for, and what if that
+never comes."""
 
 from collections.abc import Iterator, Sequence
 
+from meshswarm.control.runs import tally_of
 from meshswarm.control.slots import Slot
 from meshswarm.control.turns import Standing, key_of, obstacle, policy_of, standing_of
 from meshswarm.control.whatif import WhatIf
+from meshswarm.model.job import RunPhase
 from meshswarm.model.rollout import FailureAction, Rollout, RolloutPhase
 from meshswarm.model.service import Service
 from meshswarm.store.view import View
@@ -34,6 +37,25 @@ def tell_rollout(view: View, service: Service, slots: Sequence[Slot], now_ms: in
     if standing.outdated and all(obstacle(whatif, service, slot) for slot in standing.outdated):
         against = obstacle(whatif, service, standing.outdated[0])
         yield f"revision {service.revision} cannot start: {against}"
+
+
+def tell_run(view: View, service: Service, slots: Sequence[Slot], now_ms: int) -> Iterator[str]:
+    """Where a job's run stands, and when it gives up."""
+    run, name = view.runs[service.id], service.spec.name
+    tally = tally_of(view, service, slots)
+    running = sum(slot.live is not None and slot.live.is_healthy for slot in tally.open)
+    failed = f", {len(tally.failed)} failed" if tally.failed else ""
+    yield (
+        f"{len(tally.complete)} of {len(slots)} slots of the job {name} are complete{failed}; "
+        f"{running} {'runs' if running == 1 else 'run'}"
+    )
+    if run.phase.is_over:
+        yield f"its run is over, {run.phase.value}: {run.message}"
+        if run.phase is RunPhase.FAILED:
+            yield f"`meshswarm service restart {name}` runs it again"
+    elif service.spec.active_deadline_s is not None:
+        left_s = service.spec.active_deadline_s - (now_ms - run.started_at_ms) / 1_000
+        yield f"if it is not complete within {max(0.0, left_s):.0f} s, it has failed"
 
 
 def _left_over(service: Service, standing: Standing, slots: int) -> Iterator[str]:

@@ -9,13 +9,14 @@ from attrs import frozen
 
 from meshswarm.control.filters import refusals
 from meshswarm.control.loads import load_of
-from meshswarm.control.restart import stays_down
-from meshswarm.control.services import belongs_on
+from meshswarm.control.restart import restart_of, stays_down
+from meshswarm.control.runs import is_complete
 from meshswarm.control.slots import Slot, slots_of
-from meshswarm.control.telling import tell_rollout
+from meshswarm.control.steps import belongs_on
+from meshswarm.control.telling import tell_rollout, tell_run
 from meshswarm.ids import NodeId, TaskId
 from meshswarm.model.node import NodeState
-from meshswarm.model.service import Mode, Service, TaskSpec
+from meshswarm.model.service import Service, TaskSpec
 from meshswarm.model.task import DesiredState, Reason, Task, TaskState
 from meshswarm.store.view import View
 
@@ -76,7 +77,7 @@ def why(view: View, service: Service, now_ms: int) -> WhyReport:
     The view needs the tables of nodes, services, revisions, rollouts and tasks.
     """
     slots = _slots(view, service)
-    broken = [slot for slot in slots if slot.live is None or not _is_well(slot.live)]
+    broken = [slot for slot in slots if not _needs_nothing(service, slot)]
     return WhyReport(
         service=service.spec.name,
         desired=len(slots),
@@ -84,6 +85,12 @@ def why(view: View, service: Service, now_ms: int) -> WhyReport:
         summary=tuple(_summary(view, service, slots, broken, now_ms)),
         slots=tuple(_report(view, service, slot, now_ms) for slot in broken),
     )
+
+
+def _needs_nothing(service: Service, slot: Slot) -> bool:
+    if service.spec.mode.is_job and is_complete(slot, service):
+        return True
+    return slot.live is not None and _is_well(slot.live)
 
 
 def _is_well(task: Task) -> bool:
@@ -94,7 +101,7 @@ def _is_well(task: Task) -> bool:
 def _slots(view: View, service: Service) -> list[Slot]:
     """The slots that the service should have, those without a task included."""
     present = [slot for slot in slots_of(view.tasks_of(service.id)) if not slot.is_left]
-    if service.spec.mode is Mode.GLOBAL:
+    if service.spec.mode.is_global:
         by_node = {slot.node_id: slot for slot in present if slot.number == 0}
         return [
             by_node.get(node.id, Slot(number=0, node_id=node.id))
@@ -116,15 +123,18 @@ def _summary(
     name, well = service.spec.name, len(slots) - len(broken)
     if not slots:
         return [f"{name} wants no task: {_none_wanted(service)}"]
-    lines = [f"{well} of {len(slots)} tasks of {name} run and are healthy"]
-    lines += tell_rollout(view, service, slots, now_ms)
+    if service.spec.mode.is_job:
+        lines = list(tell_run(view, service, slots, now_ms))
+    else:
+        lines = [f"{well} of {len(slots)} tasks of {name} run and are healthy"]
+        lines += tell_rollout(view, service, slots, now_ms)
     if not any(node.state is NodeState.READY for node in view.nodes.values()):
         lines.append("no node of the cluster is ready")
     return lines
 
 
 def _none_wanted(service: Service) -> str:
-    if service.spec.mode is Mode.GLOBAL:
+    if service.spec.mode.is_global:
         return "it is global, and no node meets its constraints and is not drained"
     return "it is scaled to 0"
 
@@ -169,7 +179,9 @@ def _now(view: View, service: Service, slot: Slot, now_ms: int) -> tuple[Reason,
 def _nothing_lives(view: View, service: Service, slot: Slot) -> tuple[Reason, str]:
     latest = slot.latest
     if latest is None:
-        return Reason.NONE, "no task was created for this slot yet"
+        most = service.spec.max_concurrent
+        turn = f": at most {most} run at a time" if most else ""
+        return Reason.NONE, f"no task was created for this slot yet{turn}"
     final = _stays_down(view, service, slot)
     if final is not None:
         return latest.status.reason, f"not replaced: {final}"
@@ -180,7 +192,8 @@ def _stays_down(view: View, service: Service, slot: Slot) -> str | None:
     """Why nothing replaces what last ended in the slot; None if something does, or lives there."""
     if slot.live is not None or slot.latest is None:
         return None
-    return stays_down(slot, view.spec_of(slot.latest).task.restart, service.revision)
+    policy = restart_of(service, view.spec_of(slot.latest).task)
+    return stays_down(slot, policy, service.revision)
 
 
 def _refusals(view: View, service: Service, slot: Slot) -> dict[str, tuple[str, ...]]:

@@ -23,10 +23,25 @@ class RuntimeKind(Enum):
 
 
 class Mode(Enum):
-    """How many tasks a service has: a number, or one on every node that fits."""
+    """How many tasks a service has: a number, or one on every node that fits.
+
+    Those of a job run to their end: so many times, or once on every node.
+    """
 
     REPLICATED = "replicated"
     GLOBAL = "global"
+    REPLICATED_JOB = "replicated-job"
+    GLOBAL_JOB = "global-job"
+
+    @property
+    def is_job(self) -> bool:
+        """Whether its tasks are to end."""
+        return self in (Mode.REPLICATED_JOB, Mode.GLOBAL_JOB)
+
+    @property
+    def is_global(self) -> bool:
+        """Whether nodes are its slots."""
+        return self in (Mode.GLOBAL, Mode.GLOBAL_JOB)
 
 
 class RestartCondition(Enum):
@@ -149,7 +164,12 @@ class ServiceSpec:
     stack: str | None = None
     mode: Mode = Mode.REPLICATED
     replicas: int = field(default=1, validator=ge(0))
-    """Meaningless, and 1, when the mode is GLOBAL."""
+    """Of a replicated job: the slots that must come to their end. Meaningless, and 1, when the mode
+    is global."""
+    max_concurrent: int = field(default=0, validator=ge(0))
+    """Of a replicated job: slots under way at a time; 0: all."""
+    active_deadline_s: float | None = field(default=None, validator=optional(gt(0)))
+    """Of a job: if it is not complete so long after its start, it has failed. None: no limit."""
     labels: Mapping[str, str] = Factory(dict)
     """Labels of the service itself; changing them restarts nothing."""
     priority: int = 0

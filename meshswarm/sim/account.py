@@ -11,8 +11,8 @@ from attrs import define, field, frozen
 
 from meshswarm.agent.card import HeldState
 from meshswarm.control.restart import stays_down
-from meshswarm.control.services import belongs_on
 from meshswarm.control.slots import slots_of
+from meshswarm.control.steps import belongs_on
 from meshswarm.ids import NodeId, ServiceId, TaskId
 from meshswarm.model.node import Node, NodeState
 from meshswarm.model.service import Mode, Service

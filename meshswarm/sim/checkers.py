@@ -114,6 +114,8 @@ def _row(view: View, key: Key) -> object:  # noqa: C901 -- a table
             return view.kept_files.get(name)
         case Table.SECRETS_KEYS:
             return view.secrets_keys.get(name)
+        case Table.RUNS:
+            return view.runs.get(ServiceId(name))
         case Table.REVISIONS:
             return None  # they come and go with their services, and are part of the bytes
         case _:

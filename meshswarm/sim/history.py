@@ -6,7 +6,7 @@ The books are a model of services in a few lines, fed with the committed command
 from attrs import define, evolve, field
 
 from meshswarm.ids import ClientId, Index, ServiceId, digest_id
-from meshswarm.model.service import Mode, ServiceSpec, TaskSpec
+from meshswarm.model.service import ServiceSpec, TaskSpec
 from meshswarm.sim.trace import Violation
 from meshswarm.store.commands import (
     Command,
@@ -117,7 +117,7 @@ class History:
                 return True
             case ScaleService(service_id=service_id, replicas=replicas):
                 found = self._named(service_id)
-                if found is None or self.services[found][1].mode is Mode.GLOBAL:
+                if found is None or self.services[found][1].mode.is_global:
                     return False
                 scaled = evolve(self.services[found][1], replicas=replicas)
                 self.services[found] = (service_id, scaled)

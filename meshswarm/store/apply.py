@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 from meshswarm.codec import Undecodable
 from meshswarm.errors import Conflict, MeshswarmError, SessionExpired
 from meshswarm.ids import Index, TaskId, Term
-from meshswarm.store import agents, files, placements, rollouts, users
+from meshswarm.store import agents, files, placements, rollouts, runs, users
 from meshswarm.store.commands import (
     AssignTask,
     Batch,
@@ -47,6 +47,7 @@ from meshswarm.store.commands import (
     SetDesired,
     SetNodeState,
     SetRollout,
+    SetRun,
     Simple,
     UpdateNode,
     UseNewest,
@@ -258,6 +259,7 @@ _HANDLERS: dict[type[Simple], Callable[[Transaction, Any], Effects]] = {
     RestartService: rollouts.restart_service,
     SetRollout: rollouts.set_rollout,
     RevertService: rollouts.revert_service,
+    SetRun: runs.set_run,
 }
 """What each command means; a look into a table, for a `match` asks one class after the other."""
 

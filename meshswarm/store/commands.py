@@ -14,6 +14,7 @@ from attrs import Factory, field, frozen
 from meshswarm import codec
 from meshswarm.ids import ClientId, Index, NodeId, ServiceId, TaskId, Version
 from meshswarm.model.file import FileKind
+from meshswarm.model.job import RunPhase, RunReason
 from meshswarm.model.node import Availability, NodeDescription, NodeRole, NodeState
 from meshswarm.model.resources import DeviceGrant
 from meshswarm.model.rollout import RolloutPhase, RolloutReason
@@ -48,7 +49,7 @@ class PutService:
 
 @frozen(kw_only=True)
 class ScaleService:
-    """Set the replica count; refused for a global service."""
+    """Set the replica count, or a job's completions; refused where nodes are the slots."""
 
     service_id: ServiceId
     replicas: int
@@ -328,6 +329,19 @@ class RevertService:
     message: str
 
 
+@frozen(kw_only=True)
+class SetRun:
+    """How far a job's run is; refused when it is at another edition by now."""
+
+    service_id: ServiceId
+    edition: int
+    phase: RunPhase
+    reason: RunReason
+    message: str
+    completed: int
+    failed: int
+
+
 Simple = (
     PutStack
     | RemoveStack
@@ -357,6 +371,7 @@ Simple = (
     | RestartService
     | SetRollout
     | RevertService
+    | SetRun
 )
 codec.register_union(Simple)
 

@@ -12,6 +12,7 @@ from meshswarm.codec import Undecodable
 from meshswarm.ids import Index, NodeId, ServiceId, TaskId, Term
 from meshswarm.model.config import Config
 from meshswarm.model.file import KeptFile, Secret, SecretsKey
+from meshswarm.model.job import Run
 from meshswarm.model.node import Node
 from meshswarm.model.rollout import Rollout
 from meshswarm.model.service import Revision, Service
@@ -38,6 +39,7 @@ class Delta:
     secrets: tuple[Secret, ...] = ()
     kept_files: tuple[KeptFile, ...] = ()
     secrets_keys: tuple[SecretsKey, ...] = ()
+    runs: tuple[Run, ...] = ()
     deleted: tuple[tuple[str, str], ...] = ()
     """(table, key) of each deleted row; revisions go with their service's last task."""
 
@@ -46,7 +48,7 @@ class Delta:
         """Whether no row differs."""
         users = (self.nodes, self.services, self.revisions, self.stacks, self.configs)
         files = (self.secrets, self.kept_files, self.secrets_keys)
-        return not any((*users, *files, self.tasks, self.rollouts, self.deleted))
+        return not any((*users, *files, self.tasks, self.rollouts, self.runs, self.deleted))
 
 
 def only(view: View, tables: frozenset[Table]) -> View:
@@ -64,6 +66,7 @@ def only(view: View, tables: frozenset[Table]) -> View:
         secrets=tuple(view.secrets.values()) if Table.SECRETS in tables else (),
         kept_files=tuple(view.kept_files.values()) if Table.KEPT_FILES in tables else (),
         secrets_keys=tuple(view.secrets_keys.values()) if Table.SECRETS_KEYS in tables else (),
+        runs=tuple(view.runs.values()) if Table.RUNS in tables else (),
     )
 
 
@@ -93,6 +96,7 @@ def delta_of(view: View, changed: Iterable[Key], tables: frozenset[Table]) -> De
         secrets=tuple(rows[Table.SECRETS]),  # type: ignore[arg-type]
         kept_files=tuple(rows[Table.KEPT_FILES]),  # type: ignore[arg-type]
         secrets_keys=tuple(rows[Table.SECRETS_KEYS]),  # type: ignore[arg-type]
+        runs=tuple(rows[Table.RUNS]),  # type: ignore[arg-type]
         deleted=tuple(deleted),
     )
 
@@ -126,6 +130,8 @@ def follow(view: View, delta: Delta) -> View:  # noqa: C901 -- a table
         transaction.put_kept_file(kept)
     for row in delta.secrets_keys:
         transaction.put_secrets_key(row)
+    for run in delta.runs:
+        transaction.put_run(run)
     return transaction.finished()
 
 
@@ -150,13 +156,15 @@ def row_of(view: View, table: Table, key: str) -> object | None:  # noqa: C901 -
             return view.kept_files.get(key)
         case Table.SECRETS_KEYS:
             return view.secrets_keys.get(key)
+        case Table.RUNS:
+            return view.runs.get(ServiceId(key))
         case Table.REVISIONS:
             owner, _, number = key.partition("/")
             numbered = view.revisions.get(ServiceId(owner))
             return numbered.get(int(number)) if numbered else None
 
 
-def _delete(  # noqa: C901 -- a table
+def _delete(  # noqa: C901, PLR0912 -- a table
     transaction: Transaction, table: Table, key: str
 ) -> None:
     view = transaction.view
@@ -181,6 +189,8 @@ def _delete(  # noqa: C901 -- a table
             transaction.drop_kept_file(key)
         case Table.SECRETS_KEYS:
             transaction.drop_secrets_key(key)
+        case Table.RUNS:
+            transaction.drop_run(ServiceId(key))
         case Table.REVISIONS:
             owner, _, number = key.partition("/")
             transaction.drop_revision(ServiceId(owner), int(number))

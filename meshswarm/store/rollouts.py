@@ -7,7 +7,8 @@ from attrs import evolve
 from meshswarm.errors import Conflict, Invalid, NotFound
 from meshswarm.ids import ServiceId
 from meshswarm.model.rollout import Rollout, RolloutPhase, RolloutReason, UpdatePolicy
-from meshswarm.model.service import Revision, Service, ServiceSpec
+from meshswarm.model.service import Service, ServiceSpec
+from meshswarm.store import runs
 from meshswarm.store.commands import (
     PauseRollout,
     RestartService,
@@ -17,12 +18,10 @@ from meshswarm.store.commands import (
     SetRollout,
 )
 from meshswarm.store.files import is_reload, missing
+from meshswarm.store.revisions import put_revision
 from meshswarm.store.transaction import Transaction
 
 Effects = tuple[tuple[str, str], ...]
-
-KEPT_REVISIONS = 10
-"""Revisions of a service that are kept for going back to."""
 
 MAX_MESSAGE = 1_000
 """Characters of a rollout's message; a longer one is cut."""
@@ -35,20 +34,6 @@ _RESUMED = {paused: active for active, paused in _PAUSED.items()}
 
 
 # --- users ------------------------------------------------------------------------------------
-
-
-def put_revision(transaction: Transaction, service_id: ServiceId, number: int) -> None:
-    """Keep the service's present `TaskSpec` under this number, and forget old ones."""
-    service = transaction.view.services[service_id]
-    transaction.put_revision(
-        Revision(
-            service_id=service_id,
-            number=number,
-            task=service.spec.task,
-            created_at_ms=transaction.view.clock_ms,
-        )
-    )
-    transaction.prune_revisions(service_id, keep=KEPT_REVISIONS)
 
 
 def roll_out(
@@ -114,8 +99,11 @@ def _give_tasks(
 
 
 def restart_service(transaction: Transaction, command: RestartService) -> Effects:
-    """Roll out a revision that differs in nothing but its number."""
+    """Roll out a revision that differs in nothing but its number; run a job again."""
     service = _service(transaction, command.service_id)
+    if service.spec.mode.is_job:
+        runs.renew(transaction, service, service.spec)
+        return ((service.spec.name, "restarted"),)
     stable = _stable(transaction, service)
     number = max(transaction.view.revisions[service.id]) + 1
     transaction.put_service(
@@ -152,6 +140,11 @@ def resume_rollout(transaction: Transaction, command: ResumeRollout) -> Effects:
 def roll_back_service(transaction: Transaction, command: RollBackService) -> Effects:
     """Make an earlier revision current again: exactly that one."""
     service = _service(transaction, command.service_id)
+    if service.spec.mode.is_job:
+        raise Invalid(
+            f"{service.spec.name} is a job: its runs are not rolled back",
+            hint="deploy what it is to run; every change runs it again",
+        )
     target = command.revision
     if target is None:
         target = _before(transaction, service)

@@ -11,6 +11,7 @@ from immutables import Map
 from meshswarm.ids import Index, NodeId, ServiceId, TaskId, Term, Version
 from meshswarm.model.config import Config
 from meshswarm.model.file import KeptFile, Secret, SecretsKey, pin_key
+from meshswarm.model.job import Run
 from meshswarm.model.node import Node
 from meshswarm.model.rollout import Rollout
 from meshswarm.model.service import Revision, Service
@@ -123,8 +124,8 @@ class Transaction:
         self._touched.append((Table.SERVICES, service.id))
 
     def drop_service(self, service: Service) -> None:
-        """Delete a service with its rollout; its tasks and the revisions they run stay until the
-        tasks are gone."""
+        """Delete a service with its rollout or run; its tasks and the revisions that they run stay
+        until the tasks are gone."""
         by_stack = self.view.services_by_stack
         if service.spec.stack is not None:
             by_stack = _without(by_stack, service.spec.stack, service.id)
@@ -136,6 +137,7 @@ class Transaction:
         self._touched.append((Table.SERVICES, service.id))
         if not self._replaying:
             self.drop_rollout(service.id)
+            self.drop_run(service.id)
             self.prune_revisions(service.id, keep=0)
 
     def put_revision(self, revision: Revision) -> None:
@@ -280,6 +282,19 @@ class Transaction:
             return
         self._set(rollouts=self.view.rollouts.delete(service_id))
         self._touched.append((Table.ROLLOUTS, service_id))
+
+    def put_run(self, run: Run) -> None:
+        """Write a job's run."""
+        run = evolve(run, version=self._version(run.version))
+        self._set(runs=self.view.runs.set(run.service_id, run))
+        self._touched.append((Table.RUNS, run.service_id))
+
+    def drop_run(self, service_id: ServiceId) -> None:
+        """Delete a job's run, if it is there."""
+        if service_id not in self.view.runs:
+            return
+        self._set(runs=self.view.runs.delete(service_id))
+        self._touched.append((Table.RUNS, service_id))
 
     def put_client(self, session: ClientSession, *, most: int) -> None:
         """Write what is remembered of a client; of more than `most`, those unused for longest

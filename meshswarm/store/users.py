@@ -8,9 +8,9 @@ from meshswarm.errors import Conflict, Invalid, MeshswarmError, NotFound
 from meshswarm.ids import ServiceId, Version, digest_id
 from meshswarm.model.config import Config
 from meshswarm.model.file import FileKind
-from meshswarm.model.service import Mode, Service, ServiceSpec
+from meshswarm.model.service import Service, ServiceSpec
 from meshswarm.model.stack import Stack, StackSpec
-from meshswarm.store import files
+from meshswarm.store import files, runs
 from meshswarm.store.commands import (
     MoveTasks,
     PutConfig,
@@ -22,7 +22,8 @@ from meshswarm.store.commands import (
     UpdateNode,
     UseNewest,
 )
-from meshswarm.store.rollouts import put_revision, reload, roll_out
+from meshswarm.store.revisions import put_revision
+from meshswarm.store.rollouts import reload, roll_out
 from meshswarm.store.transaction import Transaction
 from meshswarm.store.view import View
 
@@ -95,7 +96,7 @@ def put_service(transaction: Transaction, command: PutService) -> Effects:
 def scale_service(transaction: Transaction, command: ScaleService) -> Effects:
     """Set the replica count."""
     service = _service(transaction, command.service_id)
-    if service.spec.mode is Mode.GLOBAL:
+    if service.spec.mode.is_global:
         raise Invalid(
             f"service {service.spec.name} is global: it has one task on every node that fits",
             hint="only replicated services can be scaled",
@@ -252,6 +253,9 @@ def _put(transaction: Transaction, spec: ServiceSpec) -> str:
     spec = files.pinned(view, spec, present.spec)
     if present.spec == spec:
         return "unchanged"
+    if spec.mode.is_job:
+        return runs.change(transaction, present, spec)
+    transaction.drop_run(present.id)
     if present.spec.task != spec.task and reload(transaction, present, spec):
         return "reloaded"
     if present.spec.task != spec.task:
@@ -277,6 +281,8 @@ def _create(transaction: Transaction, spec: ServiceSpec) -> None:
             updated_at_ms=view.clock_ms,
         )
     )
+    if spec.mode.is_job:
+        runs.begin(transaction, service_id)
     put_revision(transaction, service_id, 1)
 
 

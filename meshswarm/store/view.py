@@ -20,6 +20,7 @@ from meshswarm.errors import Conflict, NotFound
 from meshswarm.ids import ClientId, Index, NodeId, ServiceId, TaskId, Term, Version
 from meshswarm.model.config import Config
 from meshswarm.model.file import FileKind, FileUse, KeptFile, Secret, SecretsKey, pin_key
+from meshswarm.model.job import Run
 from meshswarm.model.node import Node
 from meshswarm.model.rollout import Rollout
 from meshswarm.model.service import Revision, Service
@@ -43,6 +44,7 @@ class Table(Enum):
     SECRETS = "secrets"
     KEPT_FILES = "kept_files"
     SECRETS_KEYS = "secrets_keys"
+    RUNS = "runs"
 
     __hash__ = object.__hash__
     """By identity: `Enum` hashes the name in Python, once for each key of the change feed."""
@@ -50,7 +52,7 @@ class Table(Enum):
 
 Key = tuple[Table, str]
 """One row in the change feed; a revision's key is `SERVICE_ID/NUMBER`, a rollout's
-its service's id, a kept file's `KIND/NAME/VERSION`."""
+and a run's its service's id, a kept file's `KIND/NAME/VERSION`."""
 
 IdSet = Map[Id, None]
 """A persistent set."""
@@ -85,6 +87,7 @@ class View:
     """By their keys."""
     secrets_keys: Map[str, SecretsKey] = Map()
     """None, or one."""
+    runs: Map[ServiceId, Run] = Map()
 
     # Derived from the tables above; never encoded.
     node_ids: Map[str, NodeId] = Map()
@@ -203,6 +206,7 @@ Row = (
     | Secret
     | KeptFile
     | SecretsKey
+    | Run
 )
 """What the tables hold."""
 
@@ -255,6 +259,7 @@ def _count_rows(view: View) -> int:
         view.secrets,
         view.kept_files,
         view.secrets_keys,
+        view.runs,
     )
     return sum(len(table) for table in (*tables, *view.revisions.values()))
 
@@ -282,6 +287,7 @@ def _sorted_rows(view: View, kind: type[Row]) -> Iterator[Row]:
         Secret: view.secrets,
         KeptFile: view.kept_files,
         SecretsKey: view.secrets_keys,
+        Run: view.runs,
     }
     table = tables[kind]
     for key in _sorted_keys(table):
@@ -369,6 +375,7 @@ class ViewBuilder:
         self._secrets = Map[str, Secret]().mutate()
         self._kept_files = Map[str, KeptFile]().mutate()
         self._secrets_keys = Map[str, SecretsKey]().mutate()
+        self._runs = Map[ServiceId, Run]().mutate()
         self._node_ids = Map[str, NodeId]().mutate()
         self._service_ids = Map[str, ServiceId]().mutate()
         self._unplaced = Map[TaskId, None]().mutate()
@@ -407,6 +414,8 @@ class ViewBuilder:
                 self._kept_files[row.key] = row
             case SecretsKey():
                 self._secrets_keys[row.id] = row
+            case Run():
+                self._runs[row.service_id] = row
             case _:
                 assert_never(row)
 
@@ -439,6 +448,7 @@ class ViewBuilder:
             secrets=self._secrets.finish(),
             kept_files=self._kept_files.finish(),
             secrets_keys=self._secrets_keys.finish(),
+            runs=self._runs.finish(),
             node_ids=self._node_ids.finish(),
             service_ids=self._service_ids.finish(),
             services_by_stack=_mapped(self._by_stack),
@@ -475,6 +485,7 @@ def build_view(
     secrets: Iterable[Secret] = (),
     kept_files: Iterable[KeptFile] = (),
     secrets_keys: Iterable[SecretsKey] = (),
+    runs: Iterable[Run] = (),
 ) -> View:
     """A view of these rows alone, indexed; `base` gives index, term and clock."""
     builder = ViewBuilder(base)
@@ -490,6 +501,7 @@ def build_view(
         secrets,
         kept_files,
         secrets_keys,
+        runs,
     )
     for row in chain.from_iterable(tables):
         builder.put(row)

@@ -38,6 +38,7 @@ from meshswarm.store.commands import (
     SetDesired,
     SetNodeState,
     SetRollout,
+    SetRun,
     Simple,
     UpdateNode,
     UseNewest,
@@ -152,12 +153,21 @@ def _simple(command: Simple, view: View) -> str:  # noqa: C901, PLR0912 -- a tab
         case RevertService():
             name = _service_name(view, command.service_id)
             return f"roll back service {name}{_because(command.message)}"
+        case SetRun():
+            name = _service_name(view, command.service_id)
+            done = f"{_count(command.completed, 'slot')} complete"
+            return f"run of {name} {command.phase.value}, {done}{_because(command.message)}"
         case _:
             assert_never(command)
 
 
 def _service(spec: ServiceSpec) -> str:
-    what = "global" if spec.mode is Mode.GLOBAL else _count(spec.replicas, "replica")
+    what = {
+        Mode.REPLICATED: _count(spec.replicas, "replica"),
+        Mode.GLOBAL: "global",
+        Mode.REPLICATED_JOB: f"job of {_count(spec.replicas, 'completion')}",
+        Mode.GLOBAL_JOB: "job on every node",
+    }[spec.mode]
     return f"{spec.name}: {what}"
 
 

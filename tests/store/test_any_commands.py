@@ -41,6 +41,7 @@ def _rebuilt(view: View) -> View:
         secrets=tuple(view.secrets.values()),
         kept_files=tuple(view.kept_files.values()),
         secrets_keys=tuple(view.secrets_keys.values()),
+        runs=tuple(view.runs.values()),
     )
 
 
@@ -92,6 +93,7 @@ def _keys(view: View) -> set[Key]:
         *((Table.SECRETS, key) for key in view.secrets),
         *((Table.KEPT_FILES, key) for key in view.kept_files),
         *((Table.SECRETS_KEYS, key) for key in view.secrets_keys),
+        *((Table.RUNS, key) for key in view.runs),
         *((Table.REVISIONS, f"{s}/{n}") for s, rows in view.revisions.items() for n in rows),
     }
 

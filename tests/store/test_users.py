@@ -23,7 +23,7 @@ from meshswarm.store.commands import (
     ScaleService,
     UpdateNode,
 )
-from meshswarm.store.rollouts import KEPT_REVISIONS
+from meshswarm.store.revisions import KEPT_REVISIONS
 from meshswarm.store.users import MAX_CONFIG_BYTES, MAX_CONFIGS, MAX_REPLICAS
 from meshswarm.store.view import View
 from tests.support.builders import NOW_MS, commit, node, service, service_spec, task, view

@@ -9,6 +9,7 @@ from typing import Any
 from attrs import evolve
 
 from meshswarm.ids import Index, NodeId, ServiceId, TaskId, Term, Version
+from meshswarm.model.job import Run
 from meshswarm.model.node import Availability, Node, NodeDescription, NodeRole, NodeState
 from meshswarm.model.resources import DeviceOffer, Resources
 from meshswarm.model.rollout import UpdatePolicy
@@ -74,6 +75,8 @@ def service_spec(
     max_unavailable: int | None = None,
     update: UpdatePolicy = PLAIN,
     rollback: UpdatePolicy = PLAIN,
+    max_concurrent: int = 0,
+    active_deadline_s: float | None = None,
     **fields: Any,
 ) -> ServiceSpec:
     """A service of plain processes; `fields` are those of its `TaskSpec`."""
@@ -86,6 +89,8 @@ def service_spec(
         max_unavailable=max_unavailable,
         update=update,
         rollback=rollback,
+        max_concurrent=max_concurrent,
+        active_deadline_s=active_deadline_s,
         task=task_spec(**fields),
     )
 
@@ -163,10 +168,12 @@ def view(
     tasks: Iterable[Task] = (),
     *,
     revisions: Iterable[Revision] = (),
+    runs: Iterable[Run] = (),
     index: int = 10,
     clock_ms: int = NOW_MS,
 ) -> View:
-    """A view of these rows; each service's current revision is added, and older ones like it."""
+    """A view of these rows; each service's current revision is added, and older ones like it, and
+    each job's run."""
     services, tasks = tuple(services), tuple(tasks)
     rows = {(row.service_id, row.number): row for row in revisions}
     for one in services:
@@ -183,13 +190,21 @@ def view(
             created_at_ms=NOW_MS,
         )
         rows.setdefault((orphan.service_id, orphan.revision), added)
+    begun = {
+        job.id: Run(service_id=job.id, started_at_ms=NOW_MS) for job in services if _is_job(job)
+    }
     return build_view(
         View(index=Index(index), term=Term(1), clock_ms=clock_ms),
+        runs=tuple((begun | {run.service_id: run for run in runs}).values()),
         nodes=tuple(nodes),
         services=services,
         tasks=tasks,
         revisions=tuple(rows.values()),
     )
+
+
+def _is_job(row: Service) -> bool:
+    return row.spec.mode.is_job
 
 
 def with_rows(before: View, *tasks: Task) -> View:
@@ -202,6 +217,7 @@ def with_rows(before: View, *tasks: Task) -> View:
         tasks=tuple(kept.values()),
         revisions=tuple(r for rows in before.revisions.values() for r in rows.values()),
         stacks=tuple(before.stacks.values()),
+        runs=tuple(before.runs.values()),
     )
 
 

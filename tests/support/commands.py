@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from meshswarm.ids import NodeId, ServiceId, TaskId, Version
 from meshswarm.model.file import FileKind, FileUse, Reload
+from meshswarm.model.job import RunPhase, RunReason
 from meshswarm.model.node import Availability, NodeDescription, NodeRole, NodeState
 from meshswarm.model.rollout import RolloutPhase, RolloutReason
 from meshswarm.model.service import Mode, ServiceSpec
@@ -42,6 +43,7 @@ from meshswarm.store.commands import (
     SetDesired,
     SetNodeState,
     SetRollout,
+    SetRun,
     Simple,
     TaskReport,
     UpdateNode,
@@ -197,6 +199,16 @@ simple: st.SearchStrategy[Simple] = st.one_of(
         edition=st.integers(1, 3),
         reason=st.sampled_from(RolloutReason),
         message=messages,
+    ),
+    st.builds(
+        SetRun,
+        service_id=services,
+        edition=st.integers(1, 3),
+        phase=st.sampled_from(RunPhase),
+        reason=st.sampled_from(RunReason),
+        message=messages,
+        completed=st.integers(0, 3),
+        failed=st.integers(0, 3),
     ),
 )
 commands: st.SearchStrategy[Command] = st.deferred(
