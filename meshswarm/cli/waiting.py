@@ -180,7 +180,9 @@ def _slots_of(view: View, goal: Goal, service: Service) -> Iterator[SlotProgress
 
 def _slot(view: View, goal: Goal, service: Service, name: str, slot: Slot) -> SlotProgress:
     """The slot as its newest task shows it; done if that is whole and no other still runs."""
-    newest = slot.latest
+    newest, live = slot.latest, slot.live
+    if live is not None and live.revision == service.revision and not slot.surplus:
+        newest = live  # what was tried beside it has failed, and is not wanted any more
     assert newest is not None, f"slot {name} is held by a task"
     status = newest.status
     condition = restart_of(service, service.spec.task).condition

@@ -253,6 +253,22 @@ def test_an_update_that_fails_and_is_paused_ends_with_1_and_can_be_taken_back(
     assert client.view.rollouts[web(client).id].phase is RolloutPhase.ROLLED_BACK
 
 
+@pytest.mark.parametrize("order", [order.value for order in UpdateOrder])
+@pytest.mark.parametrize(("action", "code"), [("pause", 1), ("rollback", 9)])
+def test_whatever_the_policy_a_failure_ends_as_it_says_and_loses_nobody_else(
+    client: FakeClient, order: str, action: str, code: int
+) -> None:
+    arguments = [
+        *("service", "update", WEB, "--command", "crash", "--replicas", "4"),
+        *("--order", order, "--failure-action", action),
+    ]
+    assert main(arguments, client.connect) == code
+    if action == "pause":
+        assert main(["service", "rollback", WEB], client.connect) == 0
+    live = [(t.slot, t.revision) for t in client.view.tasks.values() if t.is_live]
+    assert sorted(live) == [(slot, 1) for slot in (1, 2, 3, 4)]
+
+
 def test_a_deploy_that_is_rolled_back_ends_with_9(
     client: FakeClient, capsys: Capture, tmp_path: Path
 ) -> None:
@@ -349,6 +365,20 @@ def test_a_wait_for_a_way_back_goes_on_until_that_is_over() -> None:
     view = until(view, lambda v: v.rollouts[service_id].phase is RolloutPhase.ROLLED_BACK)
     assert isinstance(ending(view, goal), RolledBack)
     assert not is_reached(progress(view, goal))
+
+
+def test_a_task_that_runs_on_beside_one_that_failed_is_what_its_slot_has() -> None:
+    """Start-first: the old task is the current one again, though it is not the newest."""
+    view = shop(order=UpdateOrder.START_FIRST)
+    view = then(
+        view, PutService(spec=evolve(view.find_service(WEB).spec, task=_other(view, "crash")))
+    )
+    service_id = view.find_service(WEB).id
+    view = until(view, lambda v: v.rollouts[service_id].phase is RolloutPhase.PAUSED)
+    view = then(view, RollBackService(service_id=service_id, revision=1))
+    view = until(view, lambda v: v.rollouts[service_id].phase is RolloutPhase.ROLLED_BACK)
+    goal = Goal(whole=frozenset({WEB}), specs={WEB: view.find_service(WEB).spec.task})
+    assert is_reached(progress(view, goal))
 
 
 def test_scaling_waits_for_no_rollout() -> None:
