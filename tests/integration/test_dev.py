@@ -166,6 +166,12 @@ def test_commands_and_files_go_to_any_replica(tmp_path: Path) -> None:
         dev.run("cp", str(sent), f"t_web.2:{tmp_path}/there")
         dev.run("cp", f"t_web.3:{tmp_path}/there", str(tmp_path / "back"))
         assert sent.read_bytes() == (tmp_path / "back").read_bytes()
+        used = json.loads(dev.run("top", "-o", "json"))
+        assert {"t_web.1", "t_web.2", "t_web.3"} == {row["name"] for row in used["tasks"]}
+        assert all(row["memory_bytes"] > 0 for row in used["tasks"] + used["nodes"])
+        told = [json.loads(line) for line in dev.run("events", "-o", "json").splitlines()]
+        assert {"t_web.1", "t_web.2", "t_web.3"} <= {e["name"] for e in told if e["node"]}
+        assert "asked: put stack t" in dev.run("service", "events", "t_web")
         missing = dev.try_("cp", "t_web.1:/no/such/file", str(tmp_path))
         assert (1, True) == (missing.returncode, "/no/such/file" in missing.stderr)
 
