@@ -7,7 +7,7 @@ import typer
 from attrs import frozen
 
 from meshswarm.cli.arguments import Service
-from meshswarm.cli.listing import Filter, Filters, parse_filters
+from meshswarm.cli.listing import Filter, parse_filters
 from meshswarm.cli.options import Format, Options, Output, options_of
 from meshswarm.cli.talk import now_ms
 
@@ -22,7 +22,15 @@ LOG_ENTRIES = 2_000
 TAIL = 50
 """Events that are shown unless told otherwise."""
 
-Follow = Annotated[bool, typer.Option("--follow", "-F", help="Go on as more happens.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on as more happens.")]
+EventFilters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        metavar="KEY=VALUE",
+        help="Only events with this; KEY!=VALUE: without. Keys as in -o json; all must hold.",
+    ),
+]
 Since = Annotated[
     str | None, typer.Option(metavar="AGO|INSTANT", help="Not before: 10m, or 2030-01-31T12:00Z.")
 ]
@@ -39,7 +47,7 @@ def events(
     follow: Follow = False,
     since: Since = None,
     tail: Tail = None,
-    filters: Filters = None,
+    filters: EventFilters = None,
     output: Output = None,
 ) -> None:
     """Tell what happened to each object: what, when and why; and what users asked for.
@@ -59,7 +67,7 @@ def service_events(
     follow: Follow = False,
     since: Since = None,
     tail: Tail = None,
-    filters: Filters = None,
+    filters: EventFilters = None,
     output: Output = None,
 ) -> None:
     """Tell what happened to a service, its rollouts and its tasks, and who asked for what.

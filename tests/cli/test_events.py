@@ -201,7 +201,7 @@ def test_users_and_objects_are_told_together(client: FakeClient, capsys: Capture
 def test_for_programs_each_event_is_an_object_in_a_line(
     client: FakeClient, capsys: Capture
 ) -> None:
-    filters = ["-f", "kind=task", "-f", "event!=created"]
+    filters = ["--filter", "kind=task", "--filter", "event!=created"]
     since = datetime.fromtimestamp(SINCE_MS / 1000, UTC).isoformat()
     assert main(["events", *filters, "--since", since, "-o", "json"], client.connect) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -222,13 +222,14 @@ def test_followed_events_go_on_with_what_changes(client: FakeClient, capsys: Cap
         raise KeyboardInterrupt
 
     client.on_change = change
-    assert main(["events", "-F", "-n", "0", "-f", "service=" + WEB], client.connect) == 130
+    assert main(["events", "-f", "-n", "0", "--filter", "service=" + WEB], client.connect) == 130
     lines = capsys.readouterr().out.splitlines()
     assert ["scaled: from 1 to 2", "created on n1"] == [line.split("  ")[-1] for line in lines]
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--since", "yesterday"], ["-f", "size=1"], ["-f", "kind"], ["-n", "-1"]]
+    "arguments",
+    [["--since", "yesterday"], ["--filter", "size=1"], ["--filter", "kind"], ["-n", "-1"]],
 )
 def test_what_cannot_be_meant_is_a_usage_error(client: FakeClient, arguments: list[str]) -> None:
     assert main(["events", *arguments], client.connect) == 2
