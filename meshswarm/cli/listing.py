@@ -3,7 +3,8 @@
 A filter names a key of the rows, as JSON has them: `state=running`, `node!=n1`, `label=disk=ssd`.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -118,19 +119,22 @@ async def _watch(
 ) -> None:
     from contextlib import aclosing
 
-    is_drawn = is_terminal(options) and options.format in (Format.TABLE, Format.WIDE)
-    draw = _redraw(options) if is_drawn else Changes(options)
-    async with aclosing(client.watch(*tables)) as newer:
-        async for view in newer:
-            draw(filtered(await make(client, view), filters))
+    with _drawing(options) as draw:
+        async with aclosing(client.watch(*tables)) as newer:
+            async for view in newer:
+                draw(filtered(await make(client, view), filters))
 
 
-def _redraw(options: Options) -> Callable[[Listing], None]:
+@contextmanager
+def _drawing(options: Options) -> Iterator[Callable[[Listing], None]]:
+    """A way to show a listing again and again: in its place on a terminal, else what changed."""
+    if not is_terminal(options) or options.format not in (Format.TABLE, Format.WIDE):
+        yield Changes(options)
+        return
     from rich.live import Live
 
-    live = Live(auto_refresh=False, screen=False)
-    live.start()
-    return lambda listing: live.update(rich_listing(options, listing), refresh=True)
+    with Live(auto_refresh=False) as live:
+        yield lambda listing: live.update(rich_listing(options, listing), refresh=True)
 
 
 class Changes:
