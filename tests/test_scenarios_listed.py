@@ -17,14 +17,15 @@ FIGURE = "figure: "
 def numbered_tests() -> dict[str, list[str]]:
     """Every test that pytest would collect and whose name bears numbers, under each of them."""
     found: dict[str, list[str]] = {}
-    for where, name in _collected():
+    for where, name in collected():
         numbers = re.match(r"(?:test)?((?:_?[sS]\d\d(?=_))+)", name)
         for number in re.findall(r"\d\d", numbers[1] if numbers else ""):
             found.setdefault(f"S{number}", []).append(where)
     return {scenario: sorted(tests) for scenario, tests in found.items()}
 
 
-def _collected() -> Iterator[tuple[str, str]]:
+def collected() -> Iterator[tuple[str, str]]:
+    """Where each test is, and its name."""
     for path in (TESTS / "raft" / "scenarios").glob("*.txt"):
         yield str(path.relative_to(TESTS)), path.stem
     for path in TESTS.rglob("test_*.py"):

@@ -331,7 +331,7 @@ def test_a_backoff_is_waited_for_by_our_clock_if_the_leaders_is_ahead() -> None:
     assert TaskState.RUNNING is toy.status().state
 
 
-def test_orphans_are_stopped_and_removed_but_only_once_a_manager_spoke() -> None:
+def test_complaint_26_orphans_are_stopped_and_removed_but_only_once_a_manager_spoke() -> None:
     toy = Toy()
     toy.find(remains("old", state=HeldState.RUNNING))
     toy.settle()

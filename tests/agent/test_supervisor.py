@@ -93,7 +93,9 @@ async def test_a_task_runs_ends_and_is_cleared_away(tmp_path: Path) -> None:
         assert 1 == rig.count("start")
 
 
-async def test_a_restarted_agent_adopts_and_starts_nothing_twice(tmp_path: Path) -> None:
+async def test_complaint_41_a_restarted_agent_adopts_and_starts_nothing_twice(
+    tmp_path: Path,
+) -> None:
     async with Rig(tmp_path).running() as rig:
         rig.supervisor.told(full(assignment(), assignment("t2", slot=2)))
         await rig.reaches(TaskState.RUNNING)
@@ -166,7 +168,9 @@ async def test_orphans_are_stopped_once_a_manager_spoke(tmp_path: Path) -> None:
         await second.until(lambda: not second.fake.board.all())
 
 
-async def test_orphans_found_after_a_manager_spoke_are_stopped_too(tmp_path: Path) -> None:
+async def test_complaint_26_orphans_found_after_a_manager_spoke_are_stopped_too(
+    tmp_path: Path,
+) -> None:
     async with Rig(tmp_path).running() as rig:
         rig.supervisor.told(full(assignment()))
         await rig.reaches(TaskState.RUNNING)

@@ -81,7 +81,7 @@ def compose(tmp_path: Path) -> Path:
     return file
 
 
-def test_deploy_waits_until_every_slot_runs(
+def test_complaint_44_deploy_waits_until_every_slot_runs(
     client: FakeClient, compose: Path, capsys: Capture
 ) -> None:
     assert main(["deploy", str(compose), "--name", "blog"], client.connect) == 0
@@ -157,7 +157,9 @@ def test_scale_up_and_down(client: FakeClient, capsys: Capture) -> None:
     assert [type(command) for command in client.proposed] == [ScaleService, ScaleService]
 
 
-def test_rm_waits_until_the_tasks_are_gone(client: FakeClient, capsys: Capture) -> None:
+def test_complaint_44_rm_waits_until_the_tasks_are_gone(
+    client: FakeClient, capsys: Capture
+) -> None:
     assert main(["service", "scale", "shop_web=2"], client.connect) == 0
     assert main(["service", "rm", "shop_web"], client.connect) == 0
     assert dict(client.view.tasks) == {}

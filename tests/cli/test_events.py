@@ -98,7 +98,7 @@ def test_nothing_happened_between_a_view_and_itself() -> None:
     assert [] == changes(shop(), shop())
 
 
-def test_a_tasks_life_is_told_as_it_goes() -> None:
+def test_complaint_33_a_tasks_life_is_told_as_it_goes() -> None:
     view = shop()
     running = next(t for t in view.tasks.values() if t.status.state is TaskState.RUNNING)
     ended = next(t for t in view.tasks.values() if t.status.state is TaskState.FAILED)

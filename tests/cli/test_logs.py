@@ -69,7 +69,9 @@ def test_a_task_is_meant_by_its_id_or_name() -> None:
         chosen_tasks(view, ["shop_nope"])
 
 
-def test_lines_come_by_time_whoever_wrote_them(client: FakeClient, capsys: Capture) -> None:
+def test_complaint_34_lines_come_by_time_whoever_wrote_them(
+    client: FakeClient, capsys: Capture
+) -> None:
     assert main(["stack", "logs", "shop"], client.connect) == 0
     expected = [f"{n} {word}" for word in ("first", "second") for n in range(4)]
     assert expected == texts(capsys)

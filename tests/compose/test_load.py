@@ -268,7 +268,7 @@ volumes: {one: , two: {name: named}, three: {external: true}, four: {external: t
 # --- environment ----------------------------------------------------------------------------------
 
 
-def test_files_of_variables_come_in_order_and_the_environment_wins() -> None:
+def test_complaint_10_files_of_variables_come_in_order_and_the_environment_wins() -> None:
     spec = service(
         "env_file: [one, {path: sub/two, format: raw}, {path: no, required: false}]\n"
         "environment: [C=3]",

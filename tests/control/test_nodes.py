@@ -35,7 +35,7 @@ def test_a_node_is_ready_as_soon_as_it_is_heard() -> None:
         assert _verdicts(_judged(one, silent_ms=0)) == {one.id: (NodeState.READY, "")}
 
 
-def test_a_node_is_down_after_four_seconds_of_silence() -> None:
+def test_complaint_12_a_node_is_down_after_four_seconds_of_silence() -> None:
     suspect = (NodeState.SUSPECT, "nothing was heard of it for 2 s")
     assert _verdicts(_judged(N[0], silent_ms=3_999)) == {N[0].id: suspect}
     down = (NodeState.DOWN, "nothing was heard of it for 4 s")
@@ -176,7 +176,7 @@ def test_a_service_that_bears_more_is_replaced_later() -> None:
     ]
 
 
-def test_it_goes_on_where_it_was_if_its_node_is_back_before() -> None:
+def test_complaint_11_it_goes_on_where_it_was_if_its_node_is_back_before() -> None:
     db = service("db", lost_after_s=30.0)
     before = view([DOWN, N[1]], [db], [task(db, 1, DOWN)])
     assert kinds(decided(before)) == [SetNodeState]

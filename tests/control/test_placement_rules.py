@@ -64,7 +64,7 @@ def test_no_node_has_more_replicas_than_the_service_allows() -> None:
     )
 
 
-def test_affinity_goes_where_the_other_service_runs_and_waits_for_it() -> None:
+def test_complaint_21_affinity_goes_where_the_other_service_runs_and_waits_for_it() -> None:
     db = service("db")
     web = service("web", replicas=2, placement=Placement(affinities=(Affinity(service="db"),)))
     assert placed(view([N1, N2], [db, web], [task(db, 1, N2)]), web) == {"n2": 2}
@@ -85,7 +85,7 @@ def test_who_waits_for_company_is_looked_at_when_it_comes() -> None:
     assert after.tasks[waiting.id].node_id == N1.id
 
 
-def test_anti_affinity_keeps_apart_in_both_directions() -> None:
+def test_complaint_21_anti_affinity_keeps_apart_in_both_directions() -> None:
     rule = Placement(affinities=(Affinity(service="noisy", is_apart=True),))
     quiet, one = service("quiet", replicas=3, placement=rule), service("noisy")
     before = view([N1, N2], [quiet, one], [task(one, 1, N1)])
@@ -109,7 +109,7 @@ def test_a_service_apart_from_itself_has_one_task_a_node() -> None:
     assert placed(view([N1, N2], [web]), web) == {"n1": 1, "n2": 1, "": 1}
 
 
-def test_devices_are_given_to_one_task_at_a_time() -> None:
+def test_complaint_35_devices_are_given_to_one_task_at_a_time() -> None:
     train = service("train", replicas=3, devices=(DeviceRequest(kind="gpu", count=2),))
     before = view([with_gpus("n1", "a", "b", "c"), with_gpus("n2", "d", "e")], [train])
     created = of_kind(decided(before), CreateTask)
@@ -150,7 +150,7 @@ def test_devices_refuse_in_words(
 # --- scores -----------------------------------------------------------------------------------
 
 
-def test_load_is_weighed_by_reservations_not_counted() -> None:
+def test_complaint_22_load_is_weighed_by_reservations_not_counted() -> None:
     big = service("big", reservations=Resources(nano_cpus=3_000_000_000))
     small, web = service("small", replicas=3), service("web")
     tasks = [task(big, 1, N1), *(task(small, slot, N2) for slot in (1, 2, 3))]
@@ -166,7 +166,7 @@ def test_a_larger_node_bears_more() -> None:
     assert placed(view([N1, large], [other, web], tasks), web) == {"n2": 1}
 
 
-def test_binpack_fills_one_node_before_the_next() -> None:
+def test_complaint_22_binpack_fills_one_node_before_the_next() -> None:
     reserved = Resources(nano_cpus=1_000_000_000)
     web = service(
         "web", replicas=6, reservations=reserved, placement=Placement(strategy=Strategy.BINPACK)

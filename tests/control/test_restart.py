@@ -34,7 +34,7 @@ def _delay_ms(attempt: int, policy: RestartPolicy = ANY) -> int:
     return max(0, following.not_before_ms - NOW_MS)
 
 
-def test_the_first_replacement_comes_at_once_then_the_delay_doubles_to_five_minutes() -> None:
+def test_complaint_42_the_first_replacement_comes_at_once_then_the_delay_doubles() -> None:
     assert [_delay_ms(attempt) for attempt in range(5)] == [0, 500, 1_000, 2_000, 4_000]
     assert _delay_ms(40) == 300_000
     assert _delay_ms(10_000) == 300_000

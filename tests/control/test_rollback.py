@@ -29,7 +29,7 @@ def test_start_first_keeps_the_old_task_until_the_new_one_is_well() -> None:
     assert (least, most) == (2, 3)
 
 
-def test_a_failed_start_first_update_never_stops_an_old_task() -> None:
+def test_complaint_17_a_failed_start_first_update_never_stops_an_old_task() -> None:
     for action, phase in (
         (FailureAction.PAUSE, RolloutPhase.PAUSED),
         (FailureAction.ROLLBACK, RolloutPhase.ROLLED_BACK),

@@ -154,7 +154,7 @@ def test_logs_of_all_replicas_are_read_over_the_mesh(tmp_path: Path) -> None:
         assert all(f"started slot {slot}" in logs for slot in (1, 2, 3))
 
 
-def test_commands_and_files_go_to_any_replica(tmp_path: Path) -> None:
+def test_complaint_32_commands_and_files_go_to_any_replica(tmp_path: Path) -> None:
     with dev_cluster(tmp_path) as dev:
         dev.deploy(process_service(replicas=3))
         for slot in ("1", "2", "3"):  # each on another node, and asked by way of one manager

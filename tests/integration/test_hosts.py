@@ -29,7 +29,7 @@ def test_sigterm_hands_leadership_over_and_leaves_tasks_running(tmp_path: Path) 
         assert pids == {int(task["runtime_id"]) for task in hosts.dev.tasks("t_web")}
 
 
-def test_a_restarted_agent_adopts_what_runs(tmp_path: Path) -> None:
+def test_complaint_41_a_restarted_agent_adopts_what_runs(tmp_path: Path) -> None:
     with hosts_of_one_machine(tmp_path, **PATIENT) as hosts:
         hosts.dev.deploy(process_service(replicas=3))
         pids = {int(task["runtime_id"]) for task in hosts.dev.tasks("t_web")}

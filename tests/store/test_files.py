@@ -107,7 +107,7 @@ def test_a_config_that_does_not_exist_is_named_with_the_command_that_makes_it() 
     assert "meshswarm config create motd FILE" == error.hint
 
 
-def test_the_newest_content_is_rolled_out_and_rolled_back_exactly() -> None:
+def test_complaint_28_the_newest_content_is_rolled_out_and_rolled_back_exactly() -> None:
     view = after(START, motd("one"), put(web()), motd("two"))
     applied = commit(view, newest(view))
     assert (("web", "updated"),) == applied.outcome.effects
@@ -174,7 +174,7 @@ def test_create_and_update_say_what_they_expect() -> None:
 # --- in place ---------------------------------------------------------------------------------
 
 
-def test_running_tasks_are_given_other_content_in_place_where_the_service_says_so() -> None:
+def test_complaint_28_running_tasks_are_given_other_content_in_place() -> None:
     view = with_task(after(START, motd("one"), put(web(reload=HUP)), motd("two")))
     told = Told(N1)
     told.all(view)
