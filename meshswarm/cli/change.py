@@ -10,11 +10,12 @@ from meshswarm.cli.progress import TABLES, wait
 from meshswarm.cli.reach import ask
 from meshswarm.cli.rows import effects
 from meshswarm.cli.show import show
-from meshswarm.cli.talk import say
+from meshswarm.cli.talk import now_ms, say
 from meshswarm.cli.waiting import Goal
 from meshswarm.client import Client
+from meshswarm.model.node import Availability
 from meshswarm.model.service import TaskSpec
-from meshswarm.store.commands import Command, PutService, RollBackService
+from meshswarm.store.commands import Command, PutService, RollBackService, UpdateNode
 from meshswarm.store.view import View
 
 ANY = Goal()
@@ -56,9 +57,10 @@ async def _carry_out(
     show(options, effects(done))
     if detach:
         return
+    moves = goal.empty or goal.moved
     goal = evolve(
         goal,
-        whole=frozenset(name for name, effect in done if effect != "removed"),
+        whole=frozenset(name for name, effect in done if effect != "removed" and not moves),
         gone=frozenset(name for name, effect in done if effect == "removed"),
         specs={**goal.specs, **_specs(view, wanted)},
     )
@@ -77,3 +79,33 @@ def _specs(view: View, commands: Sequence[Command]) -> dict[str, TaskSpec]:
                 if number in view.revisions[service_id]:
                     specs[name] = view.revisions[service_id][number].task
     return specs
+
+
+def set_availability(
+    options: Options,
+    names: Sequence[str],
+    availability: Availability,
+    *,
+    drain_s: float,
+    detach: bool,
+    timeout_s: float,
+) -> None:
+    """Set nodes' availability, and wait until those that are drained are empty."""
+
+    async def work(client: Client) -> None:
+        view = await client.read(*TABLES)
+        nodes = [view.find_node(name) for name in names]
+        done: list[tuple[str, str]] = []
+        for node in nodes:
+            command = UpdateNode(node_id=node.id, availability=availability, drain_s=drain_s)
+            done += (await client.propose(command)).effects
+        show(options, effects(done))
+        if not detach and availability is Availability.DRAIN:
+            empty = frozenset(node.id for node in nodes)
+            await wait(client, options, Goal(empty=empty, now_ms=now_ms()), timeout_s)
+
+    try:
+        ask(options, work)
+    except KeyboardInterrupt:
+        say("interrupted: the cluster goes on with it; meshswarm node ls")
+        raise typer.Exit(130) from None

@@ -25,6 +25,7 @@ from meshswarm.cli import (
     journal,
     node,
     reach,
+    rebalance,
     secret,
     service,
     simulate,
@@ -51,6 +52,7 @@ app = typer.Typer(
 )
 app.command(name="deploy")(deploy.deploy)
 app.command(name="why")(why.why)
+app.command(name="rebalance")(rebalance.rebalance)
 app.command(name="simulate")(simulate.simulate)
 app.command(name="events")(events.events)
 app.command(name="top")(top.top)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meshswarm.cli.arguments import Node
+from meshswarm.cli.complete import complete_node
 from meshswarm.cli.listing import Filters, Watch, show_list
-from meshswarm.cli.options import Output, options_of
+from meshswarm.cli.options import Format, Output, Timeout, options_of
 from meshswarm.cli.talk import now_ms
 
 if TYPE_CHECKING:
@@ -16,7 +17,15 @@ if TYPE_CHECKING:
     from meshswarm.client import Client
     from meshswarm.store.view import View
 
-app = typer.Typer(no_args_is_help=True, help="Run a node; see and label the nodes.")
+app = typer.Typer(no_args_is_help=True, help="Run a node; see, label, drain and pause the nodes.")
+
+DRAIN_WAIT_S = 900.0
+"""How long `node drain` waits unless told otherwise."""
+
+NoWait = Annotated[
+    bool,
+    typer.Option("--no-wait", "--detach", "-d", help="Do not wait; the cluster goes on by itself."),
+]
 
 
 @app.command("start")
@@ -150,6 +159,79 @@ def inspect(
         "running": [dict(rows.task_row(view, task)) for task in live],
     }
     show_document(options, document)
+
+
+Nodes = Annotated[
+    list[str],
+    typer.Argument(
+        help="Names, or prefixes of ids.", metavar="NODE...", autocompletion=complete_node
+    ),
+]
+
+
+@app.command("drain")
+def drain(
+    ctx: typer.Context,
+    nodes: Nodes,
+    deadline: Annotated[
+        str | None,
+        typer.Option(
+            "--deadline",
+            metavar="DURATION",
+            help="After so long (`10m`) what is still there is stopped regardless.",
+            show_default="tasks that find no other node stay",
+        ),
+    ] = None,
+    detach: NoWait = False,
+    timeout: Timeout = DRAIN_WAIT_S,
+    output: Output = None,
+) -> None:
+    """Empty nodes, for good or until `node activate`; waits until nothing runs there any more.
+
+    Services that start first have their tasks started elsewhere before; of the others one task is
+    moved at a time, or `max_unavailable` of them. Global tasks go last.
+
+    Example: `meshswarm node drain n2 --deadline 10m`
+    """
+    from meshswarm.cli import edit
+    from meshswarm.compose import texts
+
+    limit_s = 0.0 if deadline is None else edit.parsed(texts.duration, deadline, "--deadline")
+    _set(ctx, nodes, "drain", limit_s, detach, timeout, output)
+
+
+@app.command("pause")
+def pause(ctx: typer.Context, nodes: Nodes, output: Output = None) -> None:
+    """Give nodes no new tasks; what runs there stays.
+
+    Example: `meshswarm node pause n2`
+    """
+    _set(ctx, nodes, "pause", 0.0, True, 0.0, output)
+
+
+@app.command("activate")
+def activate(ctx: typer.Context, nodes: Nodes, output: Output = None) -> None:
+    """Let nodes have tasks again; `meshswarm rebalance` gives them some of those there are.
+
+    Example: `meshswarm node activate n2`
+    """
+    _set(ctx, nodes, "active", 0.0, True, 0.0, output)
+
+
+def _set(
+    ctx: typer.Context,
+    nodes: list[str],
+    word: str,
+    drain_s: float,
+    detach: bool,
+    timeout_s: float,
+    output: "Format | None",
+) -> None:
+    from meshswarm.cli.change import set_availability
+    from meshswarm.model.node import Availability
+
+    options, wanted = options_of(ctx, output), Availability(word)
+    set_availability(options, nodes, wanted, drain_s=drain_s, detach=detach, timeout_s=timeout_s)
 
 
 async def nodes_and_managers(client: "Client") -> "tuple[View, list[Answer]]":

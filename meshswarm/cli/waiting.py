@@ -6,10 +6,12 @@ from itertools import count, islice
 from attrs import Factory, frozen
 
 from meshswarm.cli.rows import node_name
+from meshswarm.control.leaving import why_here
 from meshswarm.control.restart import restart_of
 from meshswarm.control.slots import Slot, slots_of
 from meshswarm.control.steps import belongs_on
 from meshswarm.errors import Conflict, MeshswarmError, RolledBack
+from meshswarm.ids import NodeId, TaskId
 from meshswarm.model.job import RunPhase
 from meshswarm.model.node import NodeState
 from meshswarm.model.rollout import RolloutPhase, RolloutReason
@@ -25,6 +27,12 @@ class Goal:
 
     whole: frozenset[str] = frozenset()
     gone: frozenset[str] = frozenset()
+    empty: frozenset[NodeId] = frozenset()
+    """Nodes on which nothing is to run any more."""
+    moved: frozenset[TaskId] = frozenset()
+    """Tasks that are to run elsewhere, by others."""
+    now_ms: int = 0
+    """When the wait began, for words about deadlines."""
     specs: Mapping[str, TaskSpec] = Factory(dict)
     """What services are to run: one that runs another has been rolled back, or moved on."""
     is_step: bool = False
@@ -71,6 +79,7 @@ def progress(view: View, goal: Goal) -> tuple[SlotProgress, ...]:
             slots.extend(_slots_of(view, goal, service))
             slots.extend(_run_of(view, service))
             slots.extend(_rollout_of(view, goal, service))
+    slots.extend(_still_on(view, goal, task) for task in _to_leave(view, goal))
     left = sorted(view.tasks.values(), key=lambda task: (task.service_name, task.slot, task.id))
     leaving = (task for task in left if task.service_name in goal.gone)
     slots.extend(_leaving(view, task) for task in leaving if not task.status.state.is_terminal)
@@ -110,6 +119,25 @@ def ending(view: View, goal: Goal) -> MeshswarmError | None:
     return None
 
 
+def _to_leave(view: View, goal: Goal) -> list[Task]:
+    """What still runs where nothing is to, or is to move and has not."""
+    found = [task for node_id in sorted(goal.empty) for task in view.tasks_on(node_id)]
+    rows = (view.tasks[task_id] for task_id in sorted(goal.moved) if task_id in view.tasks)
+    found += [task for task in rows if task.leaves]  # else it stays: no place is better by now
+    return [task for task in found if not task.status.state.is_terminal]
+
+
+def _still_on(view: View, goal: Goal, task: Task) -> SlotProgress:
+    now_ms = max(goal.now_ms, view.clock_ms)
+    return SlotProgress(
+        name=f"{task.service_name}.{task.slot or node_name(view, task.node_id)}",
+        service=task.service_name,
+        state="still" if task.is_live else "stopping",
+        node=node_name(view, task.node_id),
+        why=why_here(view, task, now_ms) if task.is_live else "",
+    )
+
+
 def is_reached(slots: tuple[SlotProgress, ...]) -> bool:
     """Whether nothing is left to wait for."""
     return all(slot.is_done for slot in slots)
@@ -143,7 +171,8 @@ def _run_of(view: View, service: Service) -> Iterator[SlotProgress]:
     if run is not None and run.phase is not RunPhase.COMPLETE:
         failed = f", {run.failed} failed" if run.failed else ""
         why = run.message or f"{run.completed} of its slots are complete{failed}"
-        yield SlotProgress(name=service.spec.name, state=run.phase.value, why=why)
+        name = service.spec.name
+        yield SlotProgress(name=name, service=name, state=run.phase.value, why=why)
 
 
 def _slots_of(view: View, goal: Goal, service: Service) -> Iterator[SlotProgress]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
+from meshswarm.control.filters import filters_by_load, first_refusal, suits
 from meshswarm.control.preempt import budget_of
 from meshswarm.control.schedule import why_nowhere
 from meshswarm.control.slots import Slot
@@ -18,7 +19,11 @@ from meshswarm.model.node import Availability
 from meshswarm.model.rollout import UpdateOrder, UpdatePolicy
 from meshswarm.model.service import RestartCondition, Service
 from meshswarm.model.task import Task
+from meshswarm.store.commands import MoveTasks
 from meshswarm.store.view import View
+
+MAX_TOLD = 5
+"""Tasks that are to leave and told one by one; the rest are counted."""
 
 
 @frozen(kw_only=True)
@@ -31,10 +36,12 @@ class Move:
 
 def is_leaving(view: View, task: Task) -> bool:
     """Whether the live task is to be replaced elsewhere."""
-    if task.node_id is None:
-        return False
-    node = view.nodes.get(task.node_id)
-    return task.leaves or (node is not None and node.availability is Availability.DRAIN)
+    return task.node_id is not None and (task.leaves or _is_drained(view, task))
+
+
+def _is_drained(view: View, task: Task) -> bool:
+    node = view.nodes.get(task.node_id) if task.node_id is not None else None
+    return node is not None and node.availability is Availability.DRAIN
 
 
 def leaves(view: View, slot: Slot) -> bool:
@@ -89,7 +96,7 @@ class _Room:
         self, whatif: WhatIf, service: Service, policy: UpdatePolicy, under_way: int
     ) -> None:
         self._whatif = whatif
-        self._name = service.spec.name
+        self._service, self._name = service, service.spec.name
         budget = budget_of(whatif.view, service)
         self._stops_first = policy.order is UpdateOrder.STOP_FIRST and budget >= 1
         most: float = policy.parallelism or service.spec.replicas
@@ -102,7 +109,11 @@ class _Room:
         """The slot's move; None: not now."""
         if self._left < 1 or obstacle(self._whatif.view, slot):
             return None
-        if self._nowhere(task.revision):
+        if _is_drained(self._whatif.view, task):
+            if self._nowhere(task.revision):
+                return None
+        elif not is_better_elsewhere(self._whatif, self._service, task):
+            self._whatif.do(MoveTasks(task_ids=(task.id,), leaves=False))
             return None
         self._left -= 1
         start_first = task.is_healthy and (task.leaves or not self._stops_first)
@@ -128,3 +139,60 @@ def obstacle(view: View, slot: Slot) -> str:
     if view.spec_of(task).task.restart.condition is RestartCondition.NONE:
         return "nothing would replace it (its restart condition is none), so it is let end"
     return ""
+
+
+def is_better_elsewhere(whatif: WhatIf, service: Service, task: Task) -> bool:
+    """Whether a node would take a successor on which the service has fewer tasks."""
+    if task.node_id is None:
+        return False
+    spec, name = whatif.view.spec_of(task).task, service.spec.name
+    here = whatif.load_of(task.node_id).live_of(name)
+    suited, checks = suits(spec), filters_by_load(spec)
+    return any(
+        node.id != task.node_id
+        and whatif.load_of(node.id).live_of(name) < here
+        and (suited is None or suited(node))
+        and first_refusal(checks, node, spec, whatif.load_of(node.id), name) is None
+        for node in whatif.candidates(spec)
+    )
+
+
+def why_here(view: View, task: Task, now_ms: int) -> str:
+    """What a task that is to leave its node waits for, as a sentence without a beginning."""
+    if not task.is_live:
+        return "it stops"
+    siblings = (view.tasks[one] for one in view.tasks_by_service[task.service_id])
+    for other in siblings:
+        if other.slot == task.slot and other.is_live and other.created_at_ms > task.created_at_ms:
+            node = view.nodes.get(other.node_id) if other.node_id is not None else None
+            where = f"on {node.name}" if node else "without a node yet"
+            return f"its successor is {other.status.state.label} {where}"
+    slot = Slot(number=task.slot, tasks=(task,))
+    by_ms = goes_by_ms(view, task)
+    until = f"; it goes in {max(0, by_ms - now_ms) / 1_000:.0f} s regardless" if by_ms else ""
+    if against := obstacle(view, slot):
+        return against + until
+    if task.slot == 0:
+        return "it goes when all others have left the node" + until
+    against = why_nowhere(WhatIf(view, now_ms), view.spec_of(task).task, task.service_name)
+    return (against or "others of its service go first") + until
+
+
+def tell_leaving(view: View, service: Service, now_ms: int) -> list[str]:
+    """A line for each task of the service that is to leave its node, a few of them at most."""
+    found = [
+        task
+        for task in view.tasks_of(service.id)
+        if task.is_live and is_leaving(view, task) and task.node_id is not None
+    ]
+    lines = [
+        f"{service.spec.name}.{task.slot or view.nodes[task.node_id].name} is to leave "
+        f"{view.nodes[task.node_id].name}{_because(view, task)}: {why_here(view, task, now_ms)}"
+        for task in found[:MAX_TOLD]
+        if task.node_id is not None
+    ]
+    return lines + ([f"and so are {len(found) - MAX_TOLD} more"] if len(found) > MAX_TOLD else [])
+
+
+def _because(view: View, task: Task) -> str:
+    return ", to rebalance the cluster" if task.leaves else ", which is drained"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from attrs import frozen
 
 from meshswarm.control.filters import refusals
+from meshswarm.control.leaving import tell_leaving
 from meshswarm.control.loads import load_of
 from meshswarm.control.restart import restart_of, stays_down
 from meshswarm.control.runs import is_complete
@@ -128,6 +129,7 @@ def _summary(
     else:
         lines = [f"{well} of {len(slots)} tasks of {name} run and are healthy"]
         lines += tell_rollout(view, service, slots, now_ms)
+    lines += tell_leaving(view, service, now_ms)
     if not any(node.state is NodeState.READY for node in view.nodes.values()):
         lines.append("no node of the cluster is ready")
     return lines

@@ -18,7 +18,8 @@ from meshswarm.store.commands import (
     ScaleService,
     SetRollout,
 )
-from meshswarm.store.rollouts import KEPT_REVISIONS, MAX_MESSAGE
+from meshswarm.store.revisions import KEPT_REVISIONS
+from meshswarm.store.rollouts import MAX_MESSAGE
 from meshswarm.store.view import View
 from tests.support.builders import commit, service_spec
 

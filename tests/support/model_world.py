@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from meshswarm.control.decide import Decision, decide
+from meshswarm.control.leaving import is_leaving
 from meshswarm.control.liveness import Liveness, LivenessPolicy
 from meshswarm.ids import NodeId, ServiceId, TaskId
 from meshswarm.model.node import Node
@@ -108,12 +109,18 @@ class ModelWorld:
     def _check_slots(self) -> None:
         live: Counter[tuple[ServiceId, int, NodeId | None]] = Counter()
         started: Counter[tuple[ServiceId, int, NodeId | None]] = Counter()
+        moving: set[tuple[ServiceId, int, NodeId | None]] = set()
         for task in self.view.tasks.values():
             slot = (task.service_id, task.slot, None if task.slot else task.node_id)
             live[slot] += task.is_live
+            moving.update([slot] if is_leaving(self.view, task) else [])
             started[slot] += TaskState.STARTING <= task.status.state <= TaskState.RUNNING
         for counted, what in ((live, "live"), (started, "started")):
-            beyond = [slot for slot, n in counted.items() if n > self._most_in(slot)]
+            beyond = [
+                slot
+                for slot, n in counted.items()
+                if n > max(self._most_in(slot), 2 if slot in moving else 1)
+            ]
             assert not beyond, f"too many {what} tasks in a slot"
 
     def _most_in(self, slot: tuple[ServiceId, int, NodeId | None]) -> int:

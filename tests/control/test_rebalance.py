@@ -1,0 +1,129 @@
+"""Plans that even a cluster out: what they move, what they leave alone, and that they end."""
+
+from collections import Counter
+
+from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meshswarm.control.rebalance import plan
+from meshswarm.ids import NodeId
+from meshswarm.model.node import Availability
+from meshswarm.model.placement import Placement, Strategy
+from meshswarm.model.resources import Resources
+from meshswarm.model.service import Mode, RestartCondition, RestartPolicy
+from meshswarm.model.task import TaskState
+from meshswarm.store.commands import MoveTasks, PutService, UpdateNode
+from meshswarm.store.view import View
+from tests.support.builders import NOW_MS, node, service, service_spec, task, view
+from tests.support.model_world import ModelWorld
+
+N1, N2, N3 = node("n1"), node("n2"), node("n3")
+
+
+def moved(planned: View) -> list[tuple[str, NodeId, NodeId]]:
+    return [(one.task_id, one.source, one.target) for one in plan(planned, NOW_MS)]
+
+
+def test_an_empty_node_gets_its_share() -> None:
+    web = service("web", replicas=4)
+    tasks = [task(web, slot, node) for slot, node in ((1, N1), (2, N1), (3, N2), (4, N2))]
+    assert moved(view([N1, N2, N3], [web], tasks)) == [("web-2", N1.id, N3.id)]
+
+
+def test_services_of_one_task_are_spread_by_what_nodes_bear() -> None:
+    services = [service(f"s{number}", replicas=1) for number in range(4)]
+    tasks = [task(one, 1, N1) for one in services]
+    shifts = moved(view([N1, N2], services, tasks))
+    assert [(N1.id, N2.id)] * 2 == [(source, target) for _, source, target in shifts]
+
+
+def test_what_is_even_stays() -> None:
+    web = service("web", replicas=3)
+    even = view([N1, N2], [web], [task(web, 1, N1), task(web, 2, N1), task(web, 3, N2)])
+    assert moved(even) == []
+
+
+def test_labels_are_evened_out_before_nodes() -> None:
+    zones = [node(f"n{n}", labels={"zone": zone}) for n, zone in enumerate("aab")]
+    placement = Placement(spread_over=("node.labels.zone",))
+    web = service("web", replicas=4, placement=placement)
+    tasks = [task(web, slot, zones[0 if slot < 3 else 1]) for slot in range(1, 5)]
+    found = plan(view(zones, [web], tasks), NOW_MS)
+    assert {zones[2].id} == {one.target for one in found}
+    assert 2 == len(found)
+
+
+def test_what_is_packed_global_rolled_out_broken_or_run_once_is_left_alone() -> None:
+    once = RestartPolicy(condition=RestartCondition.NONE)
+    kinds = [
+        service("packed", replicas=4, placement=Placement(strategy=Strategy.BINPACK)),
+        service("once", replicas=4, restart=once),
+        service("agent", mode=Mode.GLOBAL),
+        service("broken", replicas=4),
+    ]
+    tasks = [task(one, slot, N1) for one in kinds for slot in range(1, 5)]
+    tasks[-1] = evolve(tasks[-1], status=evolve(tasks[-1].status, state=TaskState.STARTING))
+    assert moved(view([N1, N2], kinds, tasks)) == []
+
+
+def test_a_node_that_may_not_have_the_task_gets_none() -> None:
+    web = service("web", replicas=4)
+    tasks = [task(web, slot, N1) for slot in range(1, 5)]
+    for availability in (Availability.PAUSE, Availability.DRAIN):
+        assert moved(view([N1, evolve(N2, availability=availability)], [web], tasks)) == []
+
+
+def test_a_task_whose_better_place_is_gone_stays() -> None:
+    world = ModelWorld(N1, N2)
+    world.propose(PutService(spec=service_spec("web", replicas=2)))
+    world.settle()
+    (first, _) = world.view.tasks.values()
+    world.propose(MoveTasks(task_ids=(first.id,)))
+    world.settle()
+    assert not any(one.leaves for one in world.view.tasks.values())
+    assert first.id in world.view.tasks
+    assert world.view.tasks[first.id].is_healthy
+
+
+services = st.lists(
+    st.tuples(st.integers(1, 6), st.sampled_from([0, 500_000_000, 1_000_000_000]), st.booleans()),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=40)  # each is a cluster's life
+@given(
+    kinds=services,
+    sizes=st.lists(st.sampled_from([2, 4, 16]), min_size=3, max_size=4),
+    away=st.integers(0, 3),
+)
+def test_rebalancing_comes_to_rest_and_takes_nothing_away(
+    kinds: list[tuple[int, int, bool]], sizes: list[int], away: int
+) -> None:
+    nodes = [node(f"n{n}", cpus=cpus, labels={"z": f"{n % 2}"}) for n, cpus in enumerate(sizes)]
+    world = ModelWorld(*nodes)
+    absent = nodes[away % len(nodes)]
+    world.propose(UpdateNode(node_id=absent.id, availability=Availability.PAUSE))
+    for number, (replicas, nano_cpus, by_label) in enumerate(kinds):
+        placement = Placement(spread_over=("node.labels.z",) if by_label else ())
+        reserved = Resources(nano_cpus=nano_cpus)
+        spec = service_spec(
+            f"s{number}", replicas=replicas, placement=placement, reservations=reserved
+        )
+        world.propose(PutService(spec=spec))
+    world.settle()
+    world.propose(UpdateNode(node_id=absent.id, availability=Availability.ACTIVE))
+    world.settle()
+    healthy = Counter(one.service_name for one in world.view.tasks.values() if one.is_healthy)
+    for _ in range(20):
+        shifts = plan(world.view, world.now_ms)
+        if not shifts:
+            break
+        world.propose(MoveTasks(task_ids=tuple(one.task_id for one in shifts)))
+        world.settle()
+    assert plan(world.view, world.now_ms) == ()
+    assert healthy == Counter(
+        one.service_name for one in world.view.tasks.values() if one.is_healthy
+    )
