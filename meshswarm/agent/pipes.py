@@ -5,6 +5,7 @@ reads, or whose connection broke, ends its pipes, and what they ran is killed.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 
 from meshswarm import codec
@@ -15,6 +16,8 @@ from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.peers import PeerRole
 from meshswarm.mesh.requests import Chunk, Reply, Request
 from meshswarm.model.pipe import PIECE_BYTES, PipeWish, WindowSize
+
+log = logging.getLogger(__name__)
 
 METHOD = "task.pipe"
 INPUT = "task.pipe.input"
@@ -55,6 +58,7 @@ class Pipes:
             raise Unavailable(f"{MAX_PIPES} pipes are open on its node", hint="try again later")
         async with runtime.pipe(task_id, wish) as pipe:
             self._open[key] = pipe
+            log.info("pipe opened task=%s kind=%s by=%s", task, wish.kind.value, request.peer.name)
             try:
                 yield Chunk()
                 while (piece := await pipe.read()) is not None:

@@ -19,7 +19,7 @@ USERS = frozenset({PeerRole.CLIENT, PeerRole.MANAGER})
 AGENT = "task."
 """What the agents' names of these methods begin with."""
 
-MAX_PIPES = 128
+MAX_PIPES = 64
 """Pipes open by way of this manager; a further one is refused as busy."""
 
 INPUT_TIMEOUT_S = 10.0
