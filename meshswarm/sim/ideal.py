@@ -17,7 +17,7 @@ from meshswarm.sim.clock import Clock, Life, Work
 from meshswarm.sim.control_loop import ControlLoop
 from meshswarm.sim.trace import Trace
 from meshswarm.sim.watch import Watch
-from meshswarm.store.apply import Applied, apply_command
+from meshswarm.store.apply import Applied, advance, apply_command
 from meshswarm.store.commands import Batch, Command
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import Key, Table, View
@@ -111,6 +111,8 @@ class Ideal:
         assert self._life is None, "two leaders at once"
         self._term = Term(self._term + 1)
         self._wall_ms, self._log_ms, self._crowned_ms = skew_ms, 0, self.clock.now_ms
+        # As Raft's leaders do: the first entry of a term says nothing but that.
+        self.view = advance(self.view, index=Index(self.view.index + 1), term=self._term)
         life = self._life = Life(self.clock)
         watch = self._watch = Watch(life, self.view)
         self._trace.tell("reign", f"{name} leads term {self._term}")

@@ -5,13 +5,12 @@ from attrs import evolve
 
 from meshswarm.control import decide, rollout, turns
 from meshswarm.control.whatif import WhatIf
-from meshswarm.ids import ServiceId, TaskId
+from meshswarm.ids import TaskId
 from meshswarm.model.rollout import UpdatePolicy
 from meshswarm.model.task import Task
 from meshswarm.store import apply, rollouts
 from meshswarm.store.commands import RevertService
 from meshswarm.store.transaction import Transaction
-from meshswarm.store.view import View
 
 
 def surges_without_limit(patch: pytest.MonkeyPatch) -> None:
@@ -48,12 +47,3 @@ def counts_from_its_own_beginning(patch: pytest.MonkeyPatch) -> None:
 def leaves_dead_nodes_tasks(patch: pytest.MonkeyPatch) -> None:
     """A node is down, and its tasks are taken to run on."""
     patch.setattr(decide, "give_up_tasks", lambda *_: None)
-
-
-def forgets_who_waits(patch: pytest.MonkeyPatch) -> None:
-    """Who found no node is looked at no more, unless something of its own changes."""
-
-    def nobody(view: View) -> set[ServiceId]:
-        return set()
-
-    patch.setattr(decide, "_services_waiting", nobody)
