@@ -47,7 +47,7 @@ def _running(row: Row) -> str:
     """How many tasks run of how many; of a job also how many are complete."""
     if row["run_phase"] is None:
         return f"{row['running']}/{row['desired']}"
-    over = "" if row["run_phase"] == RunPhase.RUNNING.value else f", {row['run_phase']}"
+    over = ", over" if row["run_phase"] == RunPhase.FAILED.value else ""
     failed = f", {row['failed']} failed" if row["failed"] else ""
     return f"{row['running']} ({row['completed']}/{row['desired']} complete{failed}{over})"
 

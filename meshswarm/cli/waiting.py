@@ -6,6 +6,7 @@ from itertools import count, islice
 from attrs import Factory, frozen
 
 from meshswarm.cli.rows import node_name
+from meshswarm.control.dependencies import unmet
 from meshswarm.control.leaving import why_here
 from meshswarm.control.restart import restart_of
 from meshswarm.control.slots import Slot, slots_of
@@ -191,10 +192,15 @@ def _slots_of(view: View, goal: Goal, service: Service) -> Iterator[SlotProgress
         absent = [str(n) for n in islice(free, max(0, service.spec.replicas - len(kept)))]
     for slot, name in zip(kept, names, strict=True):
         yield _slot(view, goal, service, f"{service.spec.name}.{name}", slot)
+    blocked = unmet(view, service) if absent else None
     for name in absent:
-        why = "no task was made for it yet"
-        full = service.spec.name
-        yield SlotProgress(name=f"{full}.{name}", service=full, state="missing", why=why)
+        yield SlotProgress(
+            name=f"{service.spec.name}.{name}",
+            service=service.spec.name,
+            state="missing" if blocked is None else "waiting",
+            why="no task was made for it yet" if blocked is None else f"it {blocked.message}",
+            is_hopeless=blocked is not None and blocked.is_hopeless,
+        )
     surplus = len(kept) - service.spec.replicas
     if surplus > 0 and not service.spec.mode.is_global:
         why = f"{surplus} of {len(kept)} slots are still to be removed"

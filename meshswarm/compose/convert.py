@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 
 from attrs import evolve, frozen
 
-from meshswarm.compose import dotenv
+from meshswarm.compose import dotenv, order
 from meshswarm.compose.cursor import Cursor, Section
 from meshswarm.compose.files import Content, Definitions, Read, definitions, reload_of, uses_of
 from meshswarm.compose.placements import devices_of, placement_of
@@ -42,6 +42,7 @@ class _Stack:
     volumes: Mapping[str, Section]
     services: Collection[str]
     files: tuple[Definitions, ...]
+    jobs: Collection[str]
     read: Read
 
 
@@ -54,17 +55,19 @@ def stack_spec(root: Section, *, name: str, read: Read) -> tuple[StackSpec, tupl
         files=tuple(
             definitions(kind, root.get(f"{kind.value}s", {}), name, read) for kind in FileKind
         ),
+        jobs=root.get("jobs", {}).keys(),
         read=read,
     )
     for volume in stack.volumes.values():
         _check_volume(volume)
     if "services" not in root.places:
         root.cursor.fault("has no `services`")
-    services = root.get("services", {}).items()
+    sections: dict[str, Section] = root.get("services", {})
+    specs = {key: _service(stack, key, section) for key, section in sorted(sections.items())}
     contents = tuple(content for defined in stack.files for content in defined.contents)
     spec = StackSpec(
         name=name,
-        services=tuple(_service(stack, key, section) for key, section in sorted(services)),
+        services=tuple(order.in_order(specs, sections).values()),
         configs=tuple(each.name for each in contents if each.kind is FileKind.CONFIG),
         secrets=tuple(each.name for each in contents if each.kind is FileKind.SECRET),
     )
@@ -91,6 +94,9 @@ def _service(stack: _Stack, key: str, section: Section) -> ServiceSpec:
         max_unavailable=own.get("max_unavailable") if own else None,
         update=_update_policy(section, deploy, "update_config"),
         rollback=_update_policy(section, deploy, "rollback_config"),
+        depends_on=order.depends_on(
+            section.get("depends_on", ()), stack.name, stack.services, stack.jobs
+        ),
         task=_task(stack, section, deploy),
     )
 

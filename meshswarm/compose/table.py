@@ -6,7 +6,7 @@ of what is supported is this table printed; to support another attribute, change
 
 from attrs import evolve
 
-from meshswarm.compose import files, mounts, placements, ports, shapes, texts
+from meshswarm.compose import files, mounts, order, placements, ports, shapes, texts
 from meshswarm.compose.attribute import Attribute, Support, Table
 from meshswarm.compose.cursor import Shape
 from meshswarm.compose.shapes import (
@@ -105,6 +105,14 @@ _SERVICE: _Rows = (
     _yes("healthcheck", section, "A command that says whether the task is well"),
     _yes("stop_signal", written(texts.signal), "Signal that asks it to end"),
     _yes("stop_grace_period", shapes.duration, "From that signal to SIGKILL"),
+    _yes("depends_on", order.waits, "Services that must be so far before its first tasks start"),
+    _yes(
+        "depends_on.*.condition",
+        choice(order.CONDITIONS),
+        "service_started, service_healthy or service_completed_successfully",
+    ),
+    _yes("depends_on.*.restart", shapes.flag, "true: an update of that one restarts this (false)"),
+    _yes("depends_on.*.required", shapes.flag, "false: not waited for if it is missing or fails"),
     _yes("deploy", section, "How many, where and with what", nullable=True),
     _yes("x-meshswarm", section, "What Compose has no words for"),
     _yes(
@@ -163,7 +171,6 @@ _SERVICE: _Rows = (
         "networks network_mode links external_links hostname domainname dns dns_opt", _NETWORKS
     ),
     *_later("dns_search extra_hosts mac_address expose", _NETWORKS),
-    *_later("depends_on", "the order of starts comes with a later release; retry in the service"),
     _yes("configs", files.uses, "Configs that its tasks have as files"),
     _yes("secrets", files.uses, "Secrets that its tasks have as files"),
     *_later("restart", "write `deploy.restart_policy.condition`: any, on-failure or none"),

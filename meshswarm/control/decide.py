@@ -1,6 +1,6 @@
 """One pass of the control loop, as a function of values; the room's docstring tells its order."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from attrs import frozen
 
@@ -152,12 +152,24 @@ def _services_touched(view: View, changed: frozenset[Key]) -> set[ServiceId]:
                 may_fit = True
             case Table.STACKS | Table.REVISIONS | Table.CONFIGS:
                 pass
+    found |= _services_ordered_by(view, found, placed)
     waiting = _services_waiting(view)
     if may_fit or claims_change:
         found |= waiting
     if may_fit:
         found |= {s.id for s in view.services.values() if s.spec.mode.is_global}
     return found | {one for one in waiting - found if _company_of(view, one) & placed}
+
+
+def _services_ordered_by(
+    view: View, touched: Collection[ServiceId], names: Collection[str]
+) -> set[ServiceId]:
+    """The services that may start because of what became of these."""
+    rows = [view.services[service_id] for service_id in touched if service_id in view.services]
+    found: set[ServiceId] = set()
+    for name in {*names, *(row.spec.name for row in rows)}:
+        found |= set(view.dependents.get(name, ()))
+    return found
 
 
 def _company_of(view: View, service_id: ServiceId) -> set[str]:

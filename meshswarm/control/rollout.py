@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from attrs import evolve
 
+from meshswarm.control.dependencies import held_since_ms, unmet
 from meshswarm.control.slots import Slot
 from meshswarm.control.turns import (
     Standing,
@@ -63,7 +64,8 @@ def carry_on(whatif: WhatIf, service: Service, slots: Sequence[Slot]) -> None:
     elif after.slots_left == 0 and standing.outdated and not standing.busy:
         after = _after_step(after, len(standing.outdated), len(slots))
     else:
-        deadline_ms = max(after.progressed_at_ms, after.not_before_ms)
+        held_ms = held_since_ms(whatif.view, service, whatif.now_ms)
+        deadline_ms = max(after.progressed_at_ms, after.not_before_ms, held_ms)
         deadline_ms += round(policy.progress_deadline_s * 1_000)
         if deadline_ms <= whatif.now_ms:
             message = _stuck(whatif, service, policy, standing)
@@ -250,6 +252,9 @@ def _stuck(whatif: WhatIf, service: Service, policy: UpdatePolicy, standing: Sta
         if task is not None:
             said = task.status.message or f"it is {task.status.state.label}"
             return f"{what}: {service.spec.name}.{key_of(slot)}: {said[:MAX_QUOTED]}"
+    held = unmet(whatif.view, service, for_rollout=True)
+    if held is not None:
+        return f"{what}: it {held.message[:MAX_QUOTED]}"
     for slot in standing.outdated:
         against = obstacle(whatif, service, slot)
         if against:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from attrs import evolve, frozen
 
+from meshswarm.control.dependencies import unmet
 from meshswarm.control.leaving import goes_by_ms, is_leaving
 from meshswarm.control.restart import restart_of, stays_down
 from meshswarm.control.slots import Slot, slots_of
@@ -51,11 +52,12 @@ def reconcile_run(whatif: WhatIf, service: Service) -> list[CreateTask]:
     room = service.spec.max_concurrent or len(tally.open)
     room -= sum(_is_under_way(slot) for slot in tally.open)
     drafts: list[CreateTask] = []
+    held = unmet(whatif.view, service)
     for slot in tally.open:
         if len(drafts) > whatif.room:
             break  # The pass is full when these are placed; the next one sees to the rest.
         is_new = not _is_under_way(slot)
-        if is_new and room <= 0:
+        if is_new and (room <= 0 or (held is not None and not _was_begun(slot, service))):
             continue
         _leave_drained_node(whatif, slot)
         made = keep(whatif, service, slot)
@@ -119,6 +121,11 @@ def _wanted(whatif: WhatIf, service: Service) -> list[Slot]:
     for slot in unwanted:
         remove(whatif, slot)
     return wanted
+
+
+def _was_begun(slot: Slot, service: Service) -> bool:
+    """Whether this run has had a task in the slot."""
+    return any(task.revision == service.revision for task in slot.tasks)
 
 
 def _is_under_way(slot: Slot) -> bool:

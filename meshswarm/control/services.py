@@ -8,6 +8,7 @@ from itertools import islice
 
 from attrs import evolve
 
+from meshswarm.control.dependencies import is_still_needed, unmet
 from meshswarm.control.leaving import is_leaving, is_overdue, leaves
 from meshswarm.control.restart import Successor, successor
 from meshswarm.control.rollout import carry_on, spend_turns
@@ -30,12 +31,20 @@ from meshswarm.model.task import DesiredState, Task, TaskState
 from meshswarm.store.commands import CreateTask, SetDesired
 from meshswarm.store.users import MAX_REPLICAS
 
+STOP_ORDER_MS = 200
+"""How often a removed service is looked at that others must leave first."""
+
 
 def reconcile(whatif: WhatIf, service_id: ServiceId) -> list[CreateTask]:
     """Decide what the service's tasks need; returns the tasks to create that still want a node."""
     service = whatif.view.services.get(service_id)
     if service is None:
-        for slot in slots_of(whatif.view.tasks_of(service_id)):
+        slots = slots_of(whatif.view.tasks_of(service_id))
+        names = {task.service_name for slot in slots for task in slot.tasks}
+        if any(is_still_needed(whatif, service_id, name) for name in names):
+            whatif.look_again(service_id, whatif.now_ms + STOP_ORDER_MS)
+            return []
+        for slot in slots:
             remove(whatif, slot)
         return []
     if service_id in whatif.reverted:
@@ -59,7 +68,10 @@ def _drafts(
 ) -> list[CreateTask]:
     """Let each slot go on, or be renewed if it has its turn; the tasks that still want a node."""
     drafts: list[CreateTask] = []
+    held = unmet(whatif.view, service)
     for slot in wanted:
+        if held is not None and slot.latest is None:
+            continue
         if len(drafts) > whatif.room:
             break  # The pass is full when these are placed; the next one sees to the rest.
         turn = turns.get(key_of(slot)) if turns else None

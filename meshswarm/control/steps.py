@@ -7,7 +7,7 @@ from meshswarm.control.leaving import is_overdue
 from meshswarm.control.loads import load_of
 from meshswarm.control.preempt import make_room
 from meshswarm.control.restart import Successor, restart_of, successor
-from meshswarm.control.slots import Slot
+from meshswarm.control.slots import Slot, slots_of
 from meshswarm.control.whatif import WhatIf
 from meshswarm.ids import NodeId, TaskId, digest_id
 from meshswarm.model.node import Availability, Node
@@ -15,6 +15,7 @@ from meshswarm.model.resources import DeviceGrant
 from meshswarm.model.service import Service
 from meshswarm.model.task import DesiredState, Reason, Task
 from meshswarm.store.commands import CreateTask, ForgetTask, SetDesired
+from meshswarm.store.view import View
 
 
 def slots_by_node(
@@ -51,6 +52,24 @@ def _is_needed(whatif: WhatIf, service: Service, task: Task) -> bool:
         whatif.look_again(service.id, node.drain_by_ms)
     rows = (view.tasks[task_id] for task_id in view.tasks_by_node.get(node.id, ()))
     return any(row.slot and not row.status.state.is_terminal for row in rows)
+
+
+def slots_wanted(view: View, service: Service) -> list[Slot]:
+    """The slots that the service should have, those without a task included."""
+    present = [slot for slot in slots_of(view.tasks_of(service.id)) if not slot.is_left]
+    if service.spec.mode.is_global:
+        by_node = {slot.node_id: slot for slot in present if slot.number == 0}
+        return [
+            by_node.get(node.id, Slot(number=0, node_id=node.id))
+            for node in view.sorted_nodes()
+            if belongs_on(service, node)
+        ]
+    taken = {slot.number: slot for slot in present if slot.number}
+    missing = service.spec.replicas - len(taken)
+    free = [n for n in range(1, service.spec.replicas + 1) if n not in taken][: max(0, missing)]
+    return sorted([*taken.values(), *(Slot(number=n) for n in free)], key=lambda slot: slot.number)[
+        : service.spec.replicas
+    ]
 
 
 def belongs_on(service: Service, node: Node) -> bool:

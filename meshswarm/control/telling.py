@@ -3,6 +3,7 @@ never comes."""
 
 from collections.abc import Iterator, Sequence
 
+from meshswarm.control.dependencies import held_since_ms, unmet
 from meshswarm.control.runs import tally_of
 from meshswarm.control.slots import Slot
 from meshswarm.control.turns import Standing, key_of, obstacle, policy_of, standing_of
@@ -90,6 +91,9 @@ def _next(whatif: WhatIf, service: Service, rollout: Rollout, standing: Standing
     if rollout.not_before_ms > whatif.now_ms:
         wait_s = (rollout.not_before_ms - whatif.now_ms) / 1_000
         return f"the next slot has its turn in {wait_s:.0f} s, after the delay"
+    held = unmet(whatif.view, service, for_rollout=True) if standing.outdated else None
+    if held is not None:
+        return f"it {held.message}"
     if standing.outdated:
         return "the next slot has its turn now"
     monitor_s = policy_of(whatif.view, service).monitor_s
@@ -99,7 +103,8 @@ def _next(whatif: WhatIf, service: Service, rollout: Rollout, standing: Standing
 def _deadline(whatif: WhatIf, service: Service, rollout: Rollout) -> str:
     """When it gives up, and what it does then."""
     policy = policy_of(whatif.view, service)
-    began_ms = max(rollout.progressed_at_ms, rollout.not_before_ms)
+    held_ms = held_since_ms(whatif.view, service, whatif.now_ms)
+    began_ms = max(rollout.progressed_at_ms, rollout.not_before_ms, held_ms)
     left_s = policy.progress_deadline_s - (whatif.now_ms - began_ms) / 1_000
     goes_back = policy.failure_action is FailureAction.ROLLBACK and not rollout.phase.goes_back
     then = f"goes back to revision {rollout.stable_revision}" if goes_back else "pauses"

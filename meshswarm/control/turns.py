@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
+from meshswarm.control.dependencies import unmet
 from meshswarm.control.leaving import is_leaving, leaves, moves
 from meshswarm.control.restart import stays_down
 from meshswarm.control.schedule import why_nowhere
@@ -104,6 +105,8 @@ def _rollout_turns(whatif: WhatIf, service: Service, slots: Sequence[Slot]) -> l
     if rollout is not None and rollout.phase.is_paused:
         return []
     if not any(is_outdated(slot, service) for slot in slots):
+        return []
+    if unmet(whatif.view, service, for_rollout=True) is not None:
         return []
     standing = standing_of(whatif, service, slots)
     room = _room(whatif, service, rollout, standing)

@@ -55,6 +55,9 @@ class WhatIf:
         """Services of which tasks make way."""
         self.reverted: set[ServiceId] = set()
         """Services with another spec than the view they are decided on: the next pass's."""
+        self.leaving: Mapping[str, Collection[ServiceId]] | None = None
+        """Removed services that still have tasks, by the names of what they depend on; None: not
+        looked for yet."""
         self._before = view
         self._transaction = Transaction(view)
         # Log time is that of the last entry, and what is decided now will be written now.

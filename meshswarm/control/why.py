@@ -7,13 +7,14 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
+from meshswarm.control.dependencies import unmet
 from meshswarm.control.filters import refusals
 from meshswarm.control.leaving import tell_leaving
 from meshswarm.control.loads import load_of
 from meshswarm.control.restart import restart_of, stays_down
 from meshswarm.control.runs import is_complete
-from meshswarm.control.slots import Slot, slots_of
-from meshswarm.control.steps import belongs_on
+from meshswarm.control.slots import Slot
+from meshswarm.control.steps import slots_wanted
 from meshswarm.control.telling import tell_rollout, tell_run
 from meshswarm.ids import NodeId, TaskId
 from meshswarm.model.node import NodeState
@@ -75,9 +76,9 @@ class WhyReport:
 def why(view: View, service: Service, now_ms: int) -> WhyReport:
     """What keeps the service from being whole; no slots if it is.
 
-    The view needs the tables of nodes, services, revisions, rollouts and tasks.
+    The view needs the tables of nodes, services, revisions, rollouts, runs and tasks.
     """
-    slots = _slots(view, service)
+    slots = slots_wanted(view, service)
     broken = [slot for slot in slots if not _needs_nothing(service, slot)]
     return WhyReport(
         service=service.spec.name,
@@ -97,24 +98,6 @@ def _needs_nothing(service: Service, slot: Slot) -> bool:
 def _is_well(task: Task) -> bool:
     """Whether it runs and is healthy, and that is known."""
     return task.is_healthy and task.status.reason is not Reason.RUNTIME_UNAVAILABLE
-
-
-def _slots(view: View, service: Service) -> list[Slot]:
-    """The slots that the service should have, those without a task included."""
-    present = [slot for slot in slots_of(view.tasks_of(service.id)) if not slot.is_left]
-    if service.spec.mode.is_global:
-        by_node = {slot.node_id: slot for slot in present if slot.number == 0}
-        return [
-            by_node.get(node.id, Slot(number=0, node_id=node.id))
-            for node in view.sorted_nodes()
-            if belongs_on(service, node)
-        ]
-    taken = {slot.number: slot for slot in present if slot.number}
-    missing = service.spec.replicas - len(taken)
-    free = [n for n in range(1, service.spec.replicas + 1) if n not in taken][: max(0, missing)]
-    return sorted([*taken.values(), *(Slot(number=n) for n in free)], key=lambda slot: slot.number)[
-        : service.spec.replicas
-    ]
 
 
 def _summary(
@@ -181,6 +164,10 @@ def _now(view: View, service: Service, slot: Slot, now_ms: int) -> tuple[Reason,
 def _nothing_lives(view: View, service: Service, slot: Slot) -> tuple[Reason, str]:
     latest = slot.latest
     if latest is None:
+        held = unmet(view, service)
+        if held is not None:
+            message = f"no task was created for this slot yet: it {held.message}"
+            return Reason.WAITS_FOR_DEPENDENCY, message
         most = service.spec.max_concurrent
         turn = f": at most {most} run at a time" if most else ""
         return Reason.NONE, f"no task was created for this slot yet{turn}"

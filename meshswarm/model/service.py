@@ -7,6 +7,7 @@ from attrs import Factory, field, frozen
 from attrs.validators import ge, gt, optional
 
 from meshswarm.ids import ServiceId, Version
+from meshswarm.model.dependency import Dependency
 from meshswarm.model.file import FileUse, Reload
 from meshswarm.model.network import Port
 from meshswarm.model.placement import Placement
@@ -179,6 +180,8 @@ class ServiceSpec:
     update: UpdatePolicy = UpdatePolicy()
     rollback: UpdatePolicy = UpdatePolicy()
     """How it goes back to an earlier revision."""
+    depends_on: tuple[Dependency, ...] = ()
+    """What its first tasks and its rollouts wait for; when both are removed, it stops first."""
     task: TaskSpec
 
 
@@ -203,4 +206,6 @@ class Revision:
     service_id: ServiceId
     number: int
     task: TaskSpec
+    depends_on: tuple[Dependency, ...] = ()
+    """As the service had it last: it tells who stops first once the service is gone."""
     created_at_ms: int

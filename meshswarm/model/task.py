@@ -84,6 +84,7 @@ class Reason(Enum):
     NO_SUITABLE_NODE = "no_suitable_node"
     BACKOFF = "backoff"
     WAITS_FOR_PREDECESSOR = "waits_for_predecessor"
+    WAITS_FOR_DEPENDENCY = "waits_for_dependency"
     WAITS_FOR_ROOM = "waits_for_room"
     """Tasks of smaller priority were asked to make way for it."""
     PREEMPTED = "preempted"

@@ -3,6 +3,7 @@ carried on by the controllers.
 """
 
 from attrs import evolve
+from immutables import Map
 
 from meshswarm.errors import Conflict, Invalid, NotFound
 from meshswarm.ids import ServiceId
@@ -101,9 +102,15 @@ def _give_tasks(
 def restart_service(transaction: Transaction, command: RestartService) -> Effects:
     """Roll out a revision that differs in nothing but its number; run a job again."""
     service = _service(transaction, command.service_id)
+    before = transaction.view.services
+    _restart(transaction, service)
+    return ((service.spec.name, "restarted"), *restart_dependents(transaction, before))
+
+
+def _restart(transaction: Transaction, service: Service) -> None:
     if service.spec.mode.is_job:
         runs.renew(transaction, service, service.spec)
-        return ((service.spec.name, "restarted"),)
+        return
     stable = _stable(transaction, service)
     number = max(transaction.view.revisions[service.id]) + 1
     transaction.put_service(
@@ -112,7 +119,31 @@ def restart_service(transaction: Transaction, command: RestartService) -> Effect
     reason, policy = RolloutReason.RESTARTED, service.spec.update
     _begin(transaction, service.id, RolloutPhase.UPDATING, stable, reason, "", policy)
     put_revision(transaction, service.id, number)
-    return ((service.spec.name, "restarted"),)
+
+
+def restart_dependents(transaction: Transaction, before: Map[ServiceId, Service]) -> Effects:
+    """Restart what wants that whenever one that it depends on is updated: what depends on services
+    that have another revision than `before`, but itself has not."""
+    if not transaction.view.dependents:
+        return ()
+    renewed = [
+        row
+        for row in transaction.view.sorted_services()
+        if row.id in before and before[row.id].revision != row.revision
+    ]
+    done = {row.id for row in renewed}
+    restarted: list[str] = []
+    while renewed:
+        name = renewed.pop(0).spec.name
+        for service_id in sorted(transaction.view.dependents.get(name, ())):
+            service = transaction.view.services[service_id]
+            wants = any(one.service == name and one.restarts for one in service.spec.depends_on)
+            if wants and service_id in before and service_id not in done:
+                _restart(transaction, service)
+                done.add(service_id)
+                renewed.append(service)
+                restarted.append(service.spec.name)
+    return tuple((name, "restarted") for name in restarted)
 
 
 def pause_rollout(transaction: Transaction, command: PauseRollout) -> Effects:
@@ -157,8 +188,10 @@ def roll_back_service(transaction: Transaction, command: RollBackService) -> Eff
     if target == service.revision:
         raise Conflict(f"service {service.spec.name} is at revision {target} already")
     message = f"a user wants revision {target} instead of {service.revision}"
+    before = transaction.view.services
     _go_back(transaction, service, target, RolloutReason.BY_HAND, message)
-    return ((service.spec.name, f"rolled back to revision {target}"),)
+    effect = (service.spec.name, f"rolled back to revision {target}")
+    return (effect, *restart_dependents(transaction, before))
 
 
 def _before(transaction: Transaction, service: Service) -> int:

@@ -116,7 +116,9 @@ class Transaction:
         by_stack = self.view.services_by_stack
         if service.spec.stack is not None:
             by_stack = _with(by_stack, service.spec.stack, service.id)
+        before = self.view.services.get(service.id)
         self._set(
+            dependents=self._depending(before, service),
             services=self.view.services.set(service.id, service),
             service_ids=self.view.service_ids.set(service.spec.name, service.id),
             services_by_stack=by_stack,
@@ -130,6 +132,7 @@ class Transaction:
         if service.spec.stack is not None:
             by_stack = _without(by_stack, service.spec.stack, service.id)
         self._set(
+            dependents=self._depending(service, None),
             services=self.view.services.delete(service.id),
             service_ids=self.view.service_ids.delete(service.spec.name),
             services_by_stack=by_stack,
@@ -139,6 +142,21 @@ class Transaction:
             self.drop_rollout(service.id)
             self.drop_run(service.id)
             self.prune_revisions(service.id, keep=0)
+
+    def _depending(
+        self, before: Service | None, after: Service | None
+    ) -> Map[str, IdSet[ServiceId]]:
+        """Who depends on whom once a service's row is another one, or gone."""
+        index = self.view.dependents
+        old = {one.service for one in before.spec.depends_on} if before else set()
+        new = {one.service for one in after.spec.depends_on} if after else set()
+        if before is not None:
+            for name in sorted(old - new):
+                index = _without(index, name, before.id)
+        if after is not None:
+            for name in sorted(new - old):
+                index = _with(index, name, after.id)
+        return index
 
     def put_revision(self, revision: Revision) -> None:
         """Write a revision."""

@@ -22,8 +22,9 @@ from meshswarm.store.commands import (
     UpdateNode,
     UseNewest,
 )
-from meshswarm.store.revisions import put_revision
-from meshswarm.store.rollouts import reload, roll_out
+from meshswarm.store.order import refuse_circle
+from meshswarm.store.revisions import note_dependencies, put_revision
+from meshswarm.store.rollouts import reload, restart_dependents, roll_out
 from meshswarm.store.transaction import Transaction
 from meshswarm.store.view import View
 
@@ -60,7 +61,10 @@ def put_stack(transaction: Transaction, command: PutStack) -> Effects:
         if service.spec.name not in names:
             transaction.drop_service(service)
             effects.append((service.spec.name, "removed"))
-    effects += [(wanted.name, _put(transaction, wanted)) for wanted in spec.services]
+    before = transaction.view.services
+    put = {wanted.name: _put(transaction, wanted) for wanted in spec.services}
+    refuse_circle(transaction.view, names)
+    effects += (put | dict(restart_dependents(transaction, before))).items()
     if (present := transaction.view.stacks.get(spec.name)) is not None:
         files.drop_own(transaction, present, spec)
     changed = any(what != "unchanged" for _, what in effects)
@@ -87,10 +91,12 @@ def put_service(transaction: Transaction, command: PutService) -> Effects:
     if command.version is not None and (present is None or present.version != command.version):
         found = "is gone" if present is None else f"is at version {present.version}"
         raise Conflict(f"service {command.spec.name} {found}, not at {command.version}")
+    before = transaction.view.services
     effect = _put(transaction, command.spec)
+    refuse_circle(transaction.view, [command.spec.name])
     if command.spec.stack is not None:
         _touch_stack(transaction, command.spec.stack, changed=effect != "unchanged")
-    return ((command.spec.name, effect),)
+    return ((command.spec.name, effect), *restart_dependents(transaction, before))
 
 
 def scale_service(transaction: Transaction, command: ScaleService) -> Effects:
@@ -253,6 +259,13 @@ def _put(transaction: Transaction, spec: ServiceSpec) -> str:
     spec = files.pinned(view, spec, present.spec)
     if present.spec == spec:
         return "unchanged"
+    effect = _change(transaction, present, spec)
+    note_dependencies(transaction, present.id)
+    return effect
+
+
+def _change(transaction: Transaction, present: Service, spec: ServiceSpec) -> str:
+    """Write another spec of a service; the word for what that changed."""
     if spec.mode.is_job:
         return runs.change(transaction, present, spec)
     transaction.drop_run(present.id)
@@ -261,7 +274,8 @@ def _put(transaction: Transaction, spec: ServiceSpec) -> str:
     if present.spec.task != spec.task:
         roll_out(transaction, present, spec)
         return "updated"
-    transaction.put_service(evolve(present, spec=spec, updated_at_ms=view.clock_ms))
+    clock_ms = transaction.view.clock_ms
+    transaction.put_service(evolve(present, spec=spec, updated_at_ms=clock_ms))
     return "scaled" if present.spec.replicas != spec.replicas else "updated"
 
 

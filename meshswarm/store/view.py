@@ -93,6 +93,8 @@ class View:
     node_ids: Map[str, NodeId] = Map()
     service_ids: Map[str, ServiceId] = Map()
     services_by_stack: Map[str, IdSet[ServiceId]] = Map()
+    dependents: Map[str, IdSet[ServiceId]] = Map()
+    """By a service's full name: those that depend on it."""
     tasks_by_service: Map[ServiceId, IdSet[TaskId]] = Map()
     tasks_by_node: Map[NodeId, IdSet[TaskId]] = Map()
     unplaced: IdSet[TaskId] = Map()
@@ -380,6 +382,7 @@ class ViewBuilder:
         self._service_ids = Map[str, ServiceId]().mutate()
         self._unplaced = Map[TaskId, None]().mutate()
         self._revisions: dict[ServiceId, dict[int, Revision]] = {}
+        self._dependents: dict[str, dict[ServiceId, None]] = {}
         self._by_stack: dict[str, dict[ServiceId, None]] = {}
         self._by_service: dict[ServiceId, dict[TaskId, None]] = {}
         self._by_node: dict[NodeId, dict[TaskId, None]] = {}
@@ -397,6 +400,8 @@ class ViewBuilder:
                 self._service_ids[row.spec.name] = row.id
                 if row.spec.stack is not None:
                     self._by_stack.setdefault(row.spec.stack, {})[row.id] = None
+                for dependency in row.spec.depends_on:
+                    self._dependents.setdefault(dependency.service, {})[row.id] = None
             case ClientSession():
                 self._clients[row.id] = row
             case Node():
@@ -452,6 +457,7 @@ class ViewBuilder:
             node_ids=self._node_ids.finish(),
             service_ids=self._service_ids.finish(),
             services_by_stack=_mapped(self._by_stack),
+            dependents=_mapped(self._dependents),
             tasks_by_service=_mapped(self._by_service),
             tasks_by_node=_mapped(self._by_node),
             unplaced=self._unplaced.finish(),

@@ -9,6 +9,7 @@ from typing import Any
 from attrs import evolve
 
 from meshswarm.ids import Index, NodeId, ServiceId, TaskId, Term, Version
+from meshswarm.model.dependency import Dependency
 from meshswarm.model.job import Run
 from meshswarm.model.node import Availability, Node, NodeDescription, NodeRole, NodeState
 from meshswarm.model.resources import DeviceOffer, Resources
@@ -77,6 +78,7 @@ def service_spec(
     rollback: UpdatePolicy = PLAIN,
     max_concurrent: int = 0,
     active_deadline_s: float | None = None,
+    depends_on: tuple[Dependency, ...] = (),
     **fields: Any,
 ) -> ServiceSpec:
     """A service of plain processes; `fields` are those of its `TaskSpec`."""
@@ -91,6 +93,7 @@ def service_spec(
         rollback=rollback,
         max_concurrent=max_concurrent,
         active_deadline_s=active_deadline_s,
+        depends_on=depends_on,
         task=task_spec(**fields),
     )
 
@@ -179,7 +182,11 @@ def view(
     for one in services:
         for number in range(1, one.revision + 1):
             added = Revision(
-                service_id=one.id, number=number, task=one.spec.task, created_at_ms=NOW_MS
+                service_id=one.id,
+                number=number,
+                task=one.spec.task,
+                depends_on=one.spec.depends_on,
+                created_at_ms=NOW_MS,
             )
             rows.setdefault((one.id, number), added)
     for orphan in tasks:
