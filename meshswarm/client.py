@@ -47,7 +47,8 @@ from meshswarm.piping import RemotePipe
 from meshswarm.store.commands import Command, PutSecret, encode_command, group_of
 from meshswarm.store.feed import Delta, follow, row_of
 from meshswarm.store.outcome import Outcome, outcome_of
-from meshswarm.store.view import Key, Table, View, decode_view
+from meshswarm.store.slices import decode_view
+from meshswarm.store.view import Key, Table, View
 
 PATIENCE_S = 10.0
 """How long a request goes round the managers before it fails."""

@@ -36,7 +36,8 @@ from meshswarm.mesh.requests import Reply, Request
 from meshswarm.raft.config import RaftConfig
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import Message
-from meshswarm.store.view import View, view_of_slices
+from meshswarm.store.slices import view_of_slices
+from meshswarm.store.view import View
 
 log = logging.getLogger("meshswarm.cluster")
 

@@ -23,7 +23,8 @@ from meshswarm.store.commands import Request as Name
 from meshswarm.store.feed import delta_of, only
 from meshswarm.store.files import listing
 from meshswarm.store.outcome import Outcome
-from meshswarm.store.view import Key, Table, View, encode_view
+from meshswarm.store.slices import encode_view
+from meshswarm.store.view import Key, Table, View
 
 GATHER_S = 0.05
 """From one delta that a watcher is sent to the next: what changes meanwhile travels together."""

@@ -30,7 +30,8 @@ from meshswarm.errors import Conflict, Corrupt, Unavailable
 from meshswarm.ids import ClusterId
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import InstallSnapshot
-from meshswarm.store.view import View, view_of_slices
+from meshswarm.store.slices import view_of_slices
+from meshswarm.store.view import View
 
 log = logging.getLogger("meshswarm.raft")
 

@@ -16,7 +16,8 @@ from meshswarm.errors import Unavailable
 from meshswarm.ids import ClusterId, Index, NodeId
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import InstallSnapshot
-from meshswarm.store.view import View, view_slices
+from meshswarm.store.slices import view_slices
+from meshswarm.store.view import View
 
 log = logging.getLogger("meshswarm.raft")
 

@@ -24,7 +24,8 @@ from meshswarm import codec
 from meshswarm.ids import Index, NodeId
 from meshswarm.store.feed import row_of
 from meshswarm.store.outcome import Outcome
-from meshswarm.store.view import Key, View, view_slices
+from meshswarm.store.slices import view_slices
+from meshswarm.store.view import Key, View
 
 SAMPLED_EVERY = 64
 """Of one entry in so many the rows that it wrote are looked at: encoding one costs more than

@@ -27,7 +27,8 @@ from meshswarm.sim.limits import check_view
 from meshswarm.sim.promises import Promises, leaves, starts_first
 from meshswarm.sim.trace import Violation
 from meshswarm.store.outcome import Outcome
-from meshswarm.store.view import Key, Table, View, encode_view
+from meshswarm.store.slices import encode_view
+from meshswarm.store.view import Key, Table, View
 
 COMPARE_EVERY = 32
 """Entries between two comparisons of the nodes' whole states, byte by byte."""

@@ -22,7 +22,8 @@ from meshswarm.sim.trace import Trace
 from meshswarm.sim.watch import Watch
 from meshswarm.store.apply import advance, apply
 from meshswarm.store.outcome import Outcome
-from meshswarm.store.view import Key, View, decode_view, encode_view
+from meshswarm.store.slices import decode_view, encode_view
+from meshswarm.store.view import Key, View
 
 NEVER = 1 << 62
 """A tick that does not come."""

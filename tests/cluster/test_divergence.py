@@ -26,7 +26,8 @@ from meshswarm.ids import Index, NodeId
 from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec
 from meshswarm.store.apply import Applied
 from meshswarm.store.commands import PutService
-from meshswarm.store.view import View, decode_view, encode_view
+from meshswarm.store.slices import decode_view, encode_view
+from meshswarm.store.view import View
 from tests.support.builders import commit, service_spec
 from tests.support.managers import FAST, PATIENCE_S, Manager, managers, until
 

@@ -27,7 +27,7 @@ from meshswarm.store.commands import (
     Request,
     encode_command,
 )
-from meshswarm.store.view import encode_view
+from meshswarm.store.slices import encode_view
 from tests.support.managers import FAST, Manager, Managers, managers, until
 
 

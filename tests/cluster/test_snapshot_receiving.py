@@ -24,7 +24,8 @@ from meshswarm.raft.config import RaftConfig
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import InstallSnapshot
 from meshswarm.raft.types import ConfState, HardState, Snapshot, SnapshotMeta
-from meshswarm.store.view import View, view_slices
+from meshswarm.store.slices import view_slices
+from meshswarm.store.view import View
 from tests.support.builders import node, service, view
 
 A, B = NodeId("a"), NodeId("b")

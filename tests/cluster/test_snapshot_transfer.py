@@ -17,7 +17,7 @@ from meshswarm.errors import OutcomeUnknown, Unavailable
 from meshswarm.ids import Index, NodeId
 from meshswarm.mesh.requests import Reply
 from meshswarm.store.commands import PutConfig
-from meshswarm.store.view import encode_view
+from meshswarm.store.slices import encode_view
 from tests.support.managers import FAST, Manager, Managers, managers, until
 
 CHUNK = 2_000

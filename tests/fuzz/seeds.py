@@ -20,7 +20,8 @@ from meshswarm.raft.messages import AppendEntries, InstallSnapshot, RequestVote
 from meshswarm.raft.types import ConfState, Entry, EntryKind, Snapshot, SnapshotMeta
 from meshswarm.store.commands import LogEntry, PutService, RegisterNode, encode_command
 from meshswarm.store.feed import delta_of
-from meshswarm.store.view import Table, View, encode_view
+from meshswarm.store.slices import encode_view
+from meshswarm.store.view import Table, View
 from tests.cluster import journal_world
 from tests.support.builders import commit, service_spec
 

@@ -31,7 +31,7 @@ from meshswarm.settings import load_client_context, load_settings
 from meshswarm.store.apply import apply
 from meshswarm.store.commands import LogEntry
 from meshswarm.store.feed import Delta, follow
-from meshswarm.store.view import decode_view, encode_view
+from meshswarm.store.slices import decode_view, encode_view
 from tests.cluster import journal_world
 from tests.fuzz.seeds import SNAPSHOT, parts, populated
 

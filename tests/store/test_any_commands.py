@@ -17,7 +17,8 @@ from meshswarm.store.commands import (
     encode_command,
 )
 from meshswarm.store.feed import Delta, delta_of, follow, only
-from meshswarm.store.view import Key, Table, View, build_view, decode_view, encode_view
+from meshswarm.store.slices import decode_view, encode_view
+from meshswarm.store.view import Key, Table, View, build_view
 from meshswarm.store.words import MAX_LENGTH, in_words
 from tests.support.builders import commit, service_spec
 from tests.support.commands import aimed, commands

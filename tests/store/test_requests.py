@@ -18,8 +18,9 @@ from meshswarm.store.commands import (
     group_of,
 )
 from meshswarm.store.outcome import MAX_ANSWERS, ClientSession, Outcome, outcome_of
+from meshswarm.store.slices import decode_view, encode_view
 from meshswarm.store.transaction import Transaction
-from meshswarm.store.view import View, decode_view, encode_view
+from meshswarm.store.view import View
 from tests.support.builders import commit, service_spec
 
 CLI = ClientId("cli")

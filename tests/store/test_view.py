@@ -6,7 +6,7 @@ from meshswarm import codec
 from meshswarm.codec import Undecodable
 from meshswarm.errors import Conflict, NotFound
 from meshswarm.store.commands import LogEntry
-from meshswarm.store.view import (
+from meshswarm.store.slices import (
     SLICE_BYTES,
     decode_view,
     encode_view,

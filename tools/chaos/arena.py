@@ -22,7 +22,8 @@ from meshswarm.errors import MeshswarmError
 from meshswarm.mesh import keys
 from meshswarm.raft.types import ConfChangeKind
 from meshswarm.settings import load_client_context
-from meshswarm.store.view import View, encode_view
+from meshswarm.store.slices import encode_view
+from meshswarm.store.view import View
 from tools.chaos import changeable
 from tools.chaos.clients import peers_of
 from tools.chaos.cluster import CLIENTS, Cluster, Disk

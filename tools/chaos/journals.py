@@ -19,7 +19,8 @@ from meshswarm.mesh.peers import Peer, PeerRole
 from meshswarm.raft.types import EntryKind
 from meshswarm.settings import load_settings
 from meshswarm.store.apply import advance, apply
-from meshswarm.store.view import View, encode_view, view_of_slices
+from meshswarm.store.slices import encode_view, view_of_slices
+from meshswarm.store.view import View
 from tools.chaos.cluster import Cluster, Manager
 
 

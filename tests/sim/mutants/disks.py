@@ -14,7 +14,8 @@ from meshswarm.raft.types import SnapshotMeta
 from meshswarm.sim import driver
 from meshswarm.sim.clock import Life, Work
 from meshswarm.sim.disk import Adopt, Append, Disk, Drop, Note
-from meshswarm.store.view import View, encode_view
+from meshswarm.store.slices import encode_view
+from meshswarm.store.view import View
 
 
 def sends_early(patch: pytest.MonkeyPatch, kind: type[Message]) -> None:

@@ -1,0 +1,168 @@
+"""Views as bytes: in slices, so that a large one is written and read a little at a time."""
+
+import struct
+from collections.abc import Iterable, Iterator, Sized
+from heapq import merge
+from itertools import islice
+from typing import Any, get_args
+
+from immutables import Map
+
+from meshswarm import codec
+from meshswarm.ids import Index, Term
+from meshswarm.model.config import Config
+from meshswarm.model.file import KeptFile, Secret, SecretsKey
+from meshswarm.model.job import Run
+from meshswarm.model.node import Node
+from meshswarm.model.rollout import Rollout
+from meshswarm.model.service import Revision, Service
+from meshswarm.model.stack import Stack
+from meshswarm.model.task import Task
+from meshswarm.store.outcome import ClientSession
+from meshswarm.store.view import Id, Row, View, ViewBuilder
+
+_ROWS: tuple[type[Row], ...] = get_args(Row)
+"""The tables in the order in which a view is encoded, each by the class of its rows. A new one goes
+to the end: its place is what the bytes say of it.
+"""
+
+SLICE_BYTES = 64 << 10
+"""A slice of an encoded view ends with the row that passes this size."""
+
+_SORTED_AT_ONCE = 8_192
+"""Keys sorted in one go: sorting lets no other thread run, and a view may have millions."""
+
+_LENGTH = struct.Struct(">I")
+_ARRAY = struct.Struct(">BI")
+
+
+def view_slices(view: View) -> Iterator[bytes]:
+    """The view in slices of canonical bytes: equal views, equal slices.
+
+    Each takes a few milliseconds at most, so that a thread which encodes a large view leaves the
+    others room. The first tells the position and how many rows follow, the others hold rows of one
+    table, in key order.
+    """
+    position = [int(view.index), int(view.term), view.clock_ms, int(view.forgotten_at)]
+    yield codec.dumps([*position, _count_rows(view)])
+    for number, kind in enumerate(_ROWS):
+        rows: list[bytes] = []
+        size = 0
+        for row in _sorted_rows(view, kind):
+            rows.append(codec.encode(row))
+            size += len(rows[-1])
+            if size >= SLICE_BYTES:
+                yield _slice(number, rows)
+                rows, size = [], 0
+        if rows:
+            yield _slice(number, rows)
+
+
+def _count_rows(view: View) -> int:
+    tables: tuple[Sized, ...] = (
+        view.nodes,
+        view.services,
+        view.stacks,
+        view.tasks,
+        view.clients,
+        view.configs,
+        view.rollouts,
+        view.secrets,
+        view.kept_files,
+        view.secrets_keys,
+        view.runs,
+    )
+    return sum(len(table) for table in (*tables, *view.revisions.values()))
+
+
+def _slice(table: int, rows: list[bytes]) -> bytes:
+    """The CBOR array [table, [row, ...]], its rows as they are encoded already."""
+    return b"".join((b"\x82", codec.dumps(table), _ARRAY.pack(0x9A, len(rows)), *rows))
+
+
+def _sorted_rows(view: View, kind: type[Row]) -> Iterator[Row]:
+    if kind is Revision:
+        for service_id in _sorted_keys(view.revisions):
+            numbered = view.revisions[service_id]
+            for number in sorted(numbered):
+                yield numbered[number]
+        return
+    tables: dict[type[Row], Map[Any, Any]] = {
+        Node: view.nodes,
+        Service: view.services,
+        Stack: view.stacks,
+        Task: view.tasks,
+        ClientSession: view.clients,
+        Config: view.configs,
+        Rollout: view.rollouts,
+        Secret: view.secrets,
+        KeptFile: view.kept_files,
+        SecretsKey: view.secrets_keys,
+        Run: view.runs,
+    }
+    table = tables[kind]
+    for key in _sorted_keys(table):
+        yield table[key]
+
+
+def _sorted_keys(table: Map[Id, Any]) -> Iterator[Id]:
+    keys = iter(table)
+    runs: list[list[Id]] = []
+    while run := sorted(islice(keys, _SORTED_AT_ONCE)):
+        runs.append(run)
+    return merge(*runs)
+
+
+def encode_view(view: View) -> bytes:
+    """The view as canonical bytes: equal views, equal bytes."""
+    return b"".join(_LENGTH.pack(len(part)) + part for part in view_slices(view))
+
+
+def decode_view(data: bytes) -> View:
+    """The view that these bytes hold, its indexes rebuilt; raises `Undecodable`."""
+    return view_of_slices(_cut(data))
+
+
+def _cut(data: bytes) -> Iterator[bytes]:
+    at, end = 0, len(data)
+    while at < end:
+        if at + _LENGTH.size > end:
+            raise codec.Undecodable(f"the view ends within a length, at byte {at}")
+        (length,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size + length
+        if at > end:
+            raise codec.Undecodable(f"a slice of {length} bytes reaches beyond the view's end")
+        yield data[at - length : at]
+
+
+def view_of_slices(slices: Iterable[bytes]) -> View:
+    """The view whose slices these are; raises `Undecodable`."""
+    parts = iter(slices)
+    match codec.loads(next(parts, b"")):
+        case [
+            int() as index,
+            int() as term,
+            int() as clock_ms,
+            int() as forgotten_at,
+            int() as left,
+        ] if min(index, term, forgotten_at) >= 0:
+            base = View(
+                index=Index(index),
+                term=Term(term),
+                clock_ms=clock_ms,
+                forgotten_at=Index(forgotten_at),
+            )
+            builder = ViewBuilder(base)
+        case other:
+            raise codec.Undecodable(f"not the position of a view: {other!r:.100}")
+    for part in parts:
+        match codec.loads(part):
+            case [int() as table, list() as rows] if 0 <= table < len(_ROWS):
+                kind, left = _ROWS[table], left - len(rows)
+                for row in rows:
+                    builder.put(codec.structure(row, kind))
+            case other:
+                raise codec.Undecodable(f"not rows of a table: {other!r:.100}")
+    if left:
+        raise codec.Undecodable(f"{left} rows less than the view has")
+    return builder.view()
