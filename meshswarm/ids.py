@@ -12,6 +12,7 @@ ClusterId = NewType("ClusterId", str)
 NodeId = NewType("NodeId", str)
 ServiceId = NewType("ServiceId", str)
 TaskId = NewType("TaskId", str)
+JobId = NewType("JobId", str)
 ClientId = NewType("ClientId", str)
 
 Term = NewType("Term", int)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from meshswarm.cli.complete import complete_node, complete_service, complete_stack
+from meshswarm.cli.complete import complete_job, complete_node, complete_service, complete_stack
 
 Service = Annotated[
     str,
@@ -32,5 +32,12 @@ Node = Annotated[
     str,
     typer.Argument(
         help="Its name, or a prefix of its id.", metavar="NODE", autocompletion=complete_node
+    ),
+]
+
+JobName = Annotated[
+    str,
+    typer.Argument(
+        help="Its full name, or a prefix of its id.", metavar="JOB", autocompletion=complete_job
     ),
 ]

@@ -38,6 +38,11 @@ def complete_node(ctx: typer.Context, incomplete: str) -> list[str]:
     return _beginning(incomplete, _view(ctx, "nodes").node_ids)
 
 
+def complete_job(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The jobs whose full name begins so."""
+    return _beginning(incomplete, _view(ctx, "jobs").job_ids)
+
+
 def complete_task(ctx: typer.Context, incomplete: str) -> list[str]:
     """The services, their slots, and the ids of running tasks that begin so."""
     from meshswarm.cli.targets import label

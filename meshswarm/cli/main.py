@@ -22,6 +22,7 @@ from meshswarm.cli import (
     deploy,
     events,
     execute,
+    job,
     journal,
     node,
     reach,
@@ -62,6 +63,7 @@ app.add_typer(cluster.app, name="cluster")
 app.add_typer(node.app, name="node")
 app.add_typer(stack.app, name="stack")
 app.add_typer(service.app, name="service")
+app.add_typer(job.app, name="job")
 app.add_typer(journal.app, name="journal")
 app.add_typer(config.app, name="config")
 app.add_typer(secret.app, name="secret")

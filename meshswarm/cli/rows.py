@@ -24,8 +24,10 @@ from meshswarm.store.view import View
 
 
 def services(view: View, stack: str | None = None) -> Listing:
-    """The services, or those of one stack."""
+    """The services, or those of one stack, but for the runs of jobs."""
     chosen = view.sorted_services() if stack is None else view.services_of(stack)
+    # A job's runs are listed with it.
+    chosen = [row for row in chosen if row.id not in view.runs or not view.runs[row.id].job_id]
     return Listing(
         columns=(
             Column("NAME", "name"),

@@ -4,17 +4,18 @@ Faults are noted and conversion goes on, so that all are told at once; what come
 there were none.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from attrs import evolve, frozen
 
-from meshswarm.compose import dotenv, order
+from meshswarm.compose import dotenv, order, triggers
 from meshswarm.compose.cursor import Cursor, Section
 from meshswarm.compose.files import Content, Definitions, Read, definitions, reload_of, uses_of
 from meshswarm.compose.placements import devices_of, placement_of
 from meshswarm.compose.report import Unfit
 from meshswarm.compose.shapes import EnvironmentFile
 from meshswarm.model.file import FileKind
+from meshswarm.model.job import JobSpec
 from meshswarm.model.network import Port
 from meshswarm.model.resources import Resources
 from meshswarm.model.rollout import UpdatePolicy
@@ -40,9 +41,9 @@ class _Stack:
 
     name: str
     volumes: Mapping[str, Section]
-    services: Collection[str]
+    services: frozenset[str]
+    jobs: frozenset[str]
     files: tuple[Definitions, ...]
-    jobs: Collection[str]
     read: Read
 
 
@@ -51,36 +52,59 @@ def stack_spec(root: Section, *, name: str, read: Read) -> tuple[StackSpec, tupl
     stack = _Stack(
         name=name,
         volumes=root.get("volumes", {}),
-        services=root.get("services", {}).keys(),
+        services=frozenset(root.get("services", {})),
+        jobs=frozenset(root.get("jobs", {})),
         files=tuple(
             definitions(kind, root.get(f"{kind.value}s", {}), name, read) for kind in FileKind
         ),
-        jobs=root.get("jobs", {}).keys(),
         read=read,
     )
     for volume in stack.volumes.values():
         _check_volume(volume)
-    if "services" not in root.places:
+    if not root.places.keys() & {"services", "jobs"}:
         root.cursor.fault("has no `services`")
     sections: dict[str, Section] = root.get("services", {})
     specs = {key: _service(stack, key, section) for key, section in sorted(sections.items())}
+    jobs: dict[str, Section] = root.get("jobs", {})
     contents = tuple(content for defined in stack.files for content in defined.contents)
     spec = StackSpec(
         name=name,
-        services=tuple(order.in_order(specs, sections).values()),
+        services=tuple(order.in_order(specs, {**jobs, **sections}).values()),
+        jobs=_jobs(stack, jobs),
         configs=tuple(each.name for each in contents if each.kind is FileKind.CONFIG),
         secrets=tuple(each.name for each in contents if each.kind is FileKind.SECRET),
     )
     return spec, contents
 
 
-def _service(stack: _Stack, key: str, section: Section) -> ServiceSpec:
+def _jobs(stack: _Stack, sections: Mapping[str, Section]) -> tuple[JobSpec, ...]:
+    """The jobs; their names are none of services', and none waits for itself."""
+    specs: dict[str, JobSpec] = {}
+    for key, section in sorted(sections.items()):
+        if key in stack.services:
+            section.cursor.fault(f"`{key:.80}` is the name of a service as well; choose another")
+        specs[key] = triggers.job_spec(section, _service(stack, key, section, is_job=True))
+    order.refuse_circles(
+        {key: [w for w in s.get("depends_on", ()) if w.key in specs] for key, s in sections.items()}
+    )
+    for section in sections.values():
+        for wait in section.get("depends_on", ()):
+            if wait.key in specs and not specs[wait.key].is_manual:
+                wait.place.fault(f"`{wait.key:.80}` says `manual: false`, so nothing can run it")
+    return tuple(specs.values())
+
+
+def _service(stack: _Stack, key: str, section: Section, *, is_job: bool = False) -> ServiceSpec:
+    """The service, or what each run of a job is."""
     name = f"{stack.name}_{key}"
     if len(name) > MAX_NAME:
         section.cursor.fault(f"`{name:.100}` is longer than {MAX_NAME} characters; shorten it")
-    deploy: Section = section.get("deploy") or Section(cursor=section.cursor, values={}, places={})
+    nothing = Section(cursor=section.cursor, values={}, places={})
     own: Section | None = section.get("x-meshswarm")
-    mode: Mode = deploy.get("mode", Mode.REPLICATED)
+    holder = own if is_job else section
+    deploy: Section = (holder.get("deploy") if holder else None) or nothing
+    mode: Mode = deploy.get("mode", Mode.REPLICATED_JOB if is_job else Mode.REPLICATED)
+    waited = (stack.services | stack.jobs, ()) if is_job else (stack.services, stack.jobs)
     _check_mode(mode, deploy, own)
     return ServiceSpec(
         name=name,
@@ -94,9 +118,7 @@ def _service(stack: _Stack, key: str, section: Section) -> ServiceSpec:
         max_unavailable=own.get("max_unavailable") if own else None,
         update=_update_policy(section, deploy, "update_config"),
         rollback=_update_policy(section, deploy, "rollback_config"),
-        depends_on=order.depends_on(
-            section.get("depends_on", ()), stack.name, stack.services, stack.jobs
-        ),
+        depends_on=order.depends_on(section.get("depends_on", ()), stack.name, *waited),
         task=_task(stack, section, deploy),
     )
 

@@ -102,7 +102,7 @@ def in_order(
         key: [wait for wait in section.get("depends_on", ()) if wait.key in specs]
         for key, section in sections.items()
     }
-    _refuse_circles(waited)
+    refuse_circles(waited)
     found = dict(specs)
     for key in sorted(waited):
         for wait in waited[key]:
@@ -114,7 +114,7 @@ def in_order(
     return found
 
 
-def _refuse_circles(waited: Mapping[str, Sequence[Wait]]) -> None:
+def refuse_circles(waited: Mapping[str, Sequence[Wait]]) -> None:
     """A fault at the entry that closes a circle, once for each circle that is found."""
     done: set[str] = set()
     for start in sorted(waited):

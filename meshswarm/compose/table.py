@@ -6,7 +6,7 @@ of what is supported is this table printed; to support another attribute, change
 
 from attrs import evolve
 
-from meshswarm.compose import files, mounts, order, placements, ports, shapes, texts
+from meshswarm.compose import files, mounts, order, placements, ports, shapes, texts, triggers
 from meshswarm.compose.attribute import Attribute, Support, Table
 from meshswarm.compose.cursor import Shape
 from meshswarm.compose.shapes import (
@@ -19,8 +19,12 @@ from meshswarm.compose.shapes import (
     whole,
     written,
 )
+from meshswarm.model.job import Concurrency, MissedFires
 from meshswarm.model.rollout import FailureAction, UpdateOrder
 from meshswarm.model.service import Mode, RestartCondition, RuntimeKind
+
+MAX_KEPT = 1_000
+"""Runs of a job that may be kept, of either end."""
 
 MAX_COUNT = 1_000_000
 """Largest number of replicas, retries, attempts or processes."""
@@ -78,7 +82,8 @@ _TOP: _Rows = (
     _yes("secrets", names_of("secret"), "The same for what nobody else may see"),
     _yes("secrets.*", section, "A secret"),
     *_later("include", _ONE_FILE),
-    *_later("jobs", "jobs and schedules come with a later release; remove it"),
+    _yes("jobs", names_of("job"), "What runs to its end, by hand or on a schedule, by name"),
+    _yes("jobs.*", section, "A job: a service's attributes, and what triggers it"),
     *_refused("models", "models are not run here; run one as a service"),
 )
 
@@ -339,6 +344,57 @@ _OWN_ROLLOUT: _Rows = (
     _yes("step", shapes.flag, "true: pause after each step until `meshswarm service resume`"),
 )
 
+_LONG_LIVED = "attach container_name deploy develop extends external_links links post_start"
+_LONG_LIVED += " pre_start pre_stop provider restart scale"
+_NO_ROLLOUT = ("x-meshswarm.update_config", "x-meshswarm.rollback_config")
+
+_JOB: _Rows = (
+    *(
+        row
+        for row in _SERVICE
+        if row.path not in _LONG_LIVED.split() and row.path not in _NO_ROLLOUT
+    ),
+    *_refused(
+        _LONG_LIVED.replace(" deploy", ""),
+        "it is for services, which run until they are stopped; remove it",
+    ),
+    *_refused(
+        "deploy", "a job has none in Compose; what it needs of it stands under `x-meshswarm.deploy`"
+    ),
+    _yes("triggers", section, "What runs it"),
+    _yes("triggers.manual", shapes.flag, "false: not by `meshswarm job run`"),
+    _yes("triggers.schedule", triggers.schedules, "When it runs by itself; one entry"),
+    *_under(
+        "triggers.schedule.*",
+        _yes("cron", text, "Minute, hour, day of the month, month, day of the week"),
+        _yes("timezone", text, "IANA name, Europe/Paris (UTC)"),
+        _yes(
+            "concurrency",
+            choice({c.value: c for c in (Concurrency.FORBID, Concurrency.QUEUE)}),
+            "While a run is under way: forbid (default) skips, queue waits",
+        ),
+        _yes(
+            "missed_fires",
+            choice({one.value: one for one in MissedFires}),
+            "one (default) run makes up for those missed, or skip",
+        ),
+    ),
+    _yes("x-meshswarm.deploy", section, "How often, where and with what each run runs"),
+    _yes(
+        "x-meshswarm.concurrency",
+        choice({c.value: c for c in (Concurrency.ALLOW, Concurrency.REPLACE)}),
+        "What `triggers.schedule` lacks: allow runs beside, replace stops the present run",
+    ),
+    _yes(
+        "x-meshswarm.starting_deadline",
+        shapes.duration,
+        "A fire that could not begin so long after its time is skipped",
+    ),
+    _yes("x-meshswarm.history", section, "How many runs that are over are kept"),
+    _yes("x-meshswarm.history.complete", whole(0, MAX_KEPT), "Those that completed (3)"),
+    _yes("x-meshswarm.history.failed", whole(0, MAX_KEPT), "Those that failed (3)"),
+)
+
 _VOLUME: _Rows = (
     _yes("name", text, "Its name at the engine; default: STACK_VOLUME"),
     _yes("external", shapes.flag, "It exists already, and is neither made nor changed"),
@@ -382,5 +438,12 @@ TABLE: Table = {
         *_under("volumes.*", *_VOLUME),
         *_under("configs.*", *_DEFINITION),
         *_under("secrets.*", *_DEFINITION),
+        *_under("jobs.*", *_JOB),
+        *_under("jobs.*.ports.*", *_PORT),
+        *_under("jobs.*.volumes.*", *_MOUNT),
+        *_under("jobs.*.healthcheck", *_HEALTHCHECK),
+        *_under("jobs.*.configs.*", *_USE),
+        *_under("jobs.*.secrets.*", *_USE),
+        *_under("jobs.*.x-meshswarm.deploy", *_DEPLOY),
     )
 }

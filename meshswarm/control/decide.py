@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from attrs import frozen
 
+from meshswarm.control.jobs import fire_jobs
 from meshswarm.control.kept import Kept
 from meshswarm.control.liveness import Liveness, LivenessPolicy
 from meshswarm.control.losses import give_up_tasks
@@ -63,6 +64,9 @@ def decide(
     judged = judge(whatif, liveness, policy)
     give_up_tasks(whatif, dirty, judged.silent_ms, liveness, policy)
     changed = None if dirty is None else dirty | whatif.changed
+    fire_jobs(whatif)
+    if changed is not None:
+        changed |= whatif.changed
     visited = services_to_visit(whatif.view, changed)
     _each(_settle, whatif, visited)
     visited = _settle_by_rank(whatif, visited)

@@ -20,7 +20,8 @@ from meshswarm.model.job import Run, RunPhase, RunReason
 from meshswarm.model.node import NodeState
 from meshswarm.model.service import RestartCondition, Service
 from meshswarm.model.task import DesiredState, TaskState
-from meshswarm.store.commands import CreateTask, SetDesired, SetRun
+from meshswarm.store.commands import CreateTask, SetDesired
+from meshswarm.store.job_commands import SetRun
 from meshswarm.store.view import View
 
 MAX_QUOTED = 200

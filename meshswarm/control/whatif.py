@@ -20,6 +20,7 @@ from meshswarm.store.commands import (
     SetDesired,
     Simple,
 )
+from meshswarm.store.job_commands import DecideFire
 from meshswarm.store.placements import place_tasks
 from meshswarm.store.transaction import Transaction
 from meshswarm.store.view import Key, Table, View
@@ -129,6 +130,15 @@ class WhatIf:
         self.do(command)
         self.reverted.add(command.service_id)
         self.look_again(command.service_id, self.now_ms)
+
+    def begin_run(self, command: DecideFire) -> None:
+        """Decide a job's fire; the tasks of a run that it begins are for the next pass, at once."""
+        before = self.view.services
+        self.do(command)
+        for run in self.view.runs_of(command.job_id):
+            if run.service_id not in before:
+                self.reverted.add(run.service_id)
+                self.look_again(run.service_id, self.now_ms)
 
     def wake(self, at_ms: int) -> None:
         """Time alone may change the answer at this instant."""

@@ -3,6 +3,7 @@
 from attrs import frozen
 
 from meshswarm.ids import Version
+from meshswarm.model.job import JobSpec
 from meshswarm.model.service import ServiceSpec
 
 
@@ -12,6 +13,7 @@ class StackSpec:
 
     name: str
     services: tuple[ServiceSpec, ...]
+    jobs: tuple[JobSpec, ...] = ()
     configs: tuple[str, ...] = ()
     """Full names of the configs that are the stack's own; their content is put beforehand."""
     secrets: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ from typing import assert_never
 from attrs import define, field
 
 from meshswarm.agent.card import Held, HeldState, Prepare, Remove, Start, Stop
-from meshswarm.ids import Index, NodeId, ServiceId, TaskId
+from meshswarm.ids import Index, JobId, NodeId, ServiceId, TaskId
 from meshswarm.model.task import Health, Task, TaskState
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import Message
@@ -94,7 +94,7 @@ class States:
             raise Violation(f"{node} has another state than others at index {view.index}")
 
 
-def _row(view: View, key: Key) -> object:  # noqa: C901 -- a table
+def _row(view: View, key: Key) -> object:  # noqa: C901, PLR0912 -- a table
     table, name = key
     match table:
         case Table.NODES:
@@ -117,6 +117,8 @@ def _row(view: View, key: Key) -> object:  # noqa: C901 -- a table
             return view.secrets_keys.get(name)
         case Table.RUNS:
             return view.runs.get(ServiceId(name))
+        case Table.JOBS:
+            return view.jobs.get(JobId(name))
         case Table.REVISIONS:
             return None  # they come and go with their services, and are part of the bytes
         case _:

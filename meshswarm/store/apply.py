@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 from meshswarm.codec import Undecodable
 from meshswarm.errors import Conflict, MeshswarmError, SessionExpired
 from meshswarm.ids import Index, TaskId, Term
-from meshswarm.store import agents, files, placements, rollouts, runs, users
+from meshswarm.store import agents, files, jobs, placements, rollouts, runs, users
 from meshswarm.store.commands import (
     AssignTask,
     Batch,
@@ -47,11 +47,19 @@ from meshswarm.store.commands import (
     SetDesired,
     SetNodeState,
     SetRollout,
-    SetRun,
     Simple,
     UpdateNode,
     UseNewest,
     decode_command,
+)
+from meshswarm.store.job_commands import (
+    DecideFire,
+    ForgetRun,
+    PauseJob,
+    PlanFire,
+    ResumeJob,
+    RunJob,
+    SetRun,
 )
 from meshswarm.store.outcome import MAX_ANSWERS, MAX_CLIENTS, ClientSession, Outcome
 from meshswarm.store.transaction import Transaction
@@ -260,6 +268,12 @@ _HANDLERS: dict[type[Simple], Callable[[Transaction, Any], Effects]] = {
     SetRollout: rollouts.set_rollout,
     RevertService: rollouts.revert_service,
     SetRun: runs.set_run,
+    RunJob: jobs.run_job,
+    PauseJob: jobs.pause_job,
+    ResumeJob: jobs.resume_job,
+    PlanFire: jobs.plan_fire,
+    DecideFire: jobs.decide_fire,
+    ForgetRun: jobs.forget_run,
 }
 """What each command means; a look into a table, for a `match` asks one class after the other."""
 

@@ -14,13 +14,21 @@ from attrs import Factory, field, frozen
 from meshswarm import codec
 from meshswarm.ids import ClientId, Index, NodeId, ServiceId, TaskId, Version
 from meshswarm.model.file import FileKind
-from meshswarm.model.job import RunPhase, RunReason
 from meshswarm.model.node import Availability, NodeDescription, NodeRole, NodeState
 from meshswarm.model.resources import DeviceGrant
 from meshswarm.model.rollout import RolloutPhase, RolloutReason
 from meshswarm.model.service import ServiceSpec
 from meshswarm.model.stack import StackSpec
 from meshswarm.model.task import DesiredState, Reason, TaskStatus
+from meshswarm.store.job_commands import (
+    DecideFire,
+    ForgetRun,
+    PauseJob,
+    PlanFire,
+    ResumeJob,
+    RunJob,
+    SetRun,
+)
 
 # --- users ------------------------------------------------------------------------------------
 
@@ -329,19 +337,6 @@ class RevertService:
     message: str
 
 
-@frozen(kw_only=True)
-class SetRun:
-    """How far a job's run is; refused when it is at another edition by now."""
-
-    service_id: ServiceId
-    edition: int
-    phase: RunPhase
-    reason: RunReason
-    message: str
-    completed: int
-    failed: int
-
-
 Simple = (
     PutStack
     | RemoveStack
@@ -372,6 +367,12 @@ Simple = (
     | SetRollout
     | RevertService
     | SetRun
+    | RunJob
+    | PauseJob
+    | ResumeJob
+    | PlanFire
+    | DecideFire
+    | ForgetRun
 )
 codec.register_union(Simple)
 

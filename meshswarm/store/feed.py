@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from attrs import frozen
 
 from meshswarm.codec import Undecodable
-from meshswarm.ids import Index, NodeId, ServiceId, TaskId, Term
+from meshswarm.ids import Index, JobId, NodeId, ServiceId, TaskId, Term
 from meshswarm.model.config import Config
 from meshswarm.model.file import KeptFile, Secret, SecretsKey
-from meshswarm.model.job import Run
+from meshswarm.model.job import Job, Run
 from meshswarm.model.node import Node
 from meshswarm.model.rollout import Rollout
 from meshswarm.model.service import Revision, Service
@@ -40,6 +40,7 @@ class Delta:
     kept_files: tuple[KeptFile, ...] = ()
     secrets_keys: tuple[SecretsKey, ...] = ()
     runs: tuple[Run, ...] = ()
+    jobs: tuple[Job, ...] = ()
     deleted: tuple[tuple[str, str], ...] = ()
     """(table, key) of each deleted row; revisions go with their service's last task."""
 
@@ -48,7 +49,9 @@ class Delta:
         """Whether no row differs."""
         users = (self.nodes, self.services, self.revisions, self.stacks, self.configs)
         files = (self.secrets, self.kept_files, self.secrets_keys)
-        return not any((*users, *files, self.tasks, self.rollouts, self.runs, self.deleted))
+        return not any(
+            (*users, *files, self.tasks, self.rollouts, self.runs, self.jobs, self.deleted)
+        )
 
 
 def only(view: View, tables: frozenset[Table]) -> View:
@@ -67,6 +70,7 @@ def only(view: View, tables: frozenset[Table]) -> View:
         kept_files=tuple(view.kept_files.values()) if Table.KEPT_FILES in tables else (),
         secrets_keys=tuple(view.secrets_keys.values()) if Table.SECRETS_KEYS in tables else (),
         runs=tuple(view.runs.values()) if Table.RUNS in tables else (),
+        jobs=tuple(view.jobs.values()) if Table.JOBS in tables else (),
     )
 
 
@@ -97,11 +101,12 @@ def delta_of(view: View, changed: Iterable[Key], tables: frozenset[Table]) -> De
         kept_files=tuple(rows[Table.KEPT_FILES]),  # type: ignore[arg-type]
         secrets_keys=tuple(rows[Table.SECRETS_KEYS]),  # type: ignore[arg-type]
         runs=tuple(rows[Table.RUNS]),  # type: ignore[arg-type]
+        jobs=tuple(rows[Table.JOBS]),  # type: ignore[arg-type]
         deleted=tuple(deleted),
     )
 
 
-def follow(view: View, delta: Delta) -> View:  # noqa: C901 -- a table
+def follow(view: View, delta: Delta) -> View:  # noqa: C901, PLR0912 -- a table
     """The watcher's next copy; raises `Undecodable` if the delta deletes what can be no row."""
     transaction = Transaction(view, replaying=True)
     transaction.at(index=delta.index, term=delta.term, clock_ms=delta.clock_ms)
@@ -132,6 +137,8 @@ def follow(view: View, delta: Delta) -> View:  # noqa: C901 -- a table
         transaction.put_secrets_key(row)
     for run in delta.runs:
         transaction.put_run(run)
+    for job in delta.jobs:
+        transaction.put_job(job)
     return transaction.finished()
 
 
@@ -158,6 +165,8 @@ def row_of(view: View, table: Table, key: str) -> object | None:  # noqa: C901 -
             return view.secrets_keys.get(key)
         case Table.RUNS:
             return view.runs.get(ServiceId(key))
+        case Table.JOBS:
+            return view.jobs.get(JobId(key))
         case Table.REVISIONS:
             owner, _, number = key.partition("/")
             numbered = view.revisions.get(ServiceId(owner))
@@ -191,6 +200,8 @@ def _delete(  # noqa: C901, PLR0912 -- a table
             transaction.drop_secrets_key(key)
         case Table.RUNS:
             transaction.drop_run(ServiceId(key))
+        case Table.JOBS:
+            transaction.drop_job(JobId(key))
         case Table.REVISIONS:
             owner, _, number = key.partition("/")
             transaction.drop_revision(ServiceId(owner), int(number))

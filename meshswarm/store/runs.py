@@ -6,7 +6,7 @@ from meshswarm.errors import Conflict, NotFound
 from meshswarm.ids import ServiceId
 from meshswarm.model.job import Run
 from meshswarm.model.service import Service, ServiceSpec
-from meshswarm.store.commands import SetRun
+from meshswarm.store.job_commands import SetRun
 from meshswarm.store.revisions import put_revision
 from meshswarm.store.transaction import Transaction
 
@@ -19,9 +19,21 @@ MAX_MESSAGE = 1_000
 def begin(transaction: Transaction, service_id: ServiceId) -> None:
     """A run of the service from the beginning; of a service whose run was over, another one."""
     before = transaction.view.runs.get(service_id)
-    edition = 1 if before is None else before.edition + 1
     now_ms = transaction.view.clock_ms
-    transaction.put_run(Run(service_id=service_id, edition=edition, started_at_ms=now_ms))
+    run = Run(service_id=service_id, started_at_ms=now_ms)
+    if before is not None:
+        run = evolve(
+            before,
+            edition=before.edition + 1,
+            phase=run.phase,
+            reason=run.reason,
+            message="",
+            started_at_ms=now_ms,
+            ended_at_ms=None,
+            completed=0,
+            failed=0,
+        )
+    transaction.put_run(run)
 
 
 def renew(transaction: Transaction, service: Service, spec: ServiceSpec) -> None:

@@ -12,7 +12,7 @@ from meshswarm import codec
 from meshswarm.ids import Index, Term
 from meshswarm.model.config import Config
 from meshswarm.model.file import KeptFile, Secret, SecretsKey
-from meshswarm.model.job import Run
+from meshswarm.model.job import Job, Run
 from meshswarm.model.node import Node
 from meshswarm.model.rollout import Rollout
 from meshswarm.model.service import Revision, Service
@@ -71,6 +71,7 @@ def _count_rows(view: View) -> int:
         view.kept_files,
         view.secrets_keys,
         view.runs,
+        view.jobs,
     )
     return sum(len(table) for table in (*tables, *view.revisions.values()))
 
@@ -99,6 +100,7 @@ def _sorted_rows(view: View, kind: type[Row]) -> Iterator[Row]:
         KeptFile: view.kept_files,
         SecretsKey: view.secrets_keys,
         Run: view.runs,
+        Job: view.jobs,
     }
     table = tables[kind]
     for key in _sorted_keys(table):

@@ -8,10 +8,10 @@ import attrs
 from attrs import evolve
 from immutables import Map
 
-from meshswarm.ids import Index, NodeId, ServiceId, TaskId, Term, Version
+from meshswarm.ids import Index, JobId, NodeId, ServiceId, TaskId, Term, Version
 from meshswarm.model.config import Config
 from meshswarm.model.file import KeptFile, Secret, SecretsKey, pin_key
-from meshswarm.model.job import Run
+from meshswarm.model.job import Job, Run
 from meshswarm.model.node import Node
 from meshswarm.model.rollout import Rollout
 from meshswarm.model.service import Revision, Service
@@ -304,15 +304,42 @@ class Transaction:
     def put_run(self, run: Run) -> None:
         """Write a job's run."""
         run = evolve(run, version=self._version(run.version))
-        self._set(runs=self.view.runs.set(run.service_id, run))
+        by_job = self.view.runs_by_job
+        if run.job_id is not None:
+            by_job = _with(by_job, run.job_id, run.service_id)
+        self._set(runs=self.view.runs.set(run.service_id, run), runs_by_job=by_job)
         self._touched.append((Table.RUNS, run.service_id))
 
     def drop_run(self, service_id: ServiceId) -> None:
         """Delete a job's run, if it is there."""
-        if service_id not in self.view.runs:
+        run = self.view.runs.get(service_id)
+        if run is None:
             return
-        self._set(runs=self.view.runs.delete(service_id))
+        by_job = self.view.runs_by_job
+        if run.job_id is not None:
+            by_job = _without(by_job, run.job_id, service_id)
+        self._set(runs=self.view.runs.delete(service_id), runs_by_job=by_job)
         self._touched.append((Table.RUNS, service_id))
+
+    def put_job(self, job: Job) -> None:
+        """Write a job."""
+        job = evolve(job, version=self._version(job.version))
+        self._set(
+            jobs=self.view.jobs.set(job.id, job),
+            job_ids=self.view.job_ids.set(job.spec.name, job.id),
+        )
+        self._touched.append((Table.JOBS, job.id))
+
+    def drop_job(self, job_id: JobId) -> None:
+        """Delete a job's row, if it is there; its runs are services."""
+        job = self.view.jobs.get(job_id)
+        if job is None:
+            return
+        self._set(
+            jobs=self.view.jobs.delete(job_id),
+            job_ids=self.view.job_ids.delete(job.spec.name),
+        )
+        self._touched.append((Table.JOBS, job_id))
 
     def put_client(self, session: ClientSession, *, most: int) -> None:
         """Write what is remembered of a client; of more than `most`, those unused for longest

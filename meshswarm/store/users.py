@@ -10,7 +10,7 @@ from meshswarm.model.config import Config
 from meshswarm.model.file import FileKind
 from meshswarm.model.service import Service, ServiceSpec
 from meshswarm.model.stack import Stack, StackSpec
-from meshswarm.store import files, runs
+from meshswarm.store import files, jobs, runs
 from meshswarm.store.commands import (
     MoveTasks,
     PutConfig,
@@ -58,12 +58,13 @@ def put_stack(transaction: Transaction, command: PutStack) -> Effects:
     files.check_own(transaction.view, spec)
     effects: list[tuple[str, str]] = []
     for service in transaction.view.services_of(spec.name):
-        if service.spec.name not in names:
+        if service.spec.name not in names and not _is_of_job(transaction.view, service):
             transaction.drop_service(service)
             effects.append((service.spec.name, "removed"))
     before = transaction.view.services
     put = {wanted.name: _put(transaction, wanted) for wanted in spec.services}
     refuse_circle(transaction.view, names)
+    effects += jobs.put_jobs(transaction, spec)
     effects += (put | dict(restart_dependents(transaction, before))).items()
     if (present := transaction.view.stacks.get(spec.name)) is not None:
         files.drop_own(transaction, present, spec)
@@ -78,11 +79,21 @@ def remove_stack(transaction: Transaction, command: RemoveStack) -> Effects:
     if stack is None:
         raise NotFound(f"there is no stack {command.name!r}", hint="meshswarm stack ls")
     services = transaction.view.services_of(command.name)
+    of_stack = jobs.jobs_of(transaction.view, command.name)
     for service in services:
         transaction.drop_service(service)
+    for job in of_stack:
+        transaction.drop_job(job.id)
     files.drop_own(transaction, stack, None)
     transaction.drop_stack(command.name)
-    return tuple((service.spec.name, "removed") for service in services)
+    names = [service.spec.name for service in services] + [job.spec.name for job in of_stack]
+    return tuple((name, "removed") for name in names)
+
+
+def _is_of_job(view: View, service: Service) -> bool:
+    """Whether the service is a job's run: made and forgotten with that."""
+    run = view.runs.get(service.id)
+    return run is not None and run.job_id is not None
 
 
 def put_service(transaction: Transaction, command: PutService) -> Effects:
@@ -120,10 +131,14 @@ def remove_service(transaction: Transaction, command: RemoveService) -> Effects:
     transaction.drop_service(service)
     stack = service.spec.stack
     row = transaction.view.stacks.get(stack) if stack is not None else None
-    if row is not None and not transaction.view.services_of(row.name):
+    if row is not None and not _has_parts(transaction.view, row.name):
         files.drop_own(transaction, row, None)
         transaction.drop_stack(row.name)
     return ((service.spec.name, "removed"),)
+
+
+def _has_parts(view: View, stack: str) -> bool:
+    return bool(view.services_of(stack) or jobs.jobs_of(view, stack))
 
 
 def update_node(transaction: Transaction, command: UpdateNode) -> Effects:
@@ -253,6 +268,8 @@ def _put(transaction: Transaction, spec: ServiceSpec) -> str:
             raise Invalid(f"the cluster has {MAX_SERVICES} services, its limit")
         _create(transaction, files.pinned(view, spec, None))
         return "created"
+    if _is_of_job(view, present):
+        raise Conflict(f"{spec.name} is a run of a job", hint="choose another name")
     if present.spec.stack != spec.stack:
         owner = present.spec.stack or "no stack"
         raise Conflict(f"service {spec.name} belongs to {owner}", hint="choose another name")

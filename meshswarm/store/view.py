@@ -14,10 +14,10 @@ from attrs import evolve, frozen
 from immutables import Map
 
 from meshswarm.errors import Conflict, NotFound
-from meshswarm.ids import ClientId, Index, NodeId, ServiceId, TaskId, Term, Version
+from meshswarm.ids import ClientId, Index, JobId, NodeId, ServiceId, TaskId, Term, Version
 from meshswarm.model.config import Config
 from meshswarm.model.file import FileKind, FileUse, KeptFile, Secret, SecretsKey, pin_key
-from meshswarm.model.job import Run
+from meshswarm.model.job import Job, Run
 from meshswarm.model.node import Node
 from meshswarm.model.rollout import Rollout
 from meshswarm.model.service import Revision, Service
@@ -42,6 +42,7 @@ class Table(Enum):
     KEPT_FILES = "kept_files"
     SECRETS_KEYS = "secrets_keys"
     RUNS = "runs"
+    JOBS = "jobs"
 
     __hash__ = object.__hash__
     """By identity: `Enum` hashes the name in Python, once for each key of the change feed."""
@@ -85,11 +86,14 @@ class View:
     secrets_keys: Map[str, SecretsKey] = Map()
     """None, or one."""
     runs: Map[ServiceId, Run] = Map()
+    jobs: Map[JobId, Job] = Map()
 
     # Derived from the tables above; never encoded.
     node_ids: Map[str, NodeId] = Map()
     service_ids: Map[str, ServiceId] = Map()
     services_by_stack: Map[str, IdSet[ServiceId]] = Map()
+    job_ids: Map[str, JobId] = Map()
+    runs_by_job: Map[JobId, IdSet[ServiceId]] = Map()
     dependents: Map[str, IdSet[ServiceId]] = Map()
     """By a service's full name: those that depend on it."""
     tasks_by_service: Map[ServiceId, IdSet[TaskId]] = Map()
@@ -162,6 +166,27 @@ class View:
         hint = f"did you mean {' or '.join(alike)}? {listing}" if alike and text else listing
         return self.services[_by_prefix(text, self.services, "service", hint)]
 
+    def job_named(self, name: str) -> Job | None:
+        """The job of that full name."""
+        job_id = self.job_ids.get(name)
+        return None if job_id is None else self.jobs[job_id]
+
+    def sorted_jobs(self) -> list[Job]:
+        """All jobs, by full name."""
+        return sorted(self.jobs.values(), key=lambda job: job.spec.name)
+
+    def runs_of(self, job_id: JobId) -> list[Run]:
+        """The job's runs that are kept, the oldest first."""
+        ids = self.runs_by_job.get(job_id, Map())
+        return sorted((self.runs[i] for i in ids), key=lambda run: run.number)
+
+    def find_job(self, text: str) -> Job:
+        """The job that a user means: full name, or a unique prefix of its id."""
+        named = self.job_named(text)
+        if named is not None:
+            return named
+        return self.jobs[_by_prefix(text, self.jobs, "job", "meshswarm job ls")]
+
     def find_node(self, text: str) -> Node:
         """The node that a user means: name, or a unique prefix of its id."""
         named = self.node_named(text)
@@ -206,6 +231,7 @@ Row = (
     | KeptFile
     | SecretsKey
     | Run
+    | Job
 )
 """What the tables hold."""
 
@@ -226,6 +252,9 @@ class ViewBuilder:
         self._kept_files = Map[str, KeptFile]().mutate()
         self._secrets_keys = Map[str, SecretsKey]().mutate()
         self._runs = Map[ServiceId, Run]().mutate()
+        self._jobs = Map[JobId, Job]().mutate()
+        self._job_ids = Map[str, JobId]().mutate()
+        self._by_job: dict[JobId, dict[ServiceId, None]] = {}
         self._node_ids = Map[str, NodeId]().mutate()
         self._service_ids = Map[str, ServiceId]().mutate()
         self._unplaced = Map[TaskId, None]().mutate()
@@ -269,6 +298,11 @@ class ViewBuilder:
                 self._secrets_keys[row.id] = row
             case Run():
                 self._runs[row.service_id] = row
+                if row.job_id is not None:
+                    self._by_job.setdefault(row.job_id, {})[row.service_id] = None
+            case Job():
+                self._jobs[row.id] = row
+                self._job_ids[row.spec.name] = row.id
             case _:
                 assert_never(row)
 
@@ -302,6 +336,9 @@ class ViewBuilder:
             kept_files=self._kept_files.finish(),
             secrets_keys=self._secrets_keys.finish(),
             runs=self._runs.finish(),
+            jobs=self._jobs.finish(),
+            job_ids=self._job_ids.finish(),
+            runs_by_job=_mapped(self._by_job),
             node_ids=self._node_ids.finish(),
             service_ids=self._service_ids.finish(),
             services_by_stack=_mapped(self._by_stack),
@@ -340,6 +377,7 @@ def build_view(
     kept_files: Iterable[KeptFile] = (),
     secrets_keys: Iterable[SecretsKey] = (),
     runs: Iterable[Run] = (),
+    jobs: Iterable[Job] = (),
 ) -> View:
     """A view of these rows alone, indexed; `base` gives index, term and clock."""
     builder = ViewBuilder(base)
@@ -356,6 +394,7 @@ def build_view(
         kept_files,
         secrets_keys,
         runs,
+        jobs,
     )
     for row in chain.from_iterable(tables):
         builder.put(row)

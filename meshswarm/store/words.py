@@ -4,9 +4,10 @@ Names come from a view that knows the objects, be it an older or newer one; ids 
 """
 
 from collections import Counter
+from datetime import UTC, datetime
 from typing import assert_never
 
-from meshswarm.ids import NodeId, ServiceId, TaskId
+from meshswarm.ids import JobId, NodeId, ServiceId, TaskId
 from meshswarm.model.service import Mode, ServiceSpec
 from meshswarm.store.commands import (
     AssignTask,
@@ -38,10 +39,18 @@ from meshswarm.store.commands import (
     SetDesired,
     SetNodeState,
     SetRollout,
-    SetRun,
     Simple,
     UpdateNode,
     UseNewest,
+)
+from meshswarm.store.job_commands import (
+    DecideFire,
+    ForgetRun,
+    PauseJob,
+    PlanFire,
+    ResumeJob,
+    RunJob,
+    SetRun,
 )
 from meshswarm.store.view import View
 
@@ -153,10 +162,10 @@ def _simple(command: Simple, view: View) -> str:  # noqa: C901, PLR0912 -- a tab
         case RevertService():
             name = _service_name(view, command.service_id)
             return f"roll back service {name}{_because(command.message)}"
-        case SetRun():
-            name = _service_name(view, command.service_id)
-            done = f"{_count(command.completed, 'slot')} complete"
-            return f"run of {name} {command.phase.value}, {done}{_because(command.message)}"
+        case (
+            SetRun() | RunJob() | PauseJob() | ResumeJob() | PlanFire() | DecideFire() | ForgetRun()
+        ):
+            return _of_job(command, view)
         case _:
             assert_never(command)
 
@@ -215,6 +224,44 @@ def _node(view: View, node_id: NodeId) -> str:
 def _service_name(view: View, service_id: ServiceId) -> str:
     service = view.services.get(service_id)
     return service_id if service is None else service.spec.name
+
+
+def _of_job(
+    command: SetRun | RunJob | PauseJob | ResumeJob | PlanFire | DecideFire | ForgetRun, view: View
+) -> str:
+    match command:
+        case SetRun():
+            name = _service_name(view, command.service_id)
+            done = f"{_count(command.completed, 'slot')} complete"
+            return f"run of {name} {command.phase.value}, {done}{_because(command.message)}"
+        case RunJob():
+            return f"run job {_job(view, command.job_id)}"
+        case PauseJob():
+            return f"pause job {_job(view, command.job_id)}"
+        case ResumeJob():
+            return f"resume job {_job(view, command.job_id)}"
+        case PlanFire():
+            return f"job {_job(view, command.job_id)} fires at {_instant(command.next_fire_ms)}"
+        case DecideFire():
+            fire = f"{_job(view, command.job_id)} of {_instant(command.scheduled_ms)}"
+            return f"{command.verdict.value} the fire of {fire}{_because(command.message)}"
+        case ForgetRun():
+            return f"forget run {_service_name(view, command.service_id)}"
+
+
+def _job(view: View, job_id: JobId) -> str:
+    job = view.jobs.get(job_id)
+    return job_id if job is None else job.spec.name
+
+
+def _instant(at_ms: int | None) -> str:
+    """In UTC, to the second; an instant that no calendar has stays a number."""
+    if at_ms is None:
+        return "no time"
+    try:
+        return datetime.fromtimestamp(at_ms // 1_000, UTC).isoformat().replace("+00:00", "Z")
+    except (OverflowError, OSError, ValueError):
+        return str(at_ms)
 
 
 def _task(view: View, task_id: TaskId) -> str:

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
+from meshswarm.answers import TaskLines
 from meshswarm.cli.main import main
-from meshswarm.model.job import RunPhase, RunReason
+from meshswarm.model.job import JobSpec, RunPhase, RunReason, Schedule
 from meshswarm.model.service import Mode, ServiceSpec
 from meshswarm.model.stack import StackSpec
 from meshswarm.model.task import TaskState
-from meshswarm.store.commands import SetRun
+from meshswarm.store.job_commands import RunJob, SetRun
 from meshswarm.store.view import View
 from tests.support.fake_cluster import (
     FakeClient,
@@ -120,3 +121,132 @@ def test_deploy_says_that_a_job_failed(tmp_path: Path, capsys: Capture) -> None:
         "error: job shop_migrate failed: 1 of 1 slots failed",
         " hint: meshswarm why shop_migrate",
     ]
+
+
+# --- the section `jobs` -------------------------------------------------------------------------
+
+BACKUP = JobSpec(
+    name="shop_backup",
+    stack="shop",
+    service=evolve(service("shop_backup", 1), mode=Mode.REPLICATED_JOB),
+    schedule=Schedule(cron="*/5 * * * *", timezone="Europe/Paris"),
+)
+
+
+def _jobs() -> FakeClient:
+    spec = StackSpec(name="shop", services=(), jobs=(BACKUP,))
+    return FakeClient(with_stack(cluster_of("n1"), spec))
+
+
+def _ended(view: View, name: str, state: TaskState, exit_code: int) -> View:
+    """The view once the run of that name has ended so."""
+    view = with_task(view, name, 1, "n1", state, exit_code=exit_code)
+    row = view.service_named(name)
+    assert row is not None
+    is_good = state is TaskState.COMPLETE
+    command = SetRun(
+        service_id=row.id,
+        edition=1,
+        phase=RunPhase.COMPLETE if is_good else RunPhase.FAILED,
+        reason=RunReason.DONE if is_good else RunReason.TASKS_FAILED,
+        message="it ended",
+        completed=int(is_good),
+        failed=int(not is_good),
+    )
+    return then(view, command)
+
+
+def _ran(client: FakeClient) -> FakeClient:
+    """One run that failed, and one that completed."""
+    job = client.view.job_named("shop_backup")
+    assert job is not None
+    for name, state, code in (
+        ("shop_backup-1", TaskState.FAILED, 3),
+        ("shop_backup-2", TaskState.COMPLETE, 0),
+    ):
+        client.view = _ended(then(client.view, RunJob(job_id=job.id)), name, state, code)
+    return client
+
+
+def test_job_ls(capsys: Capture) -> None:
+    client = _ran(_jobs())
+    assert main(["job", "ls", "-o", "json"], client.connect) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    keys = ("name", "trigger", "timezone", "state", "paused", "last_run", "last_phase")
+    assert [row[key] for key in (*keys, "last_exit_code")] == [
+        "shop_backup",
+        "*/5 * * * *",
+        "Europe/Paris",
+        "idle",
+        False,
+        2,
+        "complete",
+        0,
+    ]
+    assert main(["job", "ls"], client.connect) == 0
+    head, line = capsys.readouterr().out.splitlines()
+    assert head.split("  ")[0] == "NAME"
+    assert line.startswith("shop_backup  */5 * * * *  idle   no      complete (")
+
+
+def test_job_history_has_the_newest_first_and_service_ls_none_of_them(capsys: Capture) -> None:
+    client = _ran(_jobs())
+    assert main(["job", "history", "shop_backup", "-o", "json"], client.connect) == 0
+    rows = json.loads(capsys.readouterr().out)
+    found = [(row["number"], row["phase"], row["exit_code"], row["trigger"]) for row in rows]
+    assert [(2, "complete", 0, "manual"), (1, "failed", 3, "manual")] == found
+    assert main(["service", "ls", "-o", "name"], client.connect) == 0
+    assert "" == capsys.readouterr().out
+
+
+def test_job_run_waits_until_it_is_complete_or_says_that_it_failed(capsys: Capture) -> None:
+    for state, code, last in (
+        (TaskState.COMPLETE, 0, "run shop_backup-1 is complete"),
+        (TaskState.FAILED, 1, " hint: meshswarm why shop_backup-1"),
+    ):
+        client = _jobs()
+
+        def step(view: View, state: TaskState = state) -> View:
+            is_over = any(run.phase.is_over for run in view.runs.values())
+            return view if is_over else _ended(view, "shop_backup-1", state, 1)
+
+        client.on_change = step
+        assert code == main(["job", "run", "shop_backup"], client.connect)
+        assert last == capsys.readouterr().err.splitlines()[-1]
+
+
+def test_job_run_detached_says_where_to_look(capsys: Capture) -> None:
+    assert main(["job", "run", "shop_backup", "-d"], _jobs().connect) == 0
+    said = "run shop_backup-1 has begun; `meshswarm job history shop_backup` shows how it went"
+    assert [said] == capsys.readouterr().err.splitlines()
+
+
+def test_job_logs_are_those_of_the_last_run_or_of_the_one_asked_for(capsys: Capture) -> None:
+    client = _ran(_jobs())
+    for task in client.view.tasks.values():
+        client.written[task.id] = [TaskLines(stream="stdout", lines=(f"by {task.service_name}",))]
+    assert main(["job", "logs", "shop_backup"], client.connect) == 0
+    assert "by shop_backup-2" in capsys.readouterr().out
+    assert main(["job", "logs", "shop_backup", "--run", "1"], client.connect) == 0
+    assert "by shop_backup-1" in capsys.readouterr().out
+    assert main(["job", "logs", "shop_backup", "--run", "9"], client.connect) == 5
+    assert "kept are 1, 2" in capsys.readouterr().err
+
+
+def test_pause_and_resume(capsys: Capture) -> None:
+    client = _jobs()
+    for verb, effect, is_paused in (
+        ("pause", "paused", True),
+        ("pause", "unchanged", True),
+        ("resume", "resumed", False),
+    ):
+        assert main(["job", verb, "shop_backup", "-o", "json"], client.connect) == 0
+        assert [{"name": "shop_backup", "effect": effect}] == json.loads(capsys.readouterr().out)
+        job = client.view.job_named("shop_backup")
+        assert job is not None
+        assert is_paused == job.is_paused
+
+
+def test_an_unknown_job_is_not_found(capsys: Capture) -> None:
+    assert main(["job", "run", "nothing"], _jobs().connect) == 5
+    assert "there is no job 'nothing'" in capsys.readouterr().err

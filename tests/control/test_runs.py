@@ -8,13 +8,8 @@ from meshswarm.model.job import Run, RunPhase, RunReason
 from meshswarm.model.node import Availability, NodeState
 from meshswarm.model.service import Mode, RestartCondition, RestartPolicy
 from meshswarm.model.task import DesiredState, Reason, TaskState
-from meshswarm.store.commands import (
-    CreateTask,
-    RestartService,
-    ScaleService,
-    SetDesired,
-    SetRun,
-)
+from meshswarm.store.commands import CreateTask, RestartService, ScaleService, SetDesired
+from meshswarm.store.job_commands import SetRun
 from meshswarm.store.view import View
 from tests.support.builders import NOW_MS, commit, node, service, task, view, with_rows
 from tests.support.deciding import carried_out, decided, of_kind

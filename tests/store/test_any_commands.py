@@ -43,6 +43,7 @@ def _rebuilt(view: View) -> View:
         kept_files=tuple(view.kept_files.values()),
         secrets_keys=tuple(view.secrets_keys.values()),
         runs=tuple(view.runs.values()),
+        jobs=tuple(view.jobs.values()),
     )
 
 
@@ -95,6 +96,7 @@ def _keys(view: View) -> set[Key]:
         *((Table.KEPT_FILES, key) for key in view.kept_files),
         *((Table.SECRETS_KEYS, key) for key in view.secrets_keys),
         *((Table.RUNS, key) for key in view.runs),
+        *((Table.JOBS, key) for key in view.jobs),
         *((Table.REVISIONS, f"{s}/{n}") for s, rows in view.revisions.items() for n in rows),
     }
 

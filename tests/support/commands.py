@@ -6,9 +6,9 @@ from typing import Any
 from attrs import evolve
 from hypothesis import strategies as st
 
-from meshswarm.ids import NodeId, ServiceId, TaskId, Version
+from meshswarm.ids import JobId, NodeId, ServiceId, TaskId, Version
 from meshswarm.model.file import FileKind, FileUse, Reload
-from meshswarm.model.job import RunPhase, RunReason
+from meshswarm.model.job import FireVerdict, JobSpec, RunPhase, RunReason, Schedule
 from meshswarm.model.node import Availability, NodeDescription, NodeRole, NodeState
 from meshswarm.model.rollout import RolloutPhase, RolloutReason
 from meshswarm.model.service import Mode, ServiceSpec
@@ -43,11 +43,19 @@ from meshswarm.store.commands import (
     SetDesired,
     SetNodeState,
     SetRollout,
-    SetRun,
     Simple,
     TaskReport,
     UpdateNode,
     UseNewest,
+)
+from meshswarm.store.job_commands import (
+    DecideFire,
+    ForgetRun,
+    PauseJob,
+    PlanFire,
+    ResumeJob,
+    RunJob,
+    SetRun,
 )
 from meshswarm.store.view import Id, View
 from tests.support.builders import service_spec
@@ -93,6 +101,14 @@ def specs(draw: st.DrawFn, stack: str | None = None) -> ServiceSpec:
     )
 
 
+def _job(stack: str, cron: str) -> JobSpec:
+    service = service_spec("job", mode=Mode.REPLICATED_JOB, stack=stack)
+    return JobSpec(name="job", stack=stack, service=service, schedule=Schedule(cron=cron))
+
+
+_JOBS = {stack: ((), (_job(stack, "* * * * *"),), (_job(stack, "0 0 * * *"),)) for stack in STACKS}
+
+
 @st.composite
 def stacks(draw: st.DrawFn) -> StackSpec:
     """A stack whose services may be named twice, or be another stack's."""
@@ -101,6 +117,7 @@ def stacks(draw: st.DrawFn) -> StackSpec:
     return StackSpec(
         name=name,
         services=tuple(draw(st.lists(specs(of), max_size=3))),
+        jobs=draw(st.sampled_from(_JOBS[of])),
         configs=draw(st.sampled_from([(), ("c1",)])),
         secrets=draw(st.sampled_from([(), ("c2",)])),
     )
@@ -110,6 +127,7 @@ def stacks(draw: st.DrawFn) -> StackSpec:
 # built once are an order of magnitude faster than ones built for each view.
 places = st.sampled_from([f"#{place}" for place in range(6)])
 nodes, services, tasks = places.map(NodeId), places.map(ServiceId), places.map(TaskId)
+jobs = places.map(JobId)
 labels = st.dictionaries(st.sampled_from("ab"), st.sampled_from("xy"))
 reports = st.lists(st.builds(TaskReport, task_id=tasks, status=statuses), max_size=3).map(tuple)
 
@@ -210,6 +228,24 @@ simple: st.SearchStrategy[Simple] = st.one_of(
         completed=st.integers(0, 3),
         failed=st.integers(0, 3),
     ),
+    st.builds(RunJob, job_id=jobs),
+    st.builds(PauseJob, job_id=jobs),
+    st.builds(ResumeJob, job_id=jobs),
+    st.builds(
+        PlanFire,
+        job_id=jobs,
+        edition=st.integers(1, 3),
+        next_fire_ms=st.none() | st.integers(0, 10**20),
+    ),
+    st.builds(
+        DecideFire,
+        job_id=jobs,
+        edition=st.integers(1, 3),
+        scheduled_ms=st.integers(0, 10**20),
+        verdict=st.sampled_from(FireVerdict),
+        message=messages,
+    ),
+    st.builds(ForgetRun, service_id=services),
 )
 commands: st.SearchStrategy[Command] = st.deferred(
     lambda: grouped | st.builds(Group, commands=st.lists(grouped, max_size=3).map(tuple))
@@ -237,6 +273,7 @@ def _aimed(command: Simple, view: View) -> Simple:
     for name, table in (
         ("node_id", view.nodes),
         ("service_id", view.services),
+        ("job_id", view.jobs),
         ("task_id", view.tasks),
     ):
         if str(getattr(command, name, "")).startswith("#"):

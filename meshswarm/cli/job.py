@@ -1,0 +1,201 @@
+"""`meshswarm job`: what runs to its end, by hand or on a schedule; how its runs went."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from meshswarm.cli.arguments import JobName
+from meshswarm.cli.options import WAIT_S, Detach, Options, Output, Timeout, options_of
+from meshswarm.cli.talk import now_ms, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshswarm.client import Client
+    from meshswarm.model.job import Job, Run
+    from meshswarm.store.commands import Command
+    from meshswarm.store.view import View
+
+app = typer.Typer(no_args_is_help=True, help="See, run and pause jobs, and look at their runs.")
+
+
+@app.command("ls")
+def ls(ctx: typer.Context, output: Output = None) -> None:
+    """List the jobs: what runs them, how the last run went, when they fire next.
+
+    Example: `meshswarm job ls -o json`
+    """
+    from meshswarm.cli import job_rows
+    from meshswarm.cli.show import show
+
+    options = options_of(ctx, output)
+    show(options, job_rows.jobs(_read(options), now_ms()))
+
+
+@app.command("run")
+def run(
+    ctx: typer.Context,
+    job: JobName,
+    detach: Detach = False,
+    timeout: Timeout = WAIT_S,
+    output: Output = None,
+) -> None:
+    """Run a job now, and wait until it is complete; what it depends on comes first.
+
+    The exit code is 0 if it completed, 1 if it failed.
+
+    Example: `meshswarm job run shop_migrate`
+    """
+    from meshswarm.cli.reach import ask
+
+    options = options_of(ctx, output)
+    try:
+        ask(options, lambda client: _run(client, options, job, detach, timeout))
+    except KeyboardInterrupt:
+        say(f"interrupted: the run goes on; meshswarm job history {job}")
+        raise typer.Exit(130) from None
+
+
+@app.command("history")
+def history(ctx: typer.Context, job: JobName, output: Output = None) -> None:
+    """List the runs of a job that are kept, the newest first.
+
+    Example: `meshswarm job history shop_backup`
+    """
+    from meshswarm.cli import job_rows
+    from meshswarm.cli.show import show
+
+    options = options_of(ctx, output)
+    view = _read(options)
+    show(options, job_rows.history(view, view.find_job(job), now_ms()))
+
+
+@app.command("inspect")
+def inspect(ctx: typer.Context, job: JobName, output: Output = None) -> None:
+    """Print all that is known of a job: spec, schedule, runs.
+
+    Example: `meshswarm job inspect shop_backup -o json`
+    """
+    from meshswarm.cli import job_rows
+    from meshswarm.cli.show import show_document
+
+    options = options_of(ctx, output)
+    view = _read(options)
+    show_document(options, job_rows.document(view, view.find_job(job), now_ms()))
+
+
+@app.command("logs")
+def logs(
+    ctx: typer.Context,
+    job: JobName,
+    number: Annotated[
+        int | None,
+        typer.Option("--run", min=1, help="Which run.", show_default="the last one"),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on as more is written.")
+    ] = False,
+    tail: Annotated[
+        int | None, typer.Option("--tail", "-n", min=0, help="Only the last lines of each task.")
+    ] = None,
+    timestamps: Annotated[
+        bool, typer.Option("--timestamps", "-t", help="Begin each line with its instant.")
+    ] = False,
+    output: Output = None,
+) -> None:
+    """Print what a run of a job wrote.
+
+    Example: `meshswarm job logs shop_backup --run 7`
+    """
+    from meshswarm.cli.logs import LogRequest, print_logs
+    from meshswarm.cli.reach import ask
+
+    options = options_of(ctx, output)
+    view = _read(options)
+    chosen = _chosen(view, view.find_job(job), number)
+    target = view.services[chosen.service_id].spec.name
+    request = LogRequest(targets=[target], follow=follow, tail=tail, timestamps=timestamps)
+    ask(options, lambda client: print_logs(client, options, request))
+
+
+@app.command("pause")
+def pause(ctx: typer.Context, job: JobName, output: Output = None) -> None:
+    """Let a job's schedule rest; what runs goes on, and `job run` still works.
+
+    Example: `meshswarm job pause shop_backup`
+    """
+    from meshswarm.store.job_commands import PauseJob
+
+    _change(options_of(ctx, output), lambda view: PauseJob(job_id=view.find_job(job).id))
+
+
+@app.command("resume")
+def resume(ctx: typer.Context, job: JobName, output: Output = None) -> None:
+    """Let a job's schedule go on from now on; what it missed meanwhile is not made up for.
+
+    Example: `meshswarm job resume shop_backup`
+    """
+    from meshswarm.store.job_commands import ResumeJob
+
+    _change(options_of(ctx, output), lambda view: ResumeJob(job_id=view.find_job(job).id))
+
+
+# --- parts --------------------------------------------------------------------------------------
+
+
+def _read(options: Options) -> "View":
+    from meshswarm.cli.reach import ask
+    from meshswarm.store.view import Table
+
+    tables = (Table.JOBS, Table.RUNS, Table.SERVICES, Table.TASKS, Table.NODES)
+    return ask(options, lambda client: client.read(*tables))
+
+
+def _change(options: Options, command: "Callable[[View], Command]") -> None:
+    from meshswarm.cli.reach import ask
+
+    ask(options, lambda client: _propose(client, options, command))
+
+
+async def _propose(
+    client: "Client", options: Options, command: "Callable[[View], Command]"
+) -> list[str]:
+    """Propose it and show what it did; the names of what it touched."""
+    from meshswarm.cli.rows import effects
+    from meshswarm.cli.show import show
+    from meshswarm.store.view import Table
+
+    outcome = await client.propose(command(await client.read(Table.JOBS)))
+    show(options, effects(outcome.effects))
+    return [name for name, _ in outcome.effects]
+
+
+async def _run(
+    client: "Client", options: Options, job: str, detach: bool, timeout_s: float
+) -> None:
+    from meshswarm.cli.progress import wait
+    from meshswarm.cli.waiting import Goal
+    from meshswarm.store.job_commands import RunJob
+
+    names = await _propose(client, options, lambda view: RunJob(job_id=view.find_job(job).id))
+    if detach:
+        say(f"run {names[-1]} has begun; `meshswarm job history {job}` shows how it went")
+        return
+    await wait(client, options, Goal(whole=frozenset(names)), timeout_s)
+    say(f"run {names[-1]} is complete")
+
+
+def _chosen(view: "View", job: "Job", number: int | None) -> "Run":
+    """The run of that number, or the last one."""
+    from meshswarm.errors import NotFound
+
+    runs = view.runs_of(job.id)
+    found = [one for one in runs if number is None or one.number == number]
+    if not found:
+        which = "no run" if number is None else f"no run {number}"
+        kept = ", ".join(str(one.number) for one in runs)
+        raise NotFound(
+            f"job {job.spec.name} has {which} that is kept",
+            hint=f"kept are {kept}" if kept else f"meshswarm job run {job.spec.name}",
+        )
+    return found[-1]
