@@ -20,6 +20,7 @@ from meshswarm.raft.status import RaftStatus
 from meshswarm.raft.types import Entry, EntryKind
 from meshswarm.sim.consensus import Consensus
 from meshswarm.sim.disk import Disk
+from meshswarm.sim.fires import Fires
 from meshswarm.sim.history import History
 from meshswarm.sim.hosts import Host
 from meshswarm.sim.ledger import Ledger
@@ -206,6 +207,7 @@ class Checkers:
     tasks: Tasks
     history: History
     ledger: Ledger
+    fires: Fires = field(factory=Fires)
 
     def sent(self, message: Message, disk: Disk) -> None:
         """A message leaves a manager."""
@@ -245,6 +247,8 @@ class Checkers:
         """A manager applied an entry."""
         before = self.states.views[entry.index - 1]
         is_news = self.states.applied(node, entry, view, outcome, changed)
+        if is_news:
+            self.fires.applied(before, view, changed)
         if is_news and entry.kind is EntryKind.NORMAL:
             self.history.committed(entry.index, entry.data, before, outcome, changed)
 
@@ -255,3 +259,6 @@ class Checkers:
         if isinstance(step, Prepare):
             self.states.promises.runs(step.assignment.task, step.assignment.spec)
         self.tasks.carrying_out(node, task_id, step)
+        newest = self.states.newest
+        if isinstance(step, Start) and task_id in newest.tasks:
+            self.fires.starts(newest, newest.tasks[task_id])

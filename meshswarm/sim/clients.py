@@ -10,6 +10,7 @@ from meshswarm.model.node import Availability
 from meshswarm.model.rollout import FailureAction, UpdateOrder, UpdatePolicy
 from meshswarm.model.service import Mode, RestartPolicy, RuntimeKind, Service, ServiceSpec, TaskSpec
 from meshswarm.model.stack import StackSpec
+from meshswarm.sim import job_wishes
 from meshswarm.sim.clock import Life, Script
 from meshswarm.sim.seat import Premises, Seat
 from meshswarm.store.commands import (
@@ -36,6 +37,9 @@ CALL_MS = 7_000
 
 STACKS = ("shop", "blog", "jobs")
 MAX_REPLICAS = 4
+
+JOBS_SHARE = 0.5
+"""Of the wishes in a world with jobs: what is about them."""
 
 STARTS_FIRST = "web"
 """The part of each stack whose old tasks stop last."""
@@ -118,7 +122,7 @@ class User:
         """Whether a request waits for its answer."""
         self._caller, self._premises, self._rng = caller, premises, rng
         workers = [node for node in premises.shape.node_ids if node.startswith("w")]
-        self._wishes = Wishes(rng, workers)
+        self._wishes = Wishes(rng, workers, has_jobs=premises.shape.has_jobs)
         self._wants = True
         self.life.spawn(self._use())
 
@@ -139,12 +143,20 @@ class User:
 class Wishes:
     """What a user asks for, by chance; `workers` are the nodes that may be drained."""
 
-    def __init__(self, rng: random.Random, workers: Sequence[str]) -> None:
+    def __init__(
+        self, rng: random.Random, workers: Sequence[str], *, has_jobs: bool = False
+    ) -> None:
         self._rng, self._workers = rng, workers
+        self._has_jobs = has_jobs
 
     def next(self, view: View) -> Command:
         """What to ask for, given what there is."""
-        rng, services = self._rng, view.sorted_services()
+        rng = self._rng
+        if self._has_jobs and rng.random() < JOBS_SHARE:
+            return job_wishes.wish(rng, view)
+        # A job's run is nobody's to change.
+        runs = {run.service_id for run in view.runs.values() if run.job_id is not None}
+        services = [row for row in view.sorted_services() if row.id not in runs]
         kind = rng.randrange(13)
         if kind == 0:
             return RemoveStack(name=rng.choice(STACKS))

@@ -6,6 +6,7 @@ The books are a model of services in a few lines, fed with the committed command
 from attrs import define, evolve, field
 
 from meshswarm.ids import ClientId, Index, ServiceId, digest_id
+from meshswarm.model.job import JobSpec
 from meshswarm.model.service import ServiceSpec, TaskSpec
 from meshswarm.sim.trace import Violation
 from meshswarm.store.commands import (
@@ -24,6 +25,7 @@ from meshswarm.store.commands import (
     UpdateNode,
     decode_command,
 )
+from meshswarm.store.job_commands import PauseJob, ResumeJob, RunJob
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import Key, View
 
@@ -40,6 +42,7 @@ class History:
     asked: dict[str, list[TaskSpec]] = field(factory=dict)
     """What each was ever asked to run."""
     stacks: set[str] = field(factory=set)
+    jobs: dict[str, JobSpec] = field(factory=dict)
     newest_ack: Index = Index(0)
     """Everything up to here was acknowledged to somebody, or precedes what was."""
     acknowledged: int = 0
@@ -108,11 +111,14 @@ class History:
                     )
                     self.asked.setdefault(wanted.name, []).append(wanted.task)
                 self.stacks.add(spec.name)
+                self._drop_jobs(spec.name)
+                self.jobs |= {job.name: job for job in spec.jobs}
                 return True
             case RemoveStack(name=name):
                 if name not in self.stacks:
                     return False
                 self.stacks.remove(name)
+                self._drop_jobs(name)
                 self._drop(name, keep=set())
                 return True
             case ScaleService(service_id=service_id, replicas=replicas):
@@ -139,10 +145,15 @@ class History:
             case PauseRollout(service_id=service_id) | ResumeRollout(service_id=service_id):
                 last = before.rollouts.get(service_id)
                 return last is not None and (last.phase.is_active or last.phase.is_paused)
+            case RunJob(job_id=job_id) | PauseJob(job_id=job_id) | ResumeJob(job_id=job_id):
+                return job_id in before.jobs
             case RollBackService(service_id=service_id):
                 return self._go_back(service_id, before)
             case _:
                 return False
+
+    def _drop_jobs(self, stack: str) -> None:
+        self.jobs = {name: job for name, job in self.jobs.items() if job.stack != stack}
 
     def _drop(self, stack: str, keep: set[str]) -> None:
         gone = [n for n, (_, s) in self.services.items() if s.stack == stack and n not in keep]
@@ -153,7 +164,9 @@ class History:
         if name is None:
             return False
         _, spec = self.services.pop(name)
-        if not any(other.stack == spec.stack for _, other in self.services.values()):
+        stacks = {other.stack for _, other in self.services.values()}
+        stacks |= {job.stack for job in self.jobs.values()}
+        if spec.stack not in stacks:
             self.stacks.discard(spec.stack or "")
         return True
 
@@ -161,6 +174,8 @@ class History:
         """A user wants what ran before the last rollout."""
         name, last = self._named(service_id), before.rollouts.get(service_id)
         if name is None or last is None or last.phase.goes_back:
+            return False
+        if before.services[service_id].spec.mode.is_job:
             return False
         if last.stable_revision == before.services[service_id].revision:
             return False
@@ -181,8 +196,10 @@ class History:
         found += [
             f"service {name} should be gone"
             for name in sorted(view.service_ids)
-            if name not in self.services
+            if name not in self.services and not _is_run(view, name)
         ]
+        if {job.spec.name: job.spec for job in view.jobs.values()} != self.jobs:
+            found.append(f"the jobs are not as asked for: {sorted(self.jobs)}")
         if set(view.stacks) != self.stacks:
             found.append(f"the stacks are {sorted(view.stacks)}, not {sorted(self.stacks)}")
         return found
@@ -195,3 +212,9 @@ class History:
         last = view.rollouts.get(row.id)
         may_differ = last is not None and last.phase.goes_back
         return row.spec.task == spec.task or (may_differ and row.spec.task in self.asked[name])
+
+
+def _is_run(view: View, name: str) -> bool:
+    """Whether the service of that name is a job's run."""
+    run = view.runs.get(view.service_ids[name])
+    return run is not None and run.job_id is not None

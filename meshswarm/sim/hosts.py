@@ -9,7 +9,7 @@ from meshswarm.agent.runtimes.fake import FakeRuntime
 from meshswarm.ids import NodeId, TaskId
 from meshswarm.model.node import NodeDescription, NodeRole
 from meshswarm.model.resources import Resources
-from meshswarm.model.service import RuntimeKind
+from meshswarm.model.service import RuntimeKind, TaskSpec
 from meshswarm.model.task import TaskStatus
 from meshswarm.sim.clock import Clock, Life
 from meshswarm.sim.disk import Disk
@@ -19,6 +19,16 @@ from meshswarm.store.commands import RegisterNode
 
 Memory = tuple[tuple[Assignment, TaskStatus], ...]
 """What an agent saved of its tasks."""
+
+
+WORK = "work"
+"""What a task runs that is to end by itself ..."""
+
+WORK_MS = (200, 3_000)
+"""... after so long, ..."""
+
+FAILING_SHARE = 0.25
+"""... with an exit code that is not 0."""
 
 
 @define(eq=False)
@@ -87,6 +97,17 @@ class Host:
         """The tasks that really run here."""
         held = self.runtime.board.all()
         return [one.task_id for one in held if one.state is HeldState.RUNNING]
+
+    def work(self, task_id: TaskId, spec: TaskSpec) -> None:
+        """A task has started: let it end by itself if it is to, whatever becomes of the agent."""
+        if spec.command is None or spec.command[0] != WORK:
+            return
+        code = 1 if self.rng.random() < FAILING_SHARE else 0
+        self.clock.after(self.rng.randrange(*WORK_MS), lambda: self._end(task_id, code))
+
+    def _end(self, task_id: TaskId, code: int) -> None:
+        if task_id in self.running():
+            self.runtime.end(task_id, Exit(code=code))
 
     def lose_power(self) -> None:
         """Everything that ran here is over."""

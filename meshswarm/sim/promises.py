@@ -185,6 +185,9 @@ def slot_faults(view: View, alive: Iterable[NodeId]) -> list[str]:
     by_node = {node.id: node.availability for node in nodes if node.state is NodeState.READY}
     for service in view.sorted_services():
         live = [task for task in view.tasks_of(service.id) if task.is_live]
+        if service.spec.mode.is_job:
+            found += _run_faults(view, service, live)
+            continue
         wanted = service.spec.replicas
         if service.spec.mode is Mode.GLOBAL:
             wanted = sum(what is Availability.ACTIVE for what in by_node.values())
@@ -208,3 +211,14 @@ def slot_faults(view: View, alive: Iterable[NodeId]) -> list[str]:
                 f"{service.spec.name}: {len(good)} good of {len(live)} tasks, wanted {wanted}"
             )
     return found
+
+
+def _run_faults(view: View, service: Service, live: list[Task]) -> list[str]:
+    """A job that has not come to its end, unless a node that takes nothing holds it up."""
+    nodes = view.nodes.values()
+    is_held = service.spec.mode.is_global and any(
+        node.availability is Availability.PAUSE for node in nodes
+    )
+    if view.runs[service.id].phase.is_over or (is_held and not live):
+        return []
+    return [f"the job {service.spec.name} has not ended"]

@@ -45,6 +45,8 @@ class Shape:
     """A node's ticks are longer or shorter by at most so much."""
     think_ms: int = 4_000
     """The longest that a user pauses between two requests."""
+    has_jobs: bool = False
+    """Whether users also ask for jobs, and for services that wait for each other."""
     policy: LivenessPolicy = LivenessPolicy()
 
     @property
@@ -84,4 +86,5 @@ def drawn(rng: random.Random, managers: int, *, is_bare: bool) -> Shape:
         skew_ms=rng.choice((0, 50, 1_000, 3_600_000)),
         drift_ms=rng.choice((0, 1, 5)),
         think_ms=rng.choice((50, 300, 2_000)) if is_bare else 4_000,
+        has_jobs=not is_bare and rng.random() < 0.5,
     )

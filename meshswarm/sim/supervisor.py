@@ -165,6 +165,9 @@ class Supervisor:
                 at_once(runtime.prepare(assignment))
             case Start():
                 at_once(runtime.start(task_id))
+                card = self.cards[task_id]
+                if card.assignment is not None:
+                    self._host.work(task_id, card.assignment.spec)
             case Stop(kill=kill):
                 at_once(runtime.stop(task_id, kill=kill))
             case Remove():

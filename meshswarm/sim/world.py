@@ -157,6 +157,7 @@ class World:
                 found.append(f"{node} is {row.state.value if row else 'not known'}")
         found += self.checkers.history.differs_from(view)
         found += slot_faults(view, alive)
+        found += self.checkers.fires.unsettled(view)
         return found + self.checkers.tasks.leftovers(alive)
 
     def _consensus_faults(self) -> list[str]:
