@@ -68,6 +68,9 @@ class ManagerStatus:
     """On the leader only."""
     sessions: int = 0
     """Agents that it serves."""
+    brake: str = ""
+    """Why the tasks of silent nodes are not replaced, as far as this manager knows; empty if they
+    are."""
     version: str = ""
     mesh: Mapping[str, int] = Factory(dict)
     """Messages that came and went, and those dropped, by cause."""

@@ -19,6 +19,7 @@ from meshswarm.agent.settings import AgentIdentity, AgentSettings
 from meshswarm.cluster.membership import Membership
 from meshswarm.cluster.seat import Identity, Restored, Seat
 from meshswarm.cluster.settings import ClusterSettings
+from meshswarm.control.liveness import FENCE_SLACK_MS, LivenessPolicy
 from meshswarm.datadir import DataDir
 from meshswarm.errors import Conflict, Invalid, MeshswarmError
 from meshswarm.mesh.endpoint import Endpoint
@@ -172,8 +173,18 @@ def _cluster_settings(settings: Settings) -> ClusterSettings:
         snapshot_bytes_per_s=raft.snapshot_bytes_per_s,
         min_free_bytes=settings.store.min_free_bytes,
         beat_ms=liveness.beat_ms,
-        suspect_ms=liveness.suspect_ms,
-        down_ms=liveness.down_ms,
+        liveness=LivenessPolicy(
+            suspect_ms=liveness.suspect_ms,
+            down_ms=liveness.down_ms,
+            storm_percent=liveness.storm_percent,
+            storm_after_ms=liveness.storm_after_ms,
+            storm_pause_ms=liveness.storm_pause_ms,
+            flap_downs=liveness.flap_downs,
+            flap_window_ms=liveness.flap_window_ms,
+            flap_first_ms=liveness.flap_first_ms,
+            flap_max_ms=liveness.flap_max_ms,
+            fence_ms=2 * raft.election_timeout_ms + FENCE_SLACK_MS,
+        ),
     )
 
 

@@ -117,6 +117,13 @@ class LivenessSection:
     beat_ms: int = field(default=1000, validator=and_(ge(50), le(60_000)))
     suspect_ms: int = field(default=2000, validator=and_(ge(100), le(600_000)))
     down_ms: int = field(default=4000, validator=and_(ge(200), le(3_600_000)))
+    storm_percent: int = field(default=55, validator=and_(ge(1), le(100)))
+    storm_after_ms: int = field(default=300_000, validator=and_(ge(1_000), le(86_400_000)))
+    storm_pause_ms: int = field(default=60_000, validator=and_(ge(100), le(3_600_000)))
+    flap_downs: int = field(default=3, validator=and_(ge(1), le(16)))
+    flap_window_ms: int = field(default=600_000, validator=and_(ge(1_000), le(86_400_000)))
+    flap_first_ms: int = field(default=10_000, validator=and_(ge(100), le(3_600_000)))
+    flap_max_ms: int = field(default=600_000, validator=and_(ge(100), le(86_400_000)))
 
 
 @frozen(kw_only=True)
@@ -278,6 +285,10 @@ def _contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
         )
     if not liveness.beat_ms < liveness.suspect_ms < liveness.down_ms:
         yield "liveness.down_ms", "must be above `suspect_ms`, and that above `beat_ms`"
+    if liveness.storm_after_ms < liveness.down_ms:
+        yield "liveness.storm_after_ms", "must not be below `down_ms`: the brake only holds back"
+    if liveness.flap_max_ms < liveness.flap_first_ms:
+        yield "liveness.flap_max_ms", "must not be below `flap_first_ms`"
     for number, peer in enumerate(settings.peers):
         if peer.role is NodeRole.MANAGER and not peer.address:
             yield f"peers[{number}].address", f"is required: `{peer.name}` is a manager"

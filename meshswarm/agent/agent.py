@@ -1,17 +1,21 @@
 """The agent: all of the room behind one door."""
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import assert_never
 
-from meshswarm.agent.card import Card
+from meshswarm.agent.card import Card, Probed
+from meshswarm.agent.contact import ContactFile, boot_ms
 from meshswarm.agent.files import FileStore
 from meshswarm.agent.files_root import FilesRoot, home_of
 from meshswarm.agent.host import describe
+from meshswarm.agent.lease import Lease
 from meshswarm.agent.logs import serve_logs
 from meshswarm.agent.memory import MemoryFile
 from meshswarm.agent.pipes import Pipes
+from meshswarm.agent.prober import Prober
 from meshswarm.agent.reporter import Reporter
 from meshswarm.agent.runtimes.port import Runtime
 from meshswarm.agent.runtimes.process import ProcessRuntime, root_of
@@ -25,6 +29,11 @@ from meshswarm.mesh.peers import Peer
 from meshswarm.model.node import NodeDescription
 from meshswarm.model.service import RuntimeKind
 from meshswarm.store.assignments import AssignmentChange
+
+log = logging.getLogger(__name__)
+
+NOTE_CONTACT_S = 1.0
+"""Between two notes: an older one makes an agent that restarts alone end its tasks sooner."""
 
 
 class Agent:
@@ -48,10 +57,22 @@ class Agent:
         self._runtimes = {runtime.kind: runtime for runtime in made}
         self._devices = settings.devices
         memory = MemoryFile(data_dir / "state.cbor", identity.cluster_id, identity.node_id)
-        self._session = Session(endpoint, identity, settings, managers, self._describe, self._told)
+        self._contact = ContactFile(data_dir / "contact")
+        earlier_ms = self._contact.load()
+        self._lease = Lease(boot_ms() if earlier_ms is None else earlier_ms)
+        self._session = Session(
+            endpoint, identity, settings, managers, self._describe, self._told, self._lease
+        )
         self._reporter = Reporter(identity.node_id, self._session.propose)
-        files = FileStore(root, self._session.fetch)
-        self._supervisor = Supervisor(self._runtimes, memory, self._reporter.say, files)
+        self._prober = Prober(self._runtimes, self._probed)
+        self._supervisor = Supervisor(
+            self._runtimes,
+            memory,
+            self._reporter.say,
+            FileStore(root, self._session.fetch),
+            alone_ms=lambda: self._lease.alone_ms(boot_ms()),
+            on_card=self._prober.look,
+        )
         serve_logs(endpoint, self._runtime_of)
         serve_stats(endpoint, self._runtimes.values())
         self._pipes = Pipes(endpoint, self._runtime_of)
@@ -75,9 +96,24 @@ class Agent:
             group.create_task(self._supervisor.run(), name="agent supervisor")
             group.create_task(self._reporter.run(), name="agent reporter")
             group.create_task(self._session.run(), name="agent session")
+            group.create_task(self._note_contact(), name="agent contact")
+            group.create_task(self._prober.run(), name="agent prober")
+
+    async def _note_contact(self) -> None:
+        """Note the last contact for the next process, as long as something here depends on it."""
+        while True:
+            if any(c.assignment and c.assignment.spec.stop_after_s for c in self.cards.values()):
+                try:
+                    self._contact.save(self._lease.contact_ms)
+                except OSError as error:
+                    log.warning("cannot note when a manager last knew of this node: %s", error)
+            await asyncio.sleep(NOTE_CONTACT_S)
 
     def _told(self, change: AssignmentChange) -> None:
         self._supervisor.told(change)
+
+    def _probed(self, task_id: TaskId, said: Probed) -> None:
+        self._supervisor.probed(task_id, said)
 
     async def _describe(self) -> NodeDescription:
         return await describe(self._runtimes.values(), self._devices)

@@ -7,10 +7,11 @@ import signal
 from collections.abc import Mapping
 from enum import IntEnum
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from meshswarm.ids import ServiceId, TaskId
 from meshswarm.model.file import FileUse
+from meshswarm.model.probe import ProbeKind
 from meshswarm.model.service import RuntimeKind
 from meshswarm.model.task import DesiredState, Fencing, Health, Reason, TaskStatus
 from meshswarm.store.assignments import Assignment
@@ -65,8 +66,12 @@ class Held:
     health_message: str = ""
     """What the latest failed check said."""
     published: tuple[str, ...] = ()
+    address: str = ""
+    """Where this host reaches its ports that are not published; empty: nowhere."""
     grace_s: float = 10.0
     """From the stop signal to SIGKILL."""
+    stop_after_s: float | None = None
+    """As its spec said: so that it can be fenced by an agent that remembers nothing."""
 
     @property
     def progress(self) -> tuple[int, HeldState]:
@@ -78,12 +83,52 @@ class Held:
 
 
 @frozen(kw_only=True)
+class Said:
+    """What one probe says; NONE: there is no such probe."""
+
+    health: Health = Health.NONE
+    message: str = ""
+    """How it fails, as a sentence; empty unless it does."""
+
+
+@frozen(kw_only=True)
+class Probed:
+    """What the probes of a running task say."""
+
+    startup: Said = Said()
+    readiness: Said = Said()
+    liveness: Said = Said()
+
+    def of(self, kind: ProbeKind) -> Said:
+        """What the probe of this kind says."""
+        match kind:
+            case ProbeKind.STARTUP:
+                return self.startup
+            case ProbeKind.READINESS:
+                return self.readiness
+            case ProbeKind.LIVENESS:
+                return self.liveness
+
+    def changed(self, kind: ProbeKind, said: Said) -> "Probed":
+        """The same, but for one probe."""
+        match kind:
+            case ProbeKind.STARTUP:
+                return evolve(self, startup=said)
+            case ProbeKind.READINESS:
+                return evolve(self, readiness=said)
+            case ProbeKind.LIVENESS:
+                return evolve(self, liveness=said)
+
+
+@frozen(kw_only=True)
 class Stopping:
     """A stop under way, and why."""
 
     since_ms: int
     killed_at_ms: int | None = None
     """When SIGKILL was last sent."""
+    fenced: bool = False
+    """It is stopped because no manager knew of this node for too long."""
     unhealthy: bool = False
     """Stopped by the agent because its health check failed, not because it was asked to."""
 
@@ -126,6 +171,13 @@ class Card:
     silence: Silence | None = None
     files: tuple[FileUse, ...] | None = None
     """The configs and secrets as they lie in its directory, if this process of the agent knows."""
+    probed: Probed | None = None
+    """What its probes say; None: it has none, or they have not begun."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether its runtime says that it runs."""
+        return self.held is not None and self.held.state is HeldState.RUNNING
 
     @property
     def is_wanted(self) -> bool:
@@ -175,6 +227,8 @@ class Stop:
     """Send the stop signal, or SIGKILL."""
 
     kill: bool
+    fenced: bool = False
+    """Whether it is because no manager knew of this node for too long."""
 
 
 @frozen(kw_only=True)

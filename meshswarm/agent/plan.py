@@ -11,6 +11,8 @@ carries it out writes the result back with `after`, and asks again:
     after(card, step, result, now) -> card
 
 *Invariant:* states only move forward, and a task whose state is terminal is never started.
+*Invariant:* a task with `stop_after` ends, and none is started, once no manager has known of this
+node for so long.
 *Invariant:* nothing is prepared or started on stale news: only after a manager confirmed the
 assignment to this very process of the agent. What runs is kept running without one.
 Times are milliseconds of the agent's wall clock.
@@ -129,8 +131,11 @@ def after(card: Card, step: Step, result: Held | Failure | None, now_ms: int) ->
             stopping = card.stopping or Stopping(since_ms=now_ms)
             return evolve(card, stopping=evolve(stopping, killed_at_ms=now_ms))
         case Stop():
-            unhealthy = card.is_wanted
-            return evolve(card, stopping=Stopping(since_ms=now_ms, unhealthy=unhealthy))
+            if card.stopping is not None:
+                return evolve(card, stopping=evolve(card.stopping, since_ms=now_ms))
+            unhealthy = card.is_wanted and not step.fenced
+            stopping = Stopping(since_ms=now_ms, unhealthy=unhealthy, fenced=step.fenced)
+            return evolve(card, stopping=stopping)
         case Remove():
             return evolve(card, held=None)
         case Wait() | Forget():
@@ -140,10 +145,32 @@ def after(card: Card, step: Step, result: Held | Failure | None, now_ms: int) ->
 # --- decisions ----------------------------------------------------------------------------------
 
 
-def next_step(card: Card, cards: Cards, now_ms: int) -> Step:
-    """The one thing to do now for this task; `cards` are all of the node's, its own included."""
-    if card.assignment is None and not card.confirmed:
-        return Wait()  # found here, and no manager has said yet whose it is
+def next_step(card: Card, cards: Cards, now_ms: int, alone_ms: int = 0) -> Step:
+    """The one thing to do now for this task; `cards` are all of the node's, its own included.
+
+    `alone_ms` is how long no manager has known of this node (`lease`).
+    """
+    is_unclaimed = card.assignment is None and not card.confirmed
+    left_ms = _until_fenced_ms(card, alone_ms)
+    if left_ms is not None and left_ms <= 0:
+        return _fence(card, now_ms)
+    step = _unclaimed(card, now_ms) if is_unclaimed else _next_step(card, cards, now_ms)
+    if left_ms is None:
+        return step
+    if not isinstance(step, Wait):
+        return step
+    fence_at_ms = now_ms + left_ms
+    return Wait(until_ms=min(fence_at_ms, step.until_ms or fence_at_ms))
+
+
+def _unclaimed(card: Card, now_ms: int) -> Step:
+    """It was found here, and no manager has said yet whose it is: only what was fenced goes on."""
+    if card.stopping is not None and card.held is not None and card.runs:
+        return _stop(card, card.held, now_ms)
+    return Wait()
+
+
+def _next_step(card: Card, cards: Cards, now_ms: int) -> Step:
     if _is_unknown(card):
         return _while_silent(card, now_ms)
     if not card.looked and (card.status.state >= TaskState.STARTING or not card.is_wanted):
@@ -153,6 +180,30 @@ def next_step(card: Card, cards: Cards, now_ms: int) -> Step:
     if card.is_wanted:
         return _onward(card, cards, now_ms)
     return _wind_down(card, now_ms)
+
+
+def _until_fenced_ms(card: Card, alone_ms: int) -> int | None:
+    """How long the task may still run without a manager; None: for ever."""
+    after_s: float | None = None
+    if card.assignment is not None and card.is_wanted:
+        after_s = card.assignment.spec.stop_after_s
+    elif card.assignment is None and not card.confirmed and card.stopping is None:
+        after_s = card.held.stop_after_s if card.held is not None and card.runs else None
+    return None if after_s is None else round(1_000 * after_s) - alone_ms
+
+
+def _fence(card: Card, now_ms: int) -> Step:
+    """End what the cluster may soon replace elsewhere, and begin nothing."""
+    held = card.held
+    if not card.looked:
+        return Wait()
+    if card.trouble is not None and now_ms < card.trouble.retry_at_ms:
+        return Wait(until_ms=card.trouble.retry_at_ms)
+    if held is None or held.state is HeldState.CREATED:
+        return Report(status=statuses.fenced(card, held, now_ms))
+    if held.state is HeldState.EXITED:
+        return Report(status=statuses.ended(card, held, now_ms))
+    return Stop(kill=False, fenced=True)
 
 
 def _is_unknown(card: Card) -> bool:
@@ -165,12 +216,15 @@ def _is_unknown(card: Card) -> bool:
 def _while_silent(card: Card, now_ms: int) -> Step:
     """Say so, and after a while give the task up, so that another node can take its place.
 
-    Should it still run when the runtime answers again, it is stopped then.
+    Should it still run when the runtime answers again, it is stopped then. One of which at most one
+    may run (`stop_after`) is not given up while nobody knows whether it does.
     """
     assert card.silence is not None
     reason, message = Reason.RUNTIME_UNAVAILABLE, card.silence.message
-    give_up_at_ms = card.silence.since_ms + PATIENCE_MS
-    if now_ms >= give_up_at_ms:
+    give_up_at_ms: int | None = card.silence.since_ms + PATIENCE_MS
+    if card.assignment is not None and card.assignment.spec.stop_after_s is not None:
+        give_up_at_ms = None
+    if give_up_at_ms is not None and now_ms >= give_up_at_ms:
         waited = f"{message} (for {PATIENCE_MS // 1_000} s)"
         return Report(
             status=statuses.terminal(card, TaskState.FAILED, reason, waited, None, now_ms)
@@ -196,7 +250,7 @@ def _onward(card: Card, cards: Cards, now_ms: int) -> Step:
     running = statuses.running(card, held, now_ms)
     if running != card.status:
         return Report(status=running)
-    if held.health is Health.UNHEALTHY:
+    if running.health is Health.UNHEALTHY:
         return Stop(kill=False)
     return Wait()
 
@@ -299,8 +353,11 @@ def _wind_down(card: Card, now_ms: int) -> Step:
 
 
 def _stop(card: Card, held: Held, now_ms: int) -> Step:
-    """The stop signal, after the grace period SIGKILL, and again until it is gone."""
-    if card.stopping is None:
+    """The stop signal, after the grace period SIGKILL, and again until it is gone.
+
+    If the clock went back behind the signal, nobody knows when that was: it is sent again.
+    """
+    if card.stopping is None or now_ms < card.stopping.since_ms:
         return Stop(kill=False)
     killed_at_ms = card.stopping.killed_at_ms
     if killed_at_ms is None:

@@ -13,6 +13,8 @@ from attrs import evolve
 
 from meshswarm import codec
 from meshswarm.agent import dialing
+from meshswarm.agent.contact import boot_ms
+from meshswarm.agent.lease import Lease
 from meshswarm.agent.settings import AgentIdentity, AgentSettings
 from meshswarm.errors import Conflict, MeshswarmError, Unavailable
 from meshswarm.mesh.endpoint import Endpoint
@@ -38,7 +40,8 @@ DESCRIBE_INTERVAL_S = 20.0
 
 
 class Session:
-    """`describe` looks at the host; `on_change` is called with what the manager says."""
+    """`describe` looks at the host; `on_change` is called with what the manager says, `lease` keeps
+    count of how long no manager has known of this node."""
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class Session:
         managers: Sequence[Peer],
         describe: Callable[[], Awaitable[NodeDescription]],
         on_change: Callable[[AssignmentChange], None],
+        lease: Lease,
     ) -> None:
         assert managers, "an agent needs a manager to speak to"
         self._endpoint = endpoint
@@ -56,11 +60,14 @@ class Session:
         self._managers = dialing.in_order(managers, identity.node_id)
         self._describe = describe
         self._on_change = on_change
+        self._lease = lease
+        self._sequence = 0
         self._description: NodeDescription | None = None
         self._serving: Link | None = None
         self._beats = dialing.Beats(beat_s=self._beat_s, answered_s=0.0)
         self._random = random.Random()
         endpoint.on_notify("session.beat_ack", self._on_ack)
+        endpoint.on_notify("session.probe", self._on_probe)
 
     @property
     def manager(self) -> Peer | None:
@@ -158,16 +165,30 @@ class Session:
 
     async def _send_beats(self) -> None:
         """The core's own sign of life: it comes from the loop, so a wedged loop falls silent."""
-        sequence = 0
         while True:
-            sequence += 1
-            if self._serving is not None:
-                beat = [self._identity.incarnation, sequence]
-                self._serving.notify(Lane.CONTROL, "session.beat", beat)
+            self._send_beat()
             await asyncio.sleep(self._beat_s)
 
-    def _on_ack(self, peer: Peer, body: object, payloads: tuple[bytes, ...]) -> None:
+    def _send_beat(self) -> None:
+        if self._serving is not None:
+            self._sequence += 1
+            self._lease.sent(self._sequence, boot_ms())
+            beat = [self._identity.incarnation, self._sequence]
+            self._serving.notify(Lane.CONTROL, "session.beat", beat)
+
+    def _on_probe(self, peer: Peer, body: object, payloads: tuple[bytes, ...]) -> None:
+        """A manager asks whether we live."""
         if self._serving is not None and peer.id == self._serving.peer.id:
+            self._send_beat()
+
+    def _on_ack(self, peer: Peer, body: object, payloads: tuple[bytes, ...]) -> None:
+        match body:
+            case [int(), int() as vouched]:
+                pass
+            case _:
+                raise codec.Undecodable(f"not the acknowledgement of a beat: {body!r:.100}")
+        if self._serving is not None and peer.id == self._serving.peer.id:
+            self._lease.vouched(vouched)
             self._beats = evolve(self._beats, answered_s=asyncio.get_running_loop().time())
 
     # --- who we are -------------------------------------------------------------------------------

@@ -11,14 +11,15 @@ MAX_MESSAGE = 1_000
 
 def running(card: Card, held: Held, now_ms: int) -> TaskStatus:
     """The status of a task that runs; equal to the present one if nothing about it changed."""
-    unhealthy = held.health is Health.UNHEALTHY
+    health, message = verdict(card, held)
+    reasons = {Health.UNHEALTHY: Reason.UNHEALTHY, Health.NOT_READY: Reason.NOT_READY}
     status = TaskStatus(
         state=TaskState.RUNNING,
-        reason=Reason.UNHEALTHY if unhealthy else Reason.NONE,
-        message=_unhealthy_message(held) if unhealthy else "",
+        reason=reasons.get(health, Reason.NONE),
+        message=message,
         since_ms=card.status.since_ms,
         runtime_id=held.runtime_id,
-        health=held.health,
+        health=health,
         started_at_ms=held.started_at_ms,
         published=held.published,
     )
@@ -30,7 +31,9 @@ def ended(card: Card, held: Held, now_ms: int) -> TaskStatus:
     assert held.exit is not None
     end = held.exit
     if card.stopping is not None and card.stopping.unhealthy:
-        state, reason, message = TaskState.FAILED, Reason.UNHEALTHY, _unhealthy_message(held)
+        state, reason, message = TaskState.FAILED, Reason.UNHEALTHY, verdict(card, held)[1]
+    elif card.stopping is not None and card.stopping.fenced and card.assignment is not None:
+        return fenced(card, held, now_ms)
     elif not card.is_wanted:
         return stopped(card, "it was stopped as asked", held, now_ms)
     elif end.failure is not None:
@@ -61,6 +64,14 @@ def stopped(card: Card, message: str, held: Held | None, now_ms: int) -> TaskSta
     return terminal(card, TaskState.SHUTDOWN, reason, message, held, now_ms)
 
 
+def fenced(card: Card, held: Held | None, now_ms: int) -> TaskStatus:
+    """The status of a task that was ended because no manager knew of this node."""
+    assert card.assignment is not None
+    after_s = card.assignment.spec.stop_after_s
+    message = f"its agent stopped it: no manager knew of its node for {after_s or 0:g} s"
+    return terminal(card, TaskState.SHUTDOWN, Reason.FENCED, message, held, now_ms)
+
+
 def vanished(card: Card, now_ms: int) -> TaskStatus:
     """The status of a task that ran, and of which nothing is left."""
     message = "its process or container is gone, and nobody saw it end"
@@ -88,5 +99,27 @@ def since(before: TaskStatus, status: TaskStatus, now_ms: int) -> TaskStatus:
     return status if status.state is before.state else evolve(status, since_ms=now_ms)
 
 
-def _unhealthy_message(held: Held) -> str:
-    return f"its health check failed: {held.health_message or 'no output'}"[:MAX_MESSAGE]
+def verdict(card: Card, held: Held) -> tuple[Health, str]:
+    """What its health check and its probes say together, and in words what fails.
+
+    Until the startup probe is well nothing else counts; what fails for good comes before what is
+    not ready, and that before what is not known yet.
+    """
+    failing = ""
+    if held.health is Health.UNHEALTHY:
+        said = held.health_message or "no output"
+        failing = f"its health check failed: {said}"[:MAX_MESSAGE]
+    if card.assignment is None or not card.assignment.spec.probes:
+        return held.health, failing
+    probed = card.probed
+    if probed is None:
+        is_known = card.status.state is TaskState.RUNNING
+        return (card.status.health, card.status.message) if is_known else (Health.STARTING, "")
+    if probed.startup.health not in (Health.NONE, Health.HEALTHY):
+        return probed.startup.health, probed.startup.message
+    if failing or probed.liveness.health is Health.UNHEALTHY:
+        return Health.UNHEALTHY, failing or probed.liveness.message
+    if probed.readiness.health is Health.UNHEALTHY:
+        return Health.NOT_READY, probed.readiness.message
+    known = (held.health, probed.readiness.health, probed.liveness.health)
+    return Health.STARTING if Health.STARTING in known else Health.HEALTHY, ""

@@ -25,6 +25,7 @@ from meshswarm.agent.card import (
     HeldState,
     Place,
     Prepare,
+    Probed,
     Remove,
     Report,
     Silence,
@@ -61,7 +62,9 @@ class Attended:
 
 
 class Supervisor:
-    """All tasks of a node. `say` is called with every new status; it must not block."""
+    """All tasks of a node. `say` is called with every new status; it must not block. `alone_ms`
+    tells how long no manager has known of this node, `on_card` is called with every card that
+    changed."""
 
     def __init__(
         self,
@@ -70,12 +73,16 @@ class Supervisor:
         say: Callable[[TaskId, TaskStatus], None],
         files: FileStore,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        alone_ms: Callable[[], int] = lambda: 0,
+        on_card: Callable[[Card], None] = lambda card: None,
     ) -> None:
         self._runtimes = runtimes
         self._memory = memory
         self._say = say
         self._files = files
         self._now_ms = now_ms
+        self._alone_ms = alone_ms
+        self._on_card = on_card
         self._cards: dict[TaskId, Card] = memory.load()
         self._index = Index(0)
         self._attended: dict[TaskId, Attended] = {}
@@ -126,6 +133,12 @@ class Supervisor:
             if card.status != assignment.task.status:
                 self._say(card.task_id, card.status)
 
+    def probed(self, task_id: TaskId, said: Probed) -> None:
+        """A task's probes say something else now."""
+        card = self._cards.get(task_id)
+        if card is not None and card.runs:
+            self._put(evolve(card, probed=said))
+
     # --- cards ------------------------------------------------------------------------------------
 
     def _put(self, card: Card) -> None:
@@ -140,6 +153,7 @@ class Supervisor:
             self._files.drop(card.task_id)
         self._nudge(card.task_id)
         self._changed.set()
+        self._on_card(card)
 
     def _seen(self, card: Card) -> Card:
         """The card with what its runtime holds, as far as that has answered."""
@@ -203,7 +217,7 @@ class Supervisor:
         while True:
             attended.nudge.clear()
             card = self._cards[task_id]
-            step = plan.next_step(card, self._cards, self._now_ms())
+            step = plan.next_step(card, self._cards, self._now_ms(), self._alone_ms())
             match step:
                 case Wait(until_ms=until_ms):
                     await self._sleep(attended.nudge, until_ms)

@@ -36,6 +36,8 @@ def status(ctx: typer.Context, output: Output = None) -> None:
         raise denied([f"{answer.name} ({answer.address})" for answer in answers])
     leader = managers.leader_of(answers)
     show(options, managers.cluster_status(answers))
+    if leader is not None and leader.brake:
+        say(f"warning: {leader.brake}")
     for here, there, index in managers.differences(answers):
         say(f"warning: {here} found that the state of {there} differs, up to entry {index}")
     if options.format is Format.WIDE:

@@ -8,7 +8,7 @@ others is never passed on: an age cannot be refreshed by going round in circles.
 
 from collections.abc import Iterable, Mapping
 
-from attrs import frozen
+from attrs import Factory, frozen
 
 from meshswarm.control.liveness import Liveness
 from meshswarm.ids import NodeId
@@ -27,6 +27,10 @@ class HeardReport:
     """The nodes whose sessions it serves now, with their incarnations."""
     has_room: bool = True
     """Whether its disk has room for more of the log."""
+    doubts_ms: Mapping[NodeId, int] = Factory(dict)
+    """Since a connection to each of these broke."""
+    sequence: int = 0
+    """The leader names it when it says that it has this report (`vouching`)."""
 
 
 class Heard:
@@ -40,14 +44,25 @@ class Heard:
         self._served_by: dict[NodeId, NodeId] = {}
         self._incarnations: dict[NodeId, int] = {}
         self._with_room: set[NodeId] = set()
+        self._doubts: dict[NodeId, float] = {}
 
     def note(self, node_id: NodeId, now: float) -> None:
         """A message came from this node itself."""
         if node_id in self._direct or len(self._direct) < MAX_NODES:
             self._direct[node_id] = now
 
+    def doubt(self, node_id: NodeId, now: float) -> None:
+        """A connection to this node broke: a reason to ask, until something is heard of it."""
+        if node_id in self._doubts or len(self._doubts) < MAX_NODES:
+            self._doubts[node_id] = now
+
     def report(
-        self, sessions: Mapping[NodeId, int], now: float, *, has_room: bool = True
+        self,
+        sessions: Mapping[NodeId, int],
+        now: float,
+        *,
+        has_room: bool = True,
+        sequence: int = 0,
     ) -> HeardReport:
         """What to tell the other managers."""
         self._incarnations.update(sessions)
@@ -57,6 +72,8 @@ class Heard:
             },
             sessions=dict(sessions),
             has_room=has_room,
+            doubts_ms={n: int(1_000 * (now - at)) for n, at in sorted(self._doubts.items())},
+            sequence=sequence,
         )
 
     def merge(self, manager: NodeId, report: HeardReport, now: float) -> None:
@@ -64,6 +81,9 @@ class Heard:
         for node_id, age_ms in list(report.ages_ms.items())[:MAX_NODES]:
             at = now - max(0, age_ms) / 1_000
             self._indirect[node_id] = max(at, self._indirect.get(node_id, at))
+        for node_id, age_ms in list(report.doubts_ms.items())[:MAX_NODES]:
+            at = now - max(0, age_ms) / 1_000
+            self._doubts[node_id] = max(at, self._doubts.get(node_id, at))
         if report.has_room:
             self._with_room.add(manager)
         else:
@@ -85,11 +105,11 @@ class Heard:
     def forget(self, keep: Iterable[NodeId]) -> None:
         """Drop what is known of nodes that are no longer in the cluster."""
         kept = set(keep)
-        for table in (self._direct, self._indirect, self._incarnations):
+        for table in (self._direct, self._indirect, self._incarnations, self._doubts):
             for node_id in table.keys() - kept:
                 del table[node_id]
 
-    def liveness(self, now: float) -> Liveness:
+    def liveness(self, now: float, leading_since: float | None = None) -> Liveness:
         """The evidence as the controllers take it; this node itself is never silent."""
         latest = dict(self._indirect)
         for node_id, at in self._direct.items():
@@ -99,4 +119,6 @@ class Heard:
             silent_ms={node_id: max(0, int(1_000 * (now - at))) for node_id, at in latest.items()},
             observing_ms=int(1_000 * (now - self._since)),
             incarnations=dict(self._incarnations),
+            doubted=frozenset(n for n, at in self._doubts.items() if at >= latest.get(n, now)),
+            leading_ms=0 if leading_since is None else int(1_000 * (now - leading_since)),
         )

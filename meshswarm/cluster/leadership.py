@@ -9,6 +9,7 @@ between costs nothing: whoever leads next looks at everything once.
 import asyncio
 import logging
 import time
+from collections.abc import Callable, Sequence
 
 from meshswarm.cluster.driver import Driver
 from meshswarm.cluster.heard import Heard
@@ -17,9 +18,8 @@ from meshswarm.cluster.proposals import Proposals
 from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.control.decide import DECISIVE, decide
 from meshswarm.control.kept import Kept
-from meshswarm.control.liveness import LivenessPolicy
 from meshswarm.errors import Unavailable
-from meshswarm.ids import ServiceId
+from meshswarm.ids import NodeId, ServiceId, Term
 from meshswarm.raft.types import Role
 from meshswarm.store.commands import Batch
 from meshswarm.store.view import Key, Table, View
@@ -49,15 +49,23 @@ COMPLAIN_S = 10.0
 
 
 class Leadership:
-    """The leader's control loop."""
+    """The leader's control loop; `ask` has other managers look after silent nodes."""
 
     def __init__(
-        self, driver: Driver, proposals: Proposals, heard: Heard, settings: ClusterSettings
+        self,
+        driver: Driver,
+        proposals: Proposals,
+        heard: Heard,
+        settings: ClusterSettings,
+        ask: Callable[[Sequence[NodeId]], None],
     ) -> None:
         self._driver = driver
         self._proposals = proposals
         self._heard = heard
-        self._policy = LivenessPolicy(suspect_ms=settings.suspect_ms, down_ms=settings.down_ms)
+        self._ask = ask
+        self._policy = settings.liveness
+        self._led_since = 0.0
+        self._led_in = Term(0)
         self._leads = asyncio.Event()
         self._round: list[ServiceId] = []
         self._slice = 0
@@ -125,10 +133,14 @@ class Leadership:
         If what it wanted could not be committed, the next pass looks at everything (None).
         """
         now_ms = self._proposals.log_time_ms()
-        liveness = self._heard.liveness(asyncio.get_running_loop().time())
+        now, term = asyncio.get_running_loop().time(), self._driver.core.status().term
+        if term != self._led_in:
+            self._led_in, self._led_since = term, now
+        liveness = self._heard.liveness(now, self._led_since)
         began = time.perf_counter()
         decision = decide(view, dirty, liveness, self._policy, now_ms, self._kept)
         self._took_s = time.perf_counter() - began
+        self._ask(decision.suspects)
         for refused in decision.refused:
             log.warning("wanted, and cannot be had: %s", refused)
         if decision.commands:

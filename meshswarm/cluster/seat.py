@@ -115,7 +115,9 @@ class Seat:
         self.divergence = Divergence(
             self.driver, endpoint, lambda: membership.managers, journal.directory
         )
-        self._leadership = Leadership(self.driver, self.proposals, self._heard, settings)
+        self._leadership = Leadership(
+            self.driver, self.proposals, self._heard, settings, self.sessions.ask
+        )
         self._service = Service(
             self.driver,
             self.proposals,
@@ -136,7 +138,7 @@ class Seat:
                 endpoint.link(peer).open(*Lane)
         endpoint.on_notify(wire.KIND, self._on_raft, roles={PeerRole.MANAGER})
         endpoint.on_turn_end(self.driver.end_turn)
-        endpoint.on_lost(lambda peer: self.driver.lost_contact(peer.id))
+        endpoint.on_lost(self._on_lost)
         endpoint.on_call(wire.SNAPSHOT, self._on_offer, roles={PeerRole.MANAGER})
         endpoint.on_call(wire.SNAPSHOT_CHUNK, self._on_chunk, roles={PeerRole.MANAGER})
 
@@ -244,6 +246,11 @@ class Seat:
         message = wire.unpack(body, payloads)
         self._check_ends(peer, message)
         self.driver.step(message)
+
+    def _on_lost(self, peer: Peer) -> None:
+        """A connection to another manager broke: both leader and node may be gone, or neither."""
+        self.driver.lost_contact(peer.id)
+        self._heard.doubt(peer.id, asyncio.get_running_loop().time())
 
     def _check_ends(self, peer: Peer, message: Message) -> None:
         if message.from_ != peer.id or message.to != self._identity.node_id:

@@ -3,11 +3,14 @@
 A session is one stream: the agent says hello, and is sent its full set of assignments and then
 every change. Beats come beside it. A manager that hears no leader and no quorum stops
 acknowledging beats, so that its agents look for a better one.
+
+Of a node that has fallen silent the leader asks the other managers at once, instead of waiting for
+their next reports: each has it send a beat, if it has a way to it, and tells whom it heard.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from meshswarm import codec
 from meshswarm.cluster.driver import Driver
@@ -16,6 +19,7 @@ from meshswarm.cluster.hub import Watch
 from meshswarm.cluster.proposals import Proposals
 from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.cluster.vault import Vault
+from meshswarm.cluster.vouching import Vouching
 from meshswarm.errors import Denied, Invalid, NotFound
 from meshswarm.ids import NodeId, Version
 from meshswarm.mesh.endpoint import Endpoint
@@ -29,8 +33,15 @@ from meshswarm.store.files import is_for
 
 log = logging.getLogger("meshswarm.sessions")
 
-OPEN, BEAT, BEAT_ACK, HEARD = "session.open", "session.beat", "session.beat_ack", "heard"
+OPEN, BEAT, BEAT_ACK, PROBE = "session.open", "session.beat", "session.beat_ack", "session.probe"
+HEARD, HEARD_ACK, ASK = "heard", "heard.ack", "heard.ask"
 FILE = "session.file"
+
+MAX_ASKED = 100
+"""Suspects of which one question asks; the others' turn comes with the next one."""
+
+ASK_AGAIN_S = 0.25
+"""Between two questions."""
 
 
 GATHER_S = 0.1
@@ -59,10 +70,16 @@ class Sessions:
         self._vault = vault
         self._serving: dict[NodeId, int] = {}
         self._serving_peers: dict[NodeId, Peer] = {}
+        self._vouching = Vouching(driver.core.id)
+        self._asked: dict[NodeId, Peer] = {}
+        """Suspects, and who wants to know at once when they are heard."""
+        self._asked_at = -ASK_AGAIN_S
         endpoint.on_stream(OPEN, self._serve, roles=NODES)
         endpoint.on_call(FILE, self._give, roles=NODES)
         endpoint.on_notify(BEAT, self._on_beat)
         endpoint.on_notify(HEARD, self._on_heard, roles={PeerRole.MANAGER})
+        endpoint.on_notify(HEARD_ACK, self._on_heard_ack, roles={PeerRole.MANAGER})
+        endpoint.on_notify(ASK, self._on_ask, roles={PeerRole.MANAGER})
 
     @property
     def serving(self) -> frozenset[NodeId]:
@@ -78,16 +95,39 @@ class Sessions:
 
     async def run(self) -> None:
         """Tell the other managers what is heard here, once a beat."""
-        loop = asyncio.get_running_loop()
         while True:
             self._heard.forget(self._driver.hub.view.nodes.keys() | self._serving.keys())
-            has_room = self._driver.has_room
-            report = codec.unstructure(
-                self._heard.report(self._serving, loop.time(), has_room=has_room)
-            )
-            for peer in self._others:
-                self._endpoint.link(peer).notify(Lane.CONTROL, HEARD, report)
+            self._tell(self._others)
             await asyncio.sleep(self._settings.beat_ms / 1_000)
+
+    def ask(self, suspects: Sequence[NodeId]) -> None:
+        """Have the other managers look after these nodes and tell whom they hear; not too often."""
+        now = asyncio.get_running_loop().time()
+        if not suspects or now < self._asked_at + ASK_AGAIN_S:
+            return
+        self._asked_at = now
+        asked = list(suspects[:MAX_ASKED])
+        self._probe(asked)
+        for peer in self._others:
+            self._endpoint.link(peer).notify(Lane.CONTROL, ASK, asked)
+
+    def _tell(self, peers: Iterable[Peer]) -> None:
+        """Tell these managers whom this one heard."""
+        now = asyncio.get_running_loop().time()
+        sequence = self._vouching.reporting(int(1_000 * now))
+        has_room = self._driver.has_room
+        report = codec.unstructure(
+            self._heard.report(self._serving, now, has_room=has_room, sequence=sequence)
+        )
+        for peer in peers:
+            self._endpoint.link(peer).notify(Lane.CONTROL, HEARD, report)
+
+    def _probe(self, suspects: Iterable[NodeId]) -> None:
+        """Have those whose session is open here send a beat now."""
+        for node_id in suspects:
+            link = self.link_to(node_id)
+            if link is not None:
+                link.notify(Lane.CONTROL, PROBE)
 
     # --- what comes in ------------------------------------------------------------------------
 
@@ -99,16 +139,39 @@ class Sessions:
                 raise codec.Undecodable(f"not a beat: {body!r:.100}")
         if self._serving.get(peer.id) != incarnation:
             return
-        self._heard.note(peer.id, asyncio.get_running_loop().time())
+        now, core = asyncio.get_running_loop().time(), self._driver.core
+        self._heard.note(peer.id, now)
+        self._vouching.heard(peer.id, sequence, int(1_000 * now))
+        if (asker := self._asked.pop(peer.id, None)) is not None:
+            self._tell([asker])
         link = self.link_to(peer.id)
-        if link is not None and not self._driver.core.is_disconnected:
-            link.notify(Lane.CONTROL, BEAT_ACK, [sequence])
+        if link is not None and not core.is_disconnected:
+            vouched = self._vouching.vouched(peer.id, core.leader)
+            link.notify(Lane.CONTROL, BEAT_ACK, [sequence, vouched])
 
     def _on_heard(self, peer: Peer, body: object, payloads: tuple[bytes, ...]) -> None:
         report = codec.structure(body, HeardReport, lenient=True)
-        now = asyncio.get_running_loop().time()
+        now, core = asyncio.get_running_loop().time(), self._driver.core
         self._heard.note(peer.id, now)
         self._heard.merge(peer.id, report, now)
+        if core.leader == core.id:
+            self._endpoint.link(peer).notify(Lane.CONTROL, HEARD_ACK, [report.sequence])
+
+    def _on_heard_ack(self, peer: Peer, body: object, payloads: tuple[bytes, ...]) -> None:
+        match body:
+            case [int() as sequence]:
+                self._vouching.confirmed(peer.id, sequence)
+            case _:
+                raise codec.Undecodable(f"not the number of a report: {body!r:.100}")
+
+    def _on_ask(self, peer: Peer, body: object, payloads: tuple[bytes, ...]) -> None:
+        """Another manager wants to know of suspects: what was heard so far, and what they say."""
+        if not isinstance(body, list) or not all(isinstance(one, str) for one in body):
+            raise codec.Undecodable(f"not a list of nodes: {body!r:.100}")
+        suspects = [NodeId(one) for one in body[:MAX_ASKED] if one in self._serving]
+        self._asked = dict.fromkeys(suspects, peer)
+        self._probe(suspects)
+        self._tell([peer])
 
     # --- one session --------------------------------------------------------------------------
 
@@ -133,6 +196,8 @@ class Sessions:
         finally:
             if self._serving.get(peer.id) == incarnation:
                 del self._serving[peer.id], self._serving_peers[peer.id]
+                self._vouching.forget(peer.id)
+                self._heard.doubt(peer.id, asyncio.get_running_loop().time())
             log.info("session closed node=%s incarnation=%d", peer.name, incarnation)
 
     async def _give(self, request: Request) -> Reply:

@@ -2,6 +2,8 @@
 
 from attrs import frozen
 
+from meshswarm.control.liveness import LivenessPolicy
+
 
 @frozen(kw_only=True)
 class ClusterSettings:
@@ -21,8 +23,8 @@ class ClusterSettings:
     """The most that snapshots to other managers may take of the network, all together."""
     beat_ms: int = 1_000
     """Between two beats of an agent's session, and between two reports among managers."""
-    suspect_ms: int = 2_000
-    down_ms: int = 4_000
+    liveness: LivenessPolicy = LivenessPolicy()
+    """How the leader judges nodes."""
     proposal_timeout_s: float = 5.0
     """How long one attempt at a proposal or read may take before its caller is told."""
     min_free_bytes: int = 256 << 20

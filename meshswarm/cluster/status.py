@@ -9,6 +9,7 @@ from meshswarm.cluster.journal import Journal
 from meshswarm.cluster.membership import Membership
 from meshswarm.cluster.sessions import Sessions
 from meshswarm.cluster.settings import ClusterSettings
+from meshswarm.control.brake import tell_brake
 from meshswarm.ids import NodeId
 from meshswarm.mesh.endpoint import Endpoint
 
@@ -62,6 +63,7 @@ def manager_status(
             if peer.id != status.id
         ],
         "sessions": len(sessions.serving),
+        "brake": tell_brake(driver.hub.view),
         "journal": stats,
         "mesh": dict(endpoint.counters()),
     }

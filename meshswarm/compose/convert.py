@@ -11,6 +11,7 @@ from attrs import evolve, frozen
 from meshswarm.compose import dotenv, order, triggers
 from meshswarm.compose.cursor import Cursor, Section
 from meshswarm.compose.files import Content, Definitions, Read, definitions, reload_of, uses_of
+from meshswarm.compose.health import probes_of, silence_of
 from meshswarm.compose.placements import devices_of, placement_of
 from meshswarm.compose.report import Unfit
 from meshswarm.compose.shapes import EnvironmentFile
@@ -149,6 +150,9 @@ def _task(stack: _Stack, section: Section, deploy: Section) -> TaskSpec:
     healthcheck: Section | None = section.get("healthcheck")
     files = uses_of(section, stack.files, runtime)
     defaults = TaskSpec()
+    grace_s = section.get("stop_grace_period", defaults.stop_grace_period_s)
+    order = _update_policy(section, deploy, "update_config").order
+    lost_after_s, stop_after_s = silence_of(own, grace_s, order)
     task = TaskSpec(
         runtime=runtime,
         image=section.get("image"),
@@ -163,7 +167,7 @@ def _task(stack: _Stack, section: Section, deploy: Section) -> TaskSpec:
         healthcheck=_healthcheck(healthcheck) if healthcheck else None,
         healthcheck_disabled=_is_disabled(healthcheck) if healthcheck else False,
         stop_signal=section.get("stop_signal"),
-        stop_grace_period_s=section.get("stop_grace_period", defaults.stop_grace_period_s),
+        stop_grace_period_s=grace_s,
         limits=limits,
         reservations=reservations,
         restart=_restart(deploy.get("restart_policy")),
@@ -173,6 +177,9 @@ def _task(stack: _Stack, section: Section, deploy: Section) -> TaskSpec:
         devices=devices_of(deploy),
         files=files,
         reload=reload_of(own, files),
+        probes=probes_of(own),
+        lost_after_s=lost_after_s,
+        stop_after_s=stop_after_s,
     )
     match runtime:
         case RuntimeKind.DOCKER:

@@ -6,7 +6,17 @@ of what is supported is this table printed; to support another attribute, change
 
 from attrs import evolve
 
-from meshswarm.compose import files, mounts, order, placements, ports, shapes, texts, triggers
+from meshswarm.compose import (
+    files,
+    health,
+    mounts,
+    order,
+    placements,
+    ports,
+    shapes,
+    texts,
+    triggers,
+)
 from meshswarm.compose.attribute import Attribute, Support, Table
 from meshswarm.compose.cursor import Shape
 from meshswarm.compose.shapes import (
@@ -155,6 +165,17 @@ _SERVICE: _Rows = (
         shapes.duration,
         "Of a job: not complete so long after its start it has failed; default: no limit",
     ),
+    _yes("x-meshswarm.probes", section, "What its agent asks it, beside `healthcheck`"),
+    _yes(
+        "x-meshswarm.lost_after",
+        shapes.duration,
+        "Its node may be silent so long before it is replaced; at least the cluster's `down_ms`",
+    ),
+    _yes(
+        "x-meshswarm.stop_after",
+        shapes.duration,
+        "An agent that no manager knows of so long stops it, so that at most one runs",
+    ),
     _yes("x-meshswarm.placement", section, "Which of the nodes that fit is taken"),
     *_under(
         "x-meshswarm.placement",
@@ -240,6 +261,36 @@ _HEALTHCHECK: _Rows = (
     _yes("start_period", shapes.duration, "Failures this early do not count (0s)"),
     _yes("start_interval", shapes.duration, "Between probes of the start period (5s)"),
     _yes("disable", shapes.flag, "Ignore the image's own health check as well"),
+)
+
+_PROBE: _Rows = (
+    _yes("http", section, "A GET of the task's address"),
+    _yes("http.port", whole(1, 65535), "The task's own port, published or not"),
+    _yes("http.path", health.path, "Path and query (/)"),
+    _yes("http.headers", shapes.options, "Headers beside the usual ones"),
+    _yes(
+        "http.status", written(health.status, number=True), "What is well: 200, 200-299 (200-399)"
+    ),
+    _yes("http.https", shapes.flag, "true: over TLS, whatever the certificate"),
+    _yes("tcp", section, "A connection to the task's address"),
+    _yes("tcp.port", whole(1, 65535), "The task's own port, published or not"),
+    _yes("command", shapes.command_or_line, "A command beside the task; a text is a shell line"),
+    _yes("interval", shapes.duration, "Between two checks (10s)"),
+    _yes("timeout", shapes.duration, "For one check (1s)"),
+    _yes("failure_threshold", whole(1, MAX_COUNT), "Failures in a row that make it failing (3)"),
+    _yes("success_threshold", whole(1, MAX_COUNT), "Successes in a row that make it well (1)"),
+    _yes("initial_delay", shapes.duration, "Before the first check (0s)"),
+    _yes("start_period", shapes.duration, "Failures this early do not count (0s)"),
+    _yes("start_interval", shapes.duration, "Between checks of the start period (1s)"),
+)
+
+_PROBES: _Rows = (
+    _yes("startup", section, "Has it started? Until then no other counts; failing, it is replaced"),
+    *_under("startup", *_PROBE),
+    _yes("readiness", section, "Can it take work? Failing, it is not ready, and runs on"),
+    *_under("readiness", *_PROBE),
+    _yes("liveness", section, "Does it live? Failing, it is replaced"),
+    *_under("liveness", *_PROBE),
 )
 
 _DEPLOY: _Rows = (
@@ -430,6 +481,7 @@ TABLE: Table = {
         *_under("services.*.ports.*", *_PORT),
         *_under("services.*.volumes.*", *_MOUNT),
         *_under("services.*.healthcheck", *_HEALTHCHECK),
+        *_under("services.*.x-meshswarm.probes", *_PROBES),
         *_under("services.*.x-meshswarm.update_config", *_OWN_ROLLOUT),
         *_under("services.*.x-meshswarm.rollback_config", *_OWN_ROLLOUT),
         *_under("services.*.deploy", *_DEPLOY, *_UPDATE),

@@ -52,7 +52,7 @@ def storm_of(silences: Sequence[Silence], policy: LivenessPolicy, now_ms: int) -
     quiet = [one for one in alive if one.ms >= policy.suspect_ms]
     let_go = [one for one in silences if one.node.state is NodeState.DOWN and is_held(one.node)]
     silent, total = len(quiet) + len(let_go), len(alive) + len(let_go)
-    if not quiet or silent < policy.storm_nodes or silent <= policy.storm_share * total:
+    if not quiet or silent < policy.storm_nodes or 100 * silent <= policy.storm_percent * total:
         return None
     latest_ms = max((one.node.since_ms for one in let_go), default=0)
     # Only what is held already: its turn is counted from a row, and so is what users are told.

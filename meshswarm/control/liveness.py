@@ -10,6 +10,9 @@ from meshswarm.ids import NodeId
 ALWAYS_MS = 1 << 50
 """Longer than anybody has listened, or led."""
 
+FENCE_SLACK_MS = 2_000
+"""What SIGKILL, and a runtime that is asked to send it, may take."""
+
 
 @frozen(kw_only=True)
 class Liveness:
@@ -35,8 +38,8 @@ class LivenessPolicy:
     """From here on the node is probed, and gets no new tasks."""
     down_ms: int = field(default=4_000, validator=gt(0))
     """From here on its tasks are given up and replaced, unless their service waits longer."""
-    storm_share: float = field(default=0.55, validator=and_(gt(0), le(1)))
-    """More than this share of the nodes silent at once: the network failed, not the nodes."""
+    storm_percent: int = field(default=55, validator=and_(ge(1), le(100)))
+    """More than this part of the nodes silent at once: the network failed, not the nodes."""
     storm_nodes: int = field(default=3, validator=ge(1))
     """Fewer silent nodes than this are never a storm: a cluster of three must replace one."""
     storm_after_ms: int = field(default=300_000, validator=gt(0))
@@ -49,6 +52,7 @@ class LivenessPolicy:
     flap_first_ms: int = field(default=10_000, validator=gt(0))
     """... but once it stayed up so long; twice as long for each further time, up to ..."""
     flap_max_ms: int = field(default=600_000, validator=gt(0))
-    fence_ms: int = field(default=4_000, validator=gt(0))
-    """What an agent that fences itself is given beyond `stop_after` and the grace period: for a
-    leader that does not know yet that another was elected, and for SIGKILL to do its work."""
+    fence_ms: int = field(default=2_000 + FENCE_SLACK_MS, validator=gt(0))
+    """What an agent that fences itself is given beyond `stop_after` and the grace period: the
+    longest election timeout, for a leader that does not know yet that it was replaced, and the
+    slack."""

@@ -56,7 +56,7 @@ def successor(
         return None
     if latest.desired > DesiredState.RUNNING:
         return Successor(revision=current_revision)
-    if latest.status.state is TaskState.LOST:
+    if was_lost(latest):
         not_before_ms = latest.not_before_ms if latest.not_before_ms > now_ms else 0
         return Successor(
             revision=latest.revision,
@@ -89,7 +89,7 @@ def stays_down(slot: Slot, policy: RestartPolicy, current_revision: int) -> str 
     state = latest.status.state
     if is_once:
         return f"it {_end(latest)}, and its restart condition is none"
-    if state is TaskState.LOST:
+    if was_lost(latest):
         return None
     if policy.condition is RestartCondition.ON_FAILURE and state is TaskState.COMPLETE:
         return "it completed, and its restart condition is on-failure"
@@ -97,6 +97,11 @@ def stays_down(slot: Slot, policy: RestartPolicy, current_revision: int) -> str 
     if limit and _ends(slot, latest, policy) > limit:
         return f"it {_end(latest)}, and was restarted {limit} times, its limit"
     return None
+
+
+def was_lost(task: Task) -> bool:
+    """Whether it ended with its node, or because its node's agent had no manager."""
+    return task.status.state is TaskState.LOST or task.status.reason is Reason.FENCED
 
 
 def history_of(policy: RestartPolicy, least: int) -> int:
@@ -118,7 +123,7 @@ def _ends(slot: Slot, latest: Task, policy: RestartPolicy) -> int:
     return sum(
         task.revision == latest.revision
         and task.desired <= DesiredState.RUNNING
-        and task.status.state is not TaskState.LOST
+        and not was_lost(task)
         and _ended_at_ms(task) >= since_ms
         for task in slot.dead
     )
@@ -138,6 +143,8 @@ def _ran_ms(task: Task) -> int:
 def _end(task: Task) -> str:
     """How the task ended, as the end of a sentence."""
     status = task.status
+    if status.reason is Reason.FENCED:
+        return "was stopped by its agent, which no manager knew of"
     match status.state:
         case TaskState.COMPLETE:
             return "completed"

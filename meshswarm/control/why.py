@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
+from meshswarm.control.brake import tell_brake
 from meshswarm.control.dependencies import unmet
 from meshswarm.control.filters import refusals
 from meshswarm.control.leaving import tell_leaving
@@ -17,7 +18,7 @@ from meshswarm.control.slots import Slot
 from meshswarm.control.steps import slots_wanted
 from meshswarm.control.telling import tell_rollout, tell_run
 from meshswarm.ids import NodeId, TaskId
-from meshswarm.model.node import NodeState
+from meshswarm.model.node import Node, NodeState
 from meshswarm.model.service import Service, TaskSpec
 from meshswarm.model.task import DesiredState, Reason, Task, TaskState
 from meshswarm.store.view import View
@@ -79,7 +80,7 @@ def why(view: View, service: Service, now_ms: int) -> WhyReport:
     The view needs the tables of nodes, services, revisions, rollouts, runs and tasks.
     """
     slots = slots_wanted(view, service)
-    broken = [slot for slot in slots if not _needs_nothing(service, slot)]
+    broken = [slot for slot in slots if not _needs_nothing(view, service, slot)]
     return WhyReport(
         service=service.spec.name,
         desired=len(slots),
@@ -89,15 +90,22 @@ def why(view: View, service: Service, now_ms: int) -> WhyReport:
     )
 
 
-def _needs_nothing(service: Service, slot: Slot) -> bool:
+def _needs_nothing(view: View, service: Service, slot: Slot) -> bool:
     if service.spec.mode.is_job and is_complete(slot, service):
         return True
-    return slot.live is not None and _is_well(slot.live)
+    return slot.live is not None and _is_well(view, slot.live)
 
 
-def _is_well(task: Task) -> bool:
+def _is_well(view: View, task: Task) -> bool:
     """Whether it runs and is healthy, and that is known."""
-    return task.is_healthy and task.status.reason is not Reason.RUNTIME_UNAVAILABLE
+    is_known = task.status.reason is not Reason.RUNTIME_UNAVAILABLE
+    return task.is_healthy and is_known and _silent_node(view, task) is None
+
+
+def _silent_node(view: View, task: Task) -> Node | None:
+    """The task's node, if nobody hears it."""
+    node = view.nodes.get(task.node_id) if task.node_id is not None else None
+    return node if node and node.state in (NodeState.SUSPECT, NodeState.DOWN) else None
 
 
 def _summary(
@@ -115,6 +123,8 @@ def _summary(
     lines += tell_leaving(view, service, now_ms)
     if not any(node.state is NodeState.READY for node in view.nodes.values()):
         lines.append("no node of the cluster is ready")
+    if broken and (brake := tell_brake(view)):
+        lines.append(brake)
     return lines
 
 
@@ -147,6 +157,8 @@ def _now(view: View, service: Service, slot: Slot, now_ms: int) -> tuple[Reason,
     task = slot.live
     if task is None:
         return _nothing_lives(view, service, slot)
+    if (node := _silent_node(view, task)) is not None:
+        return Reason.NODE_DOWN, _while_silent(node, view.spec_of(task).task)
     if task.node_id is not None and task.desired is DesiredState.READY:
         if slot.stopping:
             return Reason.WAITS_FOR_PREDECESSOR, f"waits until {slot.stopping[-1].name} has stopped"
@@ -159,6 +171,19 @@ def _now(view: View, service: Service, slot: Slot, now_ms: int) -> tuple[Reason,
             task.status.message or f"its health is {task.status.health.value}",
         )
     return task.status.reason, task.status.message
+
+
+def _while_silent(node: Node, spec: TaskSpec) -> str:
+    """What is to come of a task on a node that nobody hears."""
+    said = f"its node is {node.state.value}: {node.message}"
+    if spec.stop_after_s is not None:
+        return (
+            f"{said}; its agent stops it after {spec.stop_after_s:g} s without a manager, and it "
+            f"is replaced once that, and {spec.stop_grace_period_s:g} s of grace, are surely over"
+        )
+    if spec.lost_after_s is not None:
+        return f"{said}; it is replaced after {spec.lost_after_s:g} s of silence"
+    return said
 
 
 def _nothing_lives(view: View, service: Service, slot: Slot) -> tuple[Reason, str]:

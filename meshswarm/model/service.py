@@ -11,6 +11,7 @@ from meshswarm.model.dependency import Dependency
 from meshswarm.model.file import FileUse, Reload
 from meshswarm.model.network import Port
 from meshswarm.model.placement import Placement
+from meshswarm.model.probe import Probes
 from meshswarm.model.resources import DeviceRequest, Resources
 from meshswarm.model.rollout import UpdatePolicy
 from meshswarm.model.volume import Mount
@@ -149,6 +150,8 @@ class TaskSpec:
     """Configs and secrets that it has as files."""
     reload: Reload | None = None
     """How other content of `files` comes to running tasks; None: they are replaced."""
+    probes: Probes = Probes()
+    """Beside `healthcheck`; the agent carries them out, whatever the runtime."""
     lost_after_s: float | None = field(default=None, validator=optional(ge(0)))
     """Its node may be silent for so long before it is replaced; None: until the node is down."""
     stop_after_s: float | None = field(default=None, validator=optional(gt(0)))

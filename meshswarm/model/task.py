@@ -75,6 +75,8 @@ class Health(Enum):
     STARTING = "starting"
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
+    NOT_READY = "not_ready"
+    """It lives, and can take no work now; it is not replaced for that."""
 
 
 class Reason(Enum):
@@ -107,6 +109,10 @@ class Reason(Enum):
     SIGNALLED = "signalled"
     OUT_OF_MEMORY = "out_of_memory"
     UNHEALTHY = "unhealthy"
+    NOT_READY = "not_ready"
+    """It runs, and its readiness probe says that it can take no work."""
+    FENCED = "fenced"
+    """Its node's agent had no manager for so long that it stopped it (`stop_after`)."""
     VANISHED = "vanished"
     """The agent came back and its process or container was gone."""
     STOPPED = "stopped"

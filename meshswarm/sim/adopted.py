@@ -127,10 +127,9 @@ class Programs:
             self._clock.after(delay_ms + 1, partial(_feel, host, task_id, Health.HEALTHY, ""))
 
     def _healthy_ms(self, spec: TaskSpec) -> int:
-        check = probes.check_of(spec)
-        if self._assumed.healthy_ms is not None or check is None:
-            return self._assumed.healthy_ms or 0
-        return round(1_000 * probes.due_s(check, probes.first(0.0)))
+        if self._assumed.healthy_ms is not None:
+            return self._assumed.healthy_ms
+        return round(1_000 * probes.well_after_s(spec))
 
 
 def habits(view: View) -> dict[tuple[ServiceId, int], Habit]:

@@ -4,6 +4,7 @@ import random
 from functools import partial
 
 from meshswarm.agent import dialing
+from meshswarm.agent.lease import Lease
 from meshswarm.errors import Unavailable
 from meshswarm.ids import NodeId
 from meshswarm.sim.clock import Life
@@ -29,9 +30,18 @@ class AgentRun:
         self._rng = random.Random(host.rng.getrandbits(64))
         self._serving: Door[Seat] | None = None
         self._answered_ms = 0
+        self._lease = Lease(host.contact_ms or life.clock.now_ms)
         reporter = Reporter(host.id, life, self._rng, self._send)
-        watcher = premises.checkers.carrying_out
-        self._supervisor = Supervisor(host, life, self._rng, reporter.say, watcher)
+        checkers = premises.checkers
+        self._supervisor = Supervisor(
+            host,
+            life,
+            self._rng,
+            reporter.say,
+            checkers.carrying_out,
+            alone_ms=lambda: self._lease.alone_ms(life.clock.now_ms),
+            on_decision=checkers.decided,
+        )
         life.spawn(self._supervisor.open_runtime())
         life.spawn(self._supervisor.keep_memory())
         life.spawn(reporter.report_forever())
@@ -90,22 +100,29 @@ class AgentRun:
         return max(0, round(1_000 * beats.dead_s) - self._life.clock.now_ms)
 
     async def _beat_forever(self) -> None:
-        me, incarnation = self._host.id, self._host.incarnation
+        me, incarnation, sequence = self._host.id, self._host.incarnation, 0
         while True:
             if (manager := self._serving) is not None:
-                beat = partial(self._beat_at, manager, me, incarnation)
+                sequence += 1
+                self._lease.sent(sequence, self._life.clock.now_ms)
+                beat = partial(self._beat_at, manager, me, incarnation, sequence)
                 self._premises.network.tell(me, manager, "beat", beat)
             await self._life.sleep(BEAT_MS)
 
-    def _beat_at(self, door: Door[Seat], me: NodeId, incarnation: int, seat: Seat) -> None:
+    def _beat_at(
+        self, door: Door[Seat], me: NodeId, incarnation: int, sequence: int, seat: Seat
+    ) -> None:
         """Arrive at a manager; it may acknowledge."""
-        if seat.on_beat(me, incarnation):
+        vouched = seat.on_beat(me, incarnation, sequence)
+        if vouched is not None:
             network = self._premises.network
-            ack = partial(self._on_ack, door)
+            ack = partial(self._on_ack, door, vouched)
             network.carry(seat.id, me, "beat_ack", self._life, ack)
 
-    def _on_ack(self, manager: Door[Seat]) -> None:
+    def _on_ack(self, manager: Door[Seat], vouched: int) -> None:
         if manager is self._serving:
+            self._lease.vouched(vouched)
+            self._host.contact_ms = self._lease.contact_ms
             self._answered_ms = self._life.clock.now_ms
 
     async def _send(self, report: ReportTasks) -> None:

@@ -133,6 +133,7 @@ class Tasks:
     hosts: dict[NodeId, Host]
     newest: Callable[[], View]
     """Everything that was committed and applied anywhere."""
+    _fenced: set[TaskId] = field(factory=set)
 
     def carrying_out(
         self, node: NodeId, task_id: TaskId, step: Prepare | Start | Stop | Remove
@@ -144,10 +145,20 @@ class Tasks:
         elif isinstance(step, Start) and row is not None:
             self._starts(node, row)
 
+    def fences(self, node: NodeId, task_id: TaskId) -> None:
+        """An agent of which no manager has known for long decides to end a task: only one of those
+        that allow it, and not too soon."""
+        host, row = self.hosts[node], self.newest().tasks.get(task_id)
+        alone_ms = host.clock.now_ms - host.contact_ms
+        after_s = None if row is None else self.newest().spec_of(row).task.stop_after_s
+        if row is not None and (after_s is None or alone_ms < 1_000 * after_s):
+            raise Violation(f"{node} ends {row.name} after {alone_ms} ms without a manager")
+        self._fenced.add(task_id)
+
     def _stops(self, node: NodeId, row: Task | None) -> None:
         """Only what somebody decided to stop is stopped: desired and states never go back. What
-        its check calls unhealthy is stopped by its own agent."""
-        if row is None or not row.is_live or row.node_id != node:
+        its check calls unhealthy, or no manager knows of, is stopped by its own agent."""
+        if row is None or not row.is_live or row.node_id != node or row.id in self._fenced:
             return
         held = self.hosts[node].runtime.board.look(row.id)
         if held is None or held.health is not Health.UNHEALTHY:
@@ -155,6 +166,7 @@ class Tasks:
 
     def _starts(self, node: NodeId, row: Task) -> None:
         """No slot has two running tasks, unless one is on a node that was given up."""
+        self._starts_alone(node, row)
         if row.status.state is TaskState.LOST:
             return
         for other_node, held in self._running(self.hosts):
@@ -170,6 +182,21 @@ class Tasks:
                 row.slot or other_node == node
             ):
                 raise Violation(f"{node} starts {row.name} while {other.name} still runs")
+
+    def _starts_alone(self, node: NodeId, row: Task) -> None:
+        """Of a slot whose agents fence themselves nothing else runs anywhere, whoever was given up;
+        unless on a host whose agent was away of late, or whose runtime refuses."""
+        spec = self.newest().spec_of(row).task
+        if spec.stop_after_s is None or row.slot == 0:
+            return
+        for other_node, held in self._running(self.hosts):
+            is_same = (held.service_id, held.slot) == (row.service_id, row.slot)
+            is_other = held.task_id != row.id and held.stop_after_s is not None
+            if is_same and is_other and self.hosts[other_node].is_steady:
+                raise Violation(
+                    f"{node} starts {row.name} while {held.task_id} still runs on {other_node}, "
+                    "whose agent should have ended it"
+                )
 
     def _running(self, nodes: Iterable[NodeId]) -> Iterator[tuple[NodeId, Held]]:
         for node in nodes:
@@ -251,6 +278,11 @@ class Checkers:
             self.fires.applied(before, view, changed)
         if is_news and entry.kind is EntryKind.NORMAL:
             self.history.committed(entry.index, entry.data, before, outcome, changed)
+
+    def decided(self, node: NodeId, task_id: TaskId, step: Prepare | Start | Stop | Remove) -> None:
+        """An agent decided on a step."""
+        if isinstance(step, Stop) and step.fenced:
+            self.tasks.fences(node, task_id)
 
     def carrying_out(
         self, node: NodeId, task_id: TaskId, step: Prepare | Start | Stop | Remove

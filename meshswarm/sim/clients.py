@@ -41,6 +41,9 @@ MAX_REPLICAS = 4
 JOBS_SHARE = 0.5
 """Of the wishes in a world with jobs: what is about them."""
 
+ONE_AT_MOST = "db"
+"""The part of each stack of whose slots at most one task runs, often."""
+
 STARTS_FIRST = "web"
 """The part of each stack whose old tasks stop last."""
 
@@ -203,6 +206,8 @@ class Wishes:
                 command=("run", f"v{rng.randrange(1, 4)}"),
                 stop_grace_period_s=rng.choice((0.5, 2.0)),
                 restart=RestartPolicy(max_delay_s=2.0, reset_after_s=10.0),
+                lost_after_s=rng.choice((None, 8.0)) if part != STARTS_FIRST else None,
+                stop_after_s=rng.choice((None, 6.0)) if part == ONE_AT_MOST else None,
             ),
         )
 

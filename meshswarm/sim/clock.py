@@ -73,6 +73,8 @@ class Life:
         self._scripts: dict[Script[None], None] = {}
         self._since_ms = clock.now_ms
         self._paused_ms = 0
+        self.resumed_ms = clock.now_ms
+        """When it last went on, or began."""
 
     @property
     def is_paused(self) -> bool:
@@ -141,6 +143,7 @@ class Life:
         """Let it go on: all that it missed happens at once, in order."""
         if self._held is not None:
             self._paused_ms += self.clock.now_ms
+            self.resumed_ms = self.clock.now_ms
         held, self._held = self._held, None
         for work in held or ():
             self.after(0, work)

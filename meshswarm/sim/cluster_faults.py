@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from functools import partial
 
-from meshswarm.agent.card import Exit
+from meshswarm.agent.card import Exit, HeldState
 from meshswarm.errors import Unavailable
 from meshswarm.ids import NodeId, TaskId
-from meshswarm.model.task import Reason
+from meshswarm.model.task import Health, Reason
 from meshswarm.raft.confchange import changed
 from meshswarm.raft.refusals import ConfChangeRefused
 from meshswarm.raft.types import ConfChange, ConfChangeKind, ConfState
@@ -100,6 +100,22 @@ def task_ends(scene: Scene) -> str:
 def task_vanishes(scene: Scene) -> str:
     """Remove a container behind the agent's back."""
     return _to_a_task(scene, "is removed", lambda host, task: host.runtime.lose(task))
+
+
+def unready(scene: Scene) -> str:
+    """Let a task's readiness probe fail for a while: it is not to be replaced for that."""
+    return _to_a_task(scene, "is not ready", partial(_feel_unready, scene))
+
+
+def _feel_unready(scene: Scene, host: Host, task: TaskId) -> None:
+    host.runtime.feel(task, Health.NOT_READY, "not now")
+    scene.later(partial(_feel_ready, host, task))
+
+
+def _feel_ready(host: Host, task: TaskId) -> None:
+    held = host.runtime.board.look(task)
+    if held is not None and held.state is HeldState.RUNNING:
+        host.runtime.feel(task, Health.NONE)
 
 
 def stubborn(scene: Scene) -> str:

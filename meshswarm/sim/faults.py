@@ -8,6 +8,8 @@ import random
 from collections.abc import Sequence
 from enum import Enum
 
+from meshswarm.agent.card import HeldState
+from meshswarm.model.task import Health
 from meshswarm.sim import cluster_faults, host_faults, network_faults
 from meshswarm.sim.clock import Life
 from meshswarm.sim.disk import SYNC_MS
@@ -71,6 +73,12 @@ class Fault(Enum):
     """The container engine refuses."""
     STUBBORN = "stubborn"
     """A program ignores its stop signal."""
+    UNREADY = "unready"
+    """A program waits for another one, and says that it takes no work meanwhile."""
+    FLAP = "flap"
+    """A cable or a power supply with a loose contact: one host comes and goes."""
+    SILENCE = "silence"
+    """The switch to which most hosts are connected fails."""
 
 
 _MAKERS: dict[Fault, Maker] = {
@@ -100,9 +108,16 @@ _MAKERS: dict[Fault, Maker] = {
     Fault.TASK_VANISHES: cluster_faults.task_vanishes,
     Fault.RUNTIME_FAILS: cluster_faults.runtime_fails,
     Fault.STUBBORN: cluster_faults.stubborn,
+    Fault.UNREADY: cluster_faults.unready,
+    Fault.FLAP: network_faults.flap,
+    Fault.SILENCE: network_faults.silence,
 }
 
-NEEDS_TASKS = {Fault.TASK_ENDS, Fault.TASK_VANISHES, Fault.RUNTIME_FAILS, Fault.STUBBORN}
+_OF_TASKS = {Fault.TASK_ENDS, Fault.TASK_VANISHES, Fault.RUNTIME_FAILS, Fault.STUBBORN}
+_LATER = {Fault.UNREADY, Fault.FLAP, Fault.SILENCE}
+"""Kinds that came later: bare worlds are drawn as they were, so that old seeds mean something."""
+
+NEEDS_TASKS = _OF_TASKS | _LATER
 """What has no meaning in a bare world."""
 
 
@@ -128,6 +143,9 @@ class Faults:
             disk.is_low = disk.is_full = disk.sync_fails = False
             host.set_pace(1.0)
             host.runtime.stubborn.clear()
+            for held in host.runtime.board.all():
+                if held.health is Health.NOT_READY and held.state is HeldState.RUNNING:
+                    host.runtime.feel(held.task_id, Health.NONE)
             if host.life is None:
                 world.start(node_id)
             else:
@@ -148,5 +166,6 @@ class Faults:
 def drawn(rng: random.Random, *, is_bare: bool) -> list[Fault]:
     """The kinds of one world: each by chance, so that some worlds are pure in their trouble."""
     share = rng.choice((0.15, 0.3, 0.6, 1.0))
-    kinds = [kind for kind in Fault if rng.random() < share]
+    drawn_of = [kind for kind in Fault if not (is_bare and kind in _LATER)]
+    kinds = [kind for kind in drawn_of if rng.random() < share]
     return [kind for kind in kinds if not (is_bare and kind in NEEDS_TASKS)] or [Fault.CRASH]

@@ -16,6 +16,8 @@ class Report:
     """Since it last heard each node directly."""
     serving: Mapping[NodeId, int]
     """The nodes whose sessions it serves, with their incarnations."""
+    sequence: int
+    """Its number (`cluster.vouching`)."""
 
 
 class Hearing:
@@ -32,11 +34,11 @@ class Hearing:
         """A message came from this node itself."""
         self._direct[node_id] = now_ms
 
-    def report(self, serving: Mapping[NodeId, int], now_ms: int) -> "Report":
+    def report(self, serving: Mapping[NodeId, int], now_ms: int, sequence: int) -> "Report":
         """What to tell the other managers."""
         self._incarnations |= serving
         ages_ms = {node_id: now_ms - at_ms for node_id, at_ms in self._direct.items()}
-        return Report(ages_ms=ages_ms, serving=dict(serving))
+        return Report(ages_ms=ages_ms, serving=dict(serving), sequence=sequence)
 
     def merge(self, report: "Report", now_ms: int) -> None:
         """Take in what another manager heard directly."""
@@ -47,7 +49,7 @@ class Hearing:
             known = self._incarnations.get(node_id, 0)
             self._incarnations[node_id] = max(incarnation, known)
 
-    def liveness(self, now_ms: int) -> Liveness:
+    def liveness(self, now_ms: int, leading_since_ms: int) -> Liveness:
         """The evidence as the controllers take it."""
         latest = dict(self._indirect)
         for node_id, at_ms in self._direct.items():
@@ -57,4 +59,5 @@ class Hearing:
             silent_ms={node_id: now_ms - at_ms for node_id, at_ms in latest.items()},
             observing_ms=now_ms - self._since_ms,
             incarnations=dict(self._incarnations),
+            leading_ms=now_ms - leading_since_ms,
         )

@@ -59,6 +59,7 @@ def clock_jump(scene: Scene) -> str:
     host, by_ms = scene.a_host(), scene.rng.choice((100, 5_000, 3_600_000))
     by_ms *= scene.rng.choice((-1, 1))
     host.skew_ms += by_ms
+    host.disturb()
     return f"{host.id} by {by_ms} ms"
 
 

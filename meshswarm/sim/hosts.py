@@ -17,6 +17,10 @@ from meshswarm.sim.shape import EPOCH_MS, TICK_MS
 from meshswarm.store.assignments import Assignment
 from meshswarm.store.commands import RegisterNode
 
+DISTURBED_MS = 8_000
+"""Longer than an agent that is back takes to end what it should have ended: a grace period, two of
+the runtime's verbs, some attempts that fail."""
+
 Memory = tuple[tuple[Assignment, TaskStatus], ...]
 """What an agent saved of its tasks."""
 
@@ -49,6 +53,10 @@ class Host:
     incarnation: int = 0
     memory: Memory = ()
     life: Life | None = None
+    contact_ms: int = 0
+    """When a manager last vouched for it, as its agent noted; 0: never."""
+    disturbed_ms: int = -DISTURBED_MS
+    """When last something happened to it that no agent can make up for."""
     verb_ms: tuple[int, int] = (5, 300)
     """How long the runtime takes for what it is told; that takes effect in the middle of it."""
     returns_at_once: bool = False
@@ -92,6 +100,20 @@ class Host:
         """Let its clock go so fast from now on."""
         self.skew_ms = self.wall_ms() - EPOCH_MS - self.clock.now_ms
         self.pace, self._paced_since_ms = pace, self.clock.now_ms
+        self.disturb()
+
+    def disturb(self) -> None:
+        """Its agent was away, or its clock was set: for a while it cannot keep its deadlines."""
+        self.disturbed_ms = self.clock.now_ms
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether its agent has been at work for a while, by a clock that goes right."""
+        life = self.life
+        if life is None or life.is_paused or self.pace != 1.0 or self.runtime.refuses("stop"):
+            return False
+        since_ms = max(self.disturbed_ms, life.resumed_ms)
+        return self.clock.now_ms - since_ms >= DISTURBED_MS
 
     def running(self) -> list[TaskId]:
         """The tasks that really run here."""

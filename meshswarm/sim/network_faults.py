@@ -50,6 +50,32 @@ def _cut(scene: Scene, pairs: set[tuple[str, str]]) -> str:
     return f"for {scene.later(partial(cuts.difference_update, pairs))} ms"
 
 
+def flap(scene: Scene) -> str:
+    """Cut one node off, let it back, and again: each time for long enough to be given up."""
+    node, times = scene.a_host().id, scene.rng.randrange(2, 6)
+    others = [name for name in scene.everybody() if name != node]
+    pairs = {(node, other) for other in others} | {(other, node) for other in others}
+    cuts, at_ms = scene.world.network.cuts, 0
+    for _ in range(times):
+        scene.life.after(at_ms, partial(cuts.update, pairs))
+        at_ms += scene.rng.randrange(4_000, 7_000)
+        scene.life.after(at_ms, partial(cuts.difference_update, pairs))
+        at_ms += scene.rng.randrange(500, 3_000)
+    return f"{node}, {times} times in {at_ms} ms"
+
+
+def silence(scene: Scene) -> str:
+    """Cut most nodes off from everybody, themselves included: a switch is gone."""
+    nodes = list(scene.world.hosts)
+    cut = scene.some_nodes(scene.rng.randrange(len(nodes) // 2, len(nodes)))
+    pairs = {(str(a), b) for a in cut for b in scene.everybody() if a != b}
+    pairs |= {(b, a) for a, b in pairs}
+    cuts, duration_ms = scene.world.network.cuts, scene.rng.randrange(3_000, 20_000)
+    cuts |= pairs
+    scene.life.after(duration_ms, partial(cuts.difference_update, pairs))
+    return f"{' '.join(sorted(cut))} for {duration_ms} ms"
+
+
 def clog(scene: Scene) -> str:
     """What a node sends to some others is held up, and then comes all at once."""
     (node,) = scene.some_nodes(1)

@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 
 from attrs import frozen
 
+from meshswarm.cluster.vouching import Vouching
+from meshswarm.control.liveness import Liveness
 from meshswarm.errors import MeshswarmError, OutcomeUnknown, Unavailable
-from meshswarm.ids import Index, NodeId
+from meshswarm.ids import Index, NodeId, Term
 from meshswarm.raft.messages import InstallSnapshot, Message
 from meshswarm.raft.types import Role
 from meshswarm.sim.checkers import Checkers
@@ -57,6 +59,8 @@ class Seat:
         self._serving: dict[NodeId, int] = {}
         self._asking: dict[Promise[Any], str] = {}
         self._hearing = Hearing(host.id, life.clock.now_ms)
+        self._vouching = Vouching(host.id)
+        self._led_in, self._led_since_ms = Term(0), 0
         self.driver = Driver(
             host.id,
             Surroundings(
@@ -221,7 +225,8 @@ class Seat:
     async def _tell_others(self) -> None:
         """Tell the other managers what is heard here, once a beat."""
         while True:
-            report = self._hearing.report(self._serving, self._life.clock.now_ms)
+            now_ms = self._life.clock.now_ms
+            report = self._hearing.report(self._serving, now_ms, self._vouching.reporting(now_ms))
             for manager, door in self._premises.managers.items():
                 if manager != self.id:
                     self._network.tell(self.id, door, "heard", partial(_hear, self.id, report))
@@ -232,13 +237,24 @@ class Seat:
         now_ms = self._life.clock.now_ms
         self._hearing.note(manager, now_ms)
         self._hearing.merge(report, now_ms)
+        if self.driver.core.leader == self.id:
+            door = self._premises.managers[manager]
+            answer = partial(_confirm, self.id, report.sequence)
+            self._network.tell(self.id, door, "heard_ack", answer)
 
-    def on_beat(self, node_id: NodeId, incarnation: int) -> bool:
-        """A node whose session is served here lives; whether to acknowledge that."""
+    def on_confirmed(self, leader: NodeId, sequence: int) -> None:
+        """A leader has this manager's report."""
+        self._vouching.confirmed(leader, sequence)
+
+    def on_beat(self, node_id: NodeId, incarnation: int, sequence: int) -> int | None:
+        """A node whose session is served here lives; which beat of it to vouch for, None: this one
+        is not acknowledged."""
         if self._serving.get(node_id) != incarnation:
-            return False
-        self._hearing.note(node_id, self._life.clock.now_ms)
-        return not self.driver.core.status().disconnected
+            return None
+        now_ms, core = self._life.clock.now_ms, self.driver.core
+        self._hearing.note(node_id, now_ms)
+        self._vouching.heard(node_id, sequence, now_ms)
+        return None if core.status().disconnected else self._vouching.vouched(node_id, core.leader)
 
     async def serve(self, registration: RegisterNode, stream: Stream[AssignmentChange]) -> None:
         """One agent's session, until either side ends it."""
@@ -270,6 +286,7 @@ class Seat:
     def _leave(self, node_id: NodeId, incarnation: int) -> None:
         if self._serving.get(node_id) == incarnation:
             del self._serving[node_id]
+            self._vouching.forget(node_id)
 
     async def _register(self, registration: RegisterNode) -> None:
         node = self.driver.view.nodes.get(registration.node_id)
@@ -299,7 +316,7 @@ class Seat:
             self._network.trace,
             self._premises.shape.policy,
             log_time_ms=self._log_time_ms,
-            liveness=lambda: self._hearing.liveness(self._life.clock.now_ms),
+            liveness=self._evidence,
             propose=self._propose_batch,
         )
         while True:
@@ -322,6 +339,13 @@ class Seat:
         while self.leads and self.driver.view.index < last:
             await self._life.sleep(RETRY_MS)
 
+    def _evidence(self) -> Liveness:
+        """Who lives, as this leader knows; what it leads since counts by its term."""
+        now_ms, term = self._life.clock.now_ms, self.driver.core.status().term
+        if term != self._led_in:
+            self._led_in, self._led_since_ms = term, now_ms
+        return self._hearing.liveness(now_ms, self._led_since_ms)
+
     async def _propose_batch(self, batch: Batch) -> None:
         """Here or not at all: another leader's view is not the one that this was decided on."""
         await self.append(encode_command(batch), None, self.id, self._deadline_ms())
@@ -333,6 +357,10 @@ def _deliver(message: Message, seat: Seat) -> None:
 
 async def _take(message: Message, seat: Seat) -> None:
     seat.step(message)
+
+
+def _confirm(leader: NodeId, sequence: int, seat: Seat) -> None:
+    seat.on_confirmed(leader, sequence)
 
 
 def _hear(manager: NodeId, report: Report, seat: Seat) -> None:

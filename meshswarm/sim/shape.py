@@ -4,7 +4,7 @@ import random
 
 from attrs import frozen
 
-from meshswarm.control.liveness import LivenessPolicy
+from meshswarm.control.liveness import FENCE_SLACK_MS, LivenessPolicy
 
 TICK_MS = 50
 HEARTBEAT_TICKS = 2
@@ -47,7 +47,15 @@ class Shape:
     """The longest that a user pauses between two requests."""
     has_jobs: bool = False
     """Whether users also ask for jobs, and for services that wait for each other."""
-    policy: LivenessPolicy = LivenessPolicy()
+    policy: LivenessPolicy = LivenessPolicy(
+        storm_after_ms=15_000,
+        storm_pause_ms=2_000,
+        flap_window_ms=60_000,
+        flap_first_ms=2_000,
+        flap_max_ms=16_000,
+        fence_ms=ELECTION_MS + FENCE_SLACK_MS,
+    )
+    """Usual limits of silence; a shorter memory, so that all is seen in a minute of trouble."""
 
     @property
     def founder_ids(self) -> tuple[str, ...]:

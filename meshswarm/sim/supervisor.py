@@ -13,6 +13,7 @@ from meshswarm.agent.card import (
     Forget,
     Place,
     Prepare,
+    Probed,
     Remove,
     Report,
     Start,
@@ -46,9 +47,12 @@ class Supervisor:
         rng: random.Random,
         say: Callable[[TaskId, TaskStatus], None],
         watcher: Watcher,
+        alone_ms: Callable[[], int] = lambda: 0,
+        on_decision: Watcher = lambda node, task_id, step: None,
     ) -> None:
         self._host, self._life, self._rng = host, life, rng
         self._say, self._watcher = say, watcher
+        self._alone_ms, self._on_decision = alone_ms, on_decision
         self.cards: dict[TaskId, Card] = _remembered(host)
         self._index = Index(0)
         self._bells: dict[TaskId, Bell] = {}
@@ -77,6 +81,9 @@ class Supervisor:
 
     def _put(self, card: Card) -> None:
         known = self.cards.get(card.task_id)
+        if card.probed is None:
+            # Here the runtime says what probes would.
+            card = evolve(card, probed=Probed())
         self.cards[card.task_id] = card
         if known is not None and card.status != known.status:
             self._say(card.task_id, card.status)
@@ -126,7 +133,7 @@ class Supervisor:
         while True:
             bell.clear()
             now_ms = self._host.wall_ms()
-            step = plan.next_step(self.cards[task_id], self.cards, now_ms)
+            step = plan.next_step(self.cards[task_id], self.cards, now_ms, self._alone_ms())
             match step:
                 case Wait(until_ms=until_ms):
                     await bell.wait(None if until_ms is None else max(0, until_ms - now_ms))
@@ -141,6 +148,7 @@ class Supervisor:
 
     async def _carry_out(self, task_id: TaskId, step: Verb) -> None:
         """Let the runtime do it at some moment of the time that it takes."""
+        self._on_decision(self._host.id, task_id, step)
         low, high = self._host.verb_ms
         await self._life.sleep(self._rng.randrange(low, high + 1) // 2)
         if isinstance(step, Prepare) and not self.cards[task_id].is_wanted:

@@ -88,7 +88,7 @@ class Manager:
         self.beats += 1
         link = self.endpoint.accepted(peer.id)
         if self.answers_beats and link is not None:
-            link.notify(Lane.CONTROL, "session.beat_ack", [body[1]])
+            link.notify(Lane.CONTROL, "session.beat_ack", [body[1], body[1]])
 
     async def _propose(self, request: Request) -> Reply:
         assert isinstance(request.body, list)

@@ -113,7 +113,8 @@ def test_every_setting_of_the_seat_reaches_it(tmp_path: Path, section: str) -> N
     wanted = {name: getattr(getattr(usual, section), name) + 1 for name in attrs.fields_dict(kind)}
     lines = [f"[{section}]", *(f"{name} = {value}" for name, value in wanted.items())]
     made = node._cluster_settings(load(tmp_path, LEAST + "\n".join(lines)))
-    assert wanted == {name: getattr(made, name) for name in wanted}
+    found = {**attrs.asdict(made), **attrs.asdict(made.liveness)}
+    assert wanted == {name: found[name] for name in wanted}
 
 
 # --- what is refused ------------------------------------------------------------------------------

@@ -51,3 +51,28 @@ def test_forgotten_nodes_leave_nothing() -> None:
     heard.merge(N3, HeardReport(ages_ms={W: 0}, sessions={}), 101.0)
     heard.forget({ME})
     assert {ME: 0} == dict(heard.liveness(102.0).silent_ms)
+
+
+def test_a_broken_connection_is_a_doubt_until_the_node_is_heard_again() -> None:
+    heard = Heard(ME, 100.0)
+    heard.note(N2, 101.0)
+    heard.note(W, 101.0)
+    heard.doubt(N2, 102.0)
+    assert {N2} == heard.liveness(102.5).doubted
+    heard.note(N2, 103.0)
+    assert set() == heard.liveness(103.5).doubted
+
+
+def test_what_another_manager_doubts_is_doubted_unless_it_was_heard_since() -> None:
+    heard = Heard(ME, 100.0)
+    heard.note(W, 101.0)
+    heard.merge(N2, HeardReport(ages_ms={}, sessions={}, doubts_ms={W: 500}), 102.0)
+    assert {W} == heard.liveness(102.0).doubted
+    heard.merge(N3, HeardReport(ages_ms={W: 100}, sessions={W: 7}), 103.0)
+    assert set() == heard.liveness(103.0).doubted
+
+
+def test_how_long_this_manager_leads_is_part_of_the_evidence() -> None:
+    heard = Heard(ME, 100.0)
+    assert 0 == heard.liveness(105.0).leading_ms
+    assert 3_000 == heard.liveness(105.0, 102.0).leading_ms

@@ -12,6 +12,7 @@ from pathlib import Path
 from meshswarm.cluster.membership import Membership
 from meshswarm.cluster.seat import Identity, Seat
 from meshswarm.cluster.settings import ClusterSettings
+from meshswarm.control.liveness import LivenessPolicy
 from meshswarm.errors import MeshswarmError
 from meshswarm.ids import ClusterId
 from meshswarm.mesh import keys
@@ -22,8 +23,7 @@ FAST = ClusterSettings(
     heartbeat_ms=20,
     election_timeout_ms=200,
     beat_ms=100,
-    suspect_ms=300,
-    down_ms=600,
+    liveness=LivenessPolicy(suspect_ms=300, down_ms=600),
     proposal_timeout_s=3.0,
     min_free_bytes=0,
 )

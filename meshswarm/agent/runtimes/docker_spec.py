@@ -53,6 +53,8 @@ def labels_of(assignment: Assignment, cluster_id: ClusterId, node_id: NodeId) ->
         "revision": str(task.revision),
         "fencing": f"{task.fencing.term}.{task.fencing.index}",
     }
+    if (stop_after_s := assignment.spec.stop_after_s) is not None:
+        ours["stop_after"] = f"{stop_after_s:g}"
     return dict(assignment.spec.labels) | {PREFIX + key: text for key, text in ours.items()}
 
 
@@ -244,8 +246,10 @@ def held_of(container: Mapping[str, Any]) -> Held | None:
         exit=_exit_of(state) if status is HeldState.EXITED else None,
         health=_health_of(health),
         health_message=_health_message(health),
+        address=_address_of(container.get("NetworkSettings") or {}),
         published=_published(container.get("NetworkSettings", {}).get("Ports") or {}),
         grace_s=10.0 if grace_s is None else float(grace_s),
+        stop_after_s=_seconds_of(labels.get(f"{PREFIX}stop_after", "")),
     )
 
 
@@ -291,6 +295,13 @@ def _exit_of(state: Mapping[str, Any]) -> Exit:
     )
 
 
+def _seconds_of(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
 def _fencing_of(text: str) -> Fencing:
     term, _, index = text.partition(".")
     if not (term.isdigit() and index.isdigit()):
@@ -316,6 +327,13 @@ def _published(ports: Mapping[str, Any]) -> tuple[str, ...]:
         for target, bindings in sorted(ports.items())
         for binding in bindings or ()
     )
+
+
+def _address_of(settings: Mapping[str, Any]) -> str:
+    """Where this host reaches the container: its address in the first network that has one."""
+    networks: Mapping[str, Mapping[str, Any]] = settings.get("Networks") or {}
+    found = (networks[name].get("IPAddress") for name in sorted(networks))
+    return next((str(address) for address in found if address), "")
 
 
 def _ms(text: str) -> int | None:

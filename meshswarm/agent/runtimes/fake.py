@@ -57,6 +57,10 @@ class FakeRuntime:
         """Let the next `times` calls of a verb fail."""
         self._faults[verb] += [RuntimeFailure(reason, message) for _ in range(times)]
 
+    def refuses(self, verb: str) -> bool:
+        """Whether the next call of a verb will fail."""
+        return bool(self._faults[verb])
+
     def end(self, task_id: TaskId, how: Exit) -> None:
         """Let a running task end by itself."""
         held = self._required(task_id)
@@ -86,7 +90,7 @@ class FakeRuntime:
         """Hold it as created."""
         task, spec = assignment.task, assignment.spec
         self._raise("prepare", task.id)
-        if probes.check_of(spec):
+        if probes.check_of(spec) or spec.probes:
             self._checked.add(task.id)
         return self.board.look(task.id) or self.board.put(
             Held(
@@ -96,7 +100,9 @@ class FakeRuntime:
                 fencing=task.fencing,
                 runtime=self.kind,
                 runtime_id=f"fake-{task.id}",
+                address="127.0.0.1",
                 grace_s=spec.stop_grace_period_s,
+                stop_after_s=spec.stop_after_s,
             )
         )
 

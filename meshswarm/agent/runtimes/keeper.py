@@ -110,5 +110,7 @@ def held_of(task_dir: TaskDir, record: Record | None) -> Held:
         started_at_ms=life.started_at_ms if running else None,
         health=life.health or (Health.STARTING if running and checked else Health.NONE),
         published=process_spec.published(spec.ports),
+        address=probes.LOOPBACK,
         grace_s=spec.stop_grace_period_s,
+        stop_after_s=spec.stop_after_s,
     )

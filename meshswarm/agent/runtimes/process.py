@@ -41,8 +41,9 @@ from meshswarm.agent.runtimes.port import (
 from meshswarm.agent.runtimes.task_dir import Record, TaskDir, task_dirs
 from meshswarm.ids import ClusterId, NodeId, TaskId
 from meshswarm.model.pipe import PipeWish
+from meshswarm.model.probe import CommandCheck, Probe
 from meshswarm.model.resources import Resources
-from meshswarm.model.service import HealthCheck, RuntimeKind, TaskSpec
+from meshswarm.model.service import RuntimeKind, TaskSpec
 from meshswarm.model.task import Reason
 from meshswarm.store.assignments import Assignment
 
@@ -340,19 +341,21 @@ class ProcessRuntime:
             return
         if held.state is HeldState.RUNNING:
             self._checks[held.task_id] = self._group.create_task(
-                self._check(held, check), name=f"health {held.task_id}"
+                self._check(held, probes.probe_of(check)), name=f"health {held.task_id}"
             )
 
-    async def _check(self, held: Held, check: HealthCheck) -> None:
+    async def _check(self, held: Held, probe: Probe) -> None:
         """Check until the task ends; `_unwatch` cancels it then."""
         loop, task_id = asyncio.get_running_loop(), held.task_id
         state = probes.first(loop.time(), held.health)
+        assert isinstance(probe.check, CommandCheck), f"a health check is a command: {probe}"
         while True:
-            await asyncio.sleep(max(0.0, probes.due_s(check, state) - loop.time()))
+            await asyncio.sleep(max(0.0, probes.due_s(probe, state) - loop.time()))
             async with self._checking:
-                done = await self.execute(task_id, probes.command_of(check), check.timeout_s)
+                done = await self.execute(task_id, probe.check.argv, probe.timeout_s)
+            said = done.output if done.output.strip() else f"exit code {done.code}"
             state = probes.after_check(
-                check, state, code=done.code, output=done.output, now_s=loop.time()
+                probe, state, is_well=done.code == 0, output=said, now_s=loop.time()
             )
             if held.health is not state.health:
                 held = evolve(held, health=state.health, health_message=state.message)
