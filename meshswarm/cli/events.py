@@ -140,11 +140,20 @@ async def _tell(client: "Client", options: Options, wanted: Wanted, service: str
             await _follow(client, options, view, wanted, is_meant)
 
 
-def _tables() -> "list[Table]":
-    """All but those that hold contents."""
+def _tables() -> "tuple[Table, ...]":
+    """What `happenings` looks at."""
     from meshswarm.store.view import Table
 
-    return [table for table in Table if table not in (Table.KEPT_FILES, Table.SECRETS_KEYS)]
+    return (
+        Table.NODES,
+        Table.SERVICES,
+        Table.REVISIONS,
+        Table.ROLLOUTS,
+        Table.STACKS,
+        Table.TASKS,
+        Table.CONFIGS,
+        Table.SECRETS,
+    )
 
 
 def _chooser(view: "View", service: str | None) -> "Callable[[Event], bool]":
