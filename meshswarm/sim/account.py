@@ -167,7 +167,7 @@ class Account:
 
 
 def wanted(view: View, service: Service, dark: Container[NodeId]) -> int:
-    """The tasks that should serve: not of jobs or done ones, nor a global service's on dead nodes."""
+    """The tasks that should serve: none of jobs or done ones, nor of global ones on dead nodes."""
     if service.spec.mode.is_job:
         return 0  # it does not serve, it ends
     policy = service.spec.task.restart
