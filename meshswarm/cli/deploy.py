@@ -55,7 +55,8 @@ async def put_stack(
     client: "Client", options: Options, loaded: "Loaded", detach: bool, timeout_s: float
 ) -> None:
     """Propose the stack with its files, print what that changed, and wait for it."""
-    from meshswarm.cli.progress import wait
+    from meshswarm.cli.networks import far_apart
+    from meshswarm.cli.progress import TABLES, wait
     from meshswarm.cli.rows import effects
     from meshswarm.cli.show import show
     from meshswarm.cli.waiting import Goal
@@ -75,6 +76,8 @@ async def put_stack(
     )
     await wait(client, options, goal, timeout_s)
     say(f"stack {spec.name} runs as the file says")
+    for warning in far_apart(await client.read(*TABLES), spec.name):
+        say(f"warning: {warning}")
 
 
 async def put_files(client: "Client", loaded: "Loaded") -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from attrs import evolve, frozen
 
-from meshswarm.compose import dotenv, order, triggers
+from meshswarm.compose import dotenv, networks, order, triggers
 from meshswarm.compose.cursor import Cursor, Section
 from meshswarm.compose.files import Content, Definitions, Read, definitions, reload_of, uses_of
 from meshswarm.compose.health import probes_of, silence_of
@@ -45,6 +45,7 @@ class _Stack:
     services: frozenset[str]
     jobs: frozenset[str]
     files: tuple[Definitions, ...]
+    networks: Mapping[str, Section]
     read: Read
 
 
@@ -58,8 +59,11 @@ def stack_spec(root: Section, *, name: str, read: Read) -> tuple[StackSpec, tupl
         files=tuple(
             definitions(kind, root.get(f"{kind.value}s", {}), name, read) for kind in FileKind
         ),
+        networks=root.get("networks", {}),
         read=read,
     )
+    for network in stack.networks.values():
+        networks.check(network)
     for volume in stack.volumes.values():
         _check_volume(volume)
     if not root.places.keys() & {"services", "jobs"}:
@@ -183,7 +187,7 @@ def _task(stack: _Stack, section: Section, deploy: Section) -> TaskSpec:
     )
     match runtime:
         case RuntimeKind.DOCKER:
-            return _for_docker(section, task)
+            return _for_docker(stack, section, task)
         case RuntimeKind.PROCESS:
             return _for_process(section, task)
 
@@ -191,14 +195,18 @@ def _task(stack: _Stack, section: Section, deploy: Section) -> TaskSpec:
 # --- what a runtime asks for ----------------------------------------------------------------------
 
 
-def _for_docker(section: Section, task: TaskSpec) -> TaskSpec:
+def _for_docker(stack: _Stack, section: Section, task: TaskSpec) -> TaskSpec:
     if "image" not in section.places:
         section.cursor.fault(
             "needs an `image`; or `x-meshswarm: {runtime: process}` to run it without one"
         )
     elif task.image is not None and task.image.split() != [task.image]:
         section.at("image").fault("is empty, or holds a blank")
-    return task
+    return evolve(
+        task,
+        networks=networks.networks_of(section, stack.networks, stack.name),
+        network_mode=section.get("network_mode"),
+    )
 
 
 def _for_process(section: Section, task: TaskSpec) -> TaskSpec:

@@ -10,6 +10,7 @@ from meshswarm.compose import (
     files,
     health,
     mounts,
+    networks,
     order,
     placements,
     ports,
@@ -86,7 +87,8 @@ _TOP: _Rows = (
     _yes("services.*", section, "A service"),
     _yes("volumes", names_of("volume"), "Named volumes"),
     _yes("volumes.*", section, "A named volume", nullable=True),
-    *_later("networks", _NETWORKS),
+    _yes("networks", names_of("network"), "Networks by name; each node has its own"),
+    _yes("networks.*", section, "A network", nullable=True),
     _yes("configs", names_of("config"), "Files that the cluster keeps for services"),
     _yes("configs.*", section, "A config"),
     _yes("secrets", names_of("secret"), "The same for what nobody else may see"),
@@ -193,9 +195,24 @@ _SERVICE: _Rows = (
     ),
     _yes("x-meshswarm.update_config", section, "What `deploy.update_config` lacks"),
     _yes("x-meshswarm.rollback_config", section, "What `deploy.rollback_config` lacks"),
-    *_later(
-        "networks network_mode links external_links hostname domainname dns dns_opt", _NETWORKS
+    _yes(
+        "networks",
+        networks.uses,
+        "Networks in which the tasks of one node find each other by name (default)",
+        not_in_process="a process has the host's network",
     ),
+    _yes("networks.*", section, "How it is in that network", nullable=True),
+    _yes("networks.*.aliases", list_of(text), "Further names by which it is found there"),
+    *_later("networks.*.ipv4_address networks.*.ipv6_address networks.*.mac_address", _PASSED),
+    *_later("networks.*.link_local_ips networks.*.priority networks.*.gw_priority", _PASSED),
+    *_later("networks.*.driver_opts networks.*.interface_name", _PASSED),
+    _yes(
+        "network_mode",
+        written(networks.mode),
+        "host: the host's own network; none: no network",
+        not_in_process="a process has the host's network",
+    ),
+    *_later("links external_links hostname domainname dns dns_opt", _NETWORKS),
     *_later("dns_search extra_hosts mac_address expose", _NETWORKS),
     _yes("configs", files.uses, "Configs that its tasks have as files"),
     _yes("secrets", files.uses, "Secrets that its tasks have as files"),
@@ -454,6 +471,17 @@ _VOLUME: _Rows = (
     _yes("labels", shapes.labels, "Labels, set when it is made"),
 )
 
+_NETWORK: _Rows = (
+    _yes("name", text, "Its name; default: STACK_NETWORK"),
+    _yes("external", shapes.flag, "It exists on each node, and is neither made nor removed"),
+    _yes("internal", shapes.flag, "Without a way out of the host"),
+    _yes("driver", written(networks.driver), "bridge (default)"),
+    _yes("driver_opts", shapes.options, "Options of the driver"),
+    _yes("labels", shapes.labels, "Labels, set when it is made"),
+    _ignored("attachable", "`attachable` has no effect: whoever may use the engine may join"),
+    *_later("ipam enable_ipv4 enable_ipv6", _PASSED),
+)
+
 _USE: _Rows = (
     _yes("source", text, "Which: its name under the file's own"),
     _yes("target", text, "Path of the file; a process: its name"),
@@ -488,6 +516,7 @@ TABLE: Table = {
         *_under("services.*.configs.*", *_USE),
         *_under("services.*.secrets.*", *_USE),
         *_under("volumes.*", *_VOLUME),
+        *_under("networks.*", *_NETWORK),
         *_under("configs.*", *_DEFINITION),
         *_under("secrets.*", *_DEFINITION),
         *_under("jobs.*", *_JOB),

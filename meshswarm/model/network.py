@@ -1,8 +1,9 @@
-"""Where a task can be reached: the ports it publishes on its node."""
+"""Where a task can be reached: its networks, and the ports it publishes on its node."""
 
+from collections.abc import Mapping
 from enum import Enum
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 from attrs.validators import and_, ge, le
 
 
@@ -25,3 +26,29 @@ class Port:
     protocol: Protocol = Protocol.TCP
     host_ip: str = ""
     """The node's address to listen on; empty is all of them."""
+
+
+@frozen(kw_only=True)
+class NetworkUse:
+    """That a container is in a network of its own node, where it has names.
+
+    Each node has a network of that name for itself, made with its first task there and removed with
+    its last one; an external one is the operator's, and neither made nor removed.
+    """
+
+    name: str
+    """The full name, `STACK_NETWORK`; the engine's own name of an external one."""
+    aliases: tuple[str, ...] = ()
+    """Names by which the others in it find the container, besides its own."""
+    external: bool = False
+    internal: bool = False
+    """Without a way out."""
+    driver_options: Mapping[str, str] = Factory(dict)
+    labels: Mapping[str, str] = Factory(dict)
+
+
+class NetworkMode(Enum):
+    """What a container has instead of networks: the host's own, or nothing."""
+
+    HOST = "host"
+    NONE = "none"

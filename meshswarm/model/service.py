@@ -9,7 +9,7 @@ from attrs.validators import ge, gt, optional
 from meshswarm.ids import ServiceId, Version
 from meshswarm.model.dependency import Dependency
 from meshswarm.model.file import FileUse, Reload
-from meshswarm.model.network import Port
+from meshswarm.model.network import NetworkMode, NetworkUse, Port
 from meshswarm.model.placement import Placement
 from meshswarm.model.probe import Probes
 from meshswarm.model.resources import DeviceRequest, Resources
@@ -152,6 +152,9 @@ class TaskSpec:
     """How other content of `files` comes to running tasks; None: they are replaced."""
     probes: Probes = Probes()
     """Beside `healthcheck`; the agent carries them out, whatever the runtime."""
+    networks: tuple[NetworkUse, ...] = ()
+    """Without any, and without a mode: the engine's default network, where nothing has a name."""
+    network_mode: NetworkMode | None = None
     lost_after_s: float | None = field(default=None, validator=optional(ge(0)))
     """Its node may be silent for so long before it is replaced; None: until the node is down."""
     stop_after_s: float | None = field(default=None, validator=optional(gt(0)))

@@ -40,6 +40,13 @@ from meshswarm.model.task import Reason
             "mkdir /run/x: no space left on device",
         ),
         (
+            "could not find an available, non-overlapping IPv4 address pool among the defaults to "
+            "assign to the network",
+            Reason.ADDRESS_POOL_EXHAUSTED,
+            "the engine has no address range left for another network: `docker network prune` "
+            "frees those that nobody uses, `default-address-pools` in its daemon.json adds more",
+        ),
+        (
             "No command specified",
             Reason.COMMAND_NOT_FOUND,
             "neither the service nor its image names a command",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from meshswarm import codec
 from meshswarm.compose.load import load
 from meshswarm.errors import Invalid
-from meshswarm.model.network import Port
+from meshswarm.model.network import NetworkUse, Port
 from meshswarm.model.placement import Affinity, Placement, Strategy
 from meshswarm.model.resources import DeviceRequest, Resources
 from meshswarm.model.rollout import UpdatePolicy
@@ -98,6 +98,7 @@ FULL_SPEC = StackSpec(
             max_unavailable=1,
             task=TaskSpec(
                 image="nginx:1.28",
+                networks=(NetworkUse(name="shop_default"),),
                 entrypoint=("tini", "--"),
                 command=("serve", "--root", "/srv/my site"),
                 environment={"A": "from file", "MODE": "prod", "HOME_PAGE": "/", "DEBUG": "false"},

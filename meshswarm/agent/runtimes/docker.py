@@ -28,15 +28,15 @@ from meshswarm.agent.runtimes import docker_pipe, docker_spec
 from meshswarm.agent.runtimes.calls import Calls
 from meshswarm.agent.runtimes.child import TIMED_OUT
 from meshswarm.agent.runtimes.docker_engine import Engine, Frames, Json, end, next_of
+from meshswarm.agent.runtimes.docker_lines import Latest
+from meshswarm.agent.runtimes.docker_networks import Networks
 from meshswarm.agent.runtimes.port import (
-    MAX_LINE,
     Board,
     Executed,
     LogLine,
     Pipe,
     RuntimeFailure,
     Stats,
-    Stream,
 )
 from meshswarm.ids import ClusterId, NodeId, TaskId
 from meshswarm.model.pipe import PipeWish
@@ -74,9 +74,6 @@ PULL_IS_SLOW_S = 60.0
 MAX_STREAMS = 16
 """Logs followed and commands executed at once; a further one is refused as busy."""
 
-STDERR = 2
-"""The number of that stream in the engine's frames."""
-
 MANY_FRAMES = 256
 """Frames of a log read in one go where nobody follows it."""
 
@@ -113,6 +110,7 @@ class DockerRuntime:
         self._pulls = Calls("docker-pull", MAX_PULLS, spare=MAX_SLOW_PULLS, stuck_s=PULL_IS_SLOW_S)
         self._streams = Calls("docker-stream", MAX_STREAMS)
         self._listening = Calls("docker-events", 1)
+        self._networks = Networks(self._engine, self._changes, self._looks, cluster_id, node_id)
         self._open_streams = 0
         self._looking: dict[str, _Look] = {}
         """Containers being inspected."""
@@ -128,6 +126,7 @@ class DockerRuntime:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._follow_events(group), name="docker events")
+                group.create_task(self._networks.run(), name="docker networks")
                 while True:
                     await asyncio.sleep(RELIST_S)
                     with contextlib.suppress(RuntimeFailure):  # the board says so
@@ -186,18 +185,26 @@ class DockerRuntime:
             log_driver=await self._change(self._engine.default_log_driver),
             log_bytes=self._log_bytes,
             files=self._files.files(self.kind, task.id),
+            node_id=self._node_id,
         )
         with self._doing(task.id):
-            try:
-                held = await self._created(assignment, config)
-            except RuntimeFailure as failure:
-                if failure.reason is not Reason.IMAGE_NOT_FOUND:
-                    raise
-                await self._get_image(task.id, spec.image)
-                held = await self._created(assignment, config)
-            if held.state is HeldState.CREATED and (links := docker_spec.links_of(spec)):
-                await self._change(self._engine.link, held.runtime_id, links)
+            async with self._networks.promised(assignment):
+                held = await self._with_image(assignment, config)
+                if held.state is HeldState.CREATED:
+                    await self._networks.join(assignment, held.runtime_id)
+                    if links := docker_spec.links_of(spec):
+                        await self._change(self._engine.link, held.runtime_id, links)
             return self.board.put(held)
+
+    async def _with_image(self, assignment: Assignment, config: Json) -> Held:
+        """What is held of the task once it has a container, its image pulled if need be."""
+        try:
+            return await self._created(assignment, config)
+        except RuntimeFailure as failure:
+            if failure.reason is not Reason.IMAGE_NOT_FOUND:
+                raise
+        await self._get_image(assignment.task.id, str(assignment.spec.image))
+        return await self._created(assignment, config)
 
     async def _created(self, assignment: Assignment, config: Json) -> Held:
         """What is held of the task once it has a container, an older one of its own included."""
@@ -248,6 +255,7 @@ class DockerRuntime:
             with self._doing(task_id):
                 await self._change(self._engine.remove, held.runtime_id)
                 self.board.drop(task_id)
+            self._networks.look_soon()
 
     async def execute(self, task_id: TaskId, argv: Sequence[str], timeout_s: float) -> Executed:
         """Run a command in the container; the engine cannot kill one that takes too long."""
@@ -466,27 +474,3 @@ def _agrees(container: dict[str, Any], held: Held | None) -> bool:
         return False
     word = container["Status"].rpartition("(")[2].rstrip(")").removeprefix("health: ")
     return not running or word not in ("healthy", "unhealthy") or word == held.health.value
-
-
-class Latest:
-    """How far a reader of a container's output has come; `at_ms` if it saw nothing yet."""
-
-    def __init__(self, at_ms: int) -> None:
-        self.at_ms = at_ms
-        self._stamps = {"stdout": "", "stderr": ""}
-
-    def lines(self, number: int, content: bytes) -> Iterator[LogLine]:
-        """The lines of one frame, each after its timestamp, without those that were read before.
-
-        The engine's timestamps have a fixed width, so they sort as texts.
-        """
-        stream: Stream = "stderr" if number == STDERR else "stdout"
-        for raw in content.decode(errors="replace").removesuffix("\n").split("\n"):
-            stamp, _, text = raw.partition(" ")
-            at_ms = docker_spec.instant_ms(stamp)
-            if at_ms is None or stamp <= self._stamps[stream]:
-                continue
-            self._stamps[stream] = stamp
-            self.at_ms = at_ms
-            for at in range(0, max(1, len(text)), MAX_LINE):
-                yield LogLine(stream=stream, text=text[at : at + MAX_LINE], at_ms=at_ms)

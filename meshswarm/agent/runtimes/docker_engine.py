@@ -252,6 +252,52 @@ class Engine:
             client.put_archive(container, path, pieces())
         return iter(())
 
+    # --- networks ---------------------------------------------------------------------------------
+
+    def networks(self, labels: list[str]) -> list[Json]:
+        """Short descriptions of the networks that have all these labels."""
+        with self._questions(Reason.RUNTIME_UNAVAILABLE) as client:
+            found: list[Json] = client.networks(filters={"label": labels})
+            return found
+
+    def has_network(self, name: str) -> bool:
+        """Whether there is a network of exactly this name."""
+        with self._questions(Reason.RUNTIME_UNAVAILABLE) as client:
+            return any(each["Name"] == name for each in client.networks(names=[name]))
+
+    def make_network(self, name: str, fields: Json) -> None:
+        """Make a network; one of that name that is there already is a failure."""
+        with self._deeds(Reason.NETWORK_FAILED) as client:
+            client.create_network(name, check_duplicate=True, **fields)
+
+    def connect(self, network: str, container: str, aliases: list[str]) -> None:
+        """Put a container into a further network; nothing happens if it is there."""
+        with self._deeds(Reason.NETWORK_FAILED) as client:
+            try:
+                client.connect_container_to_network(container, network, aliases=aliases)
+            except errors.APIError as error:
+                if "already exists in network" not in str(error):
+                    raise
+
+    def is_needed(self, network: str) -> bool:
+        """Whether a container that is not over is in the network of this name, or will be when it
+        starts: until then the engine knows no network's id for it."""
+        with self._questions(Reason.RUNTIME_UNAVAILABLE) as client:
+            status = ["created", "running", "paused", "restarting", "removing"]
+            filters = {"network": [network], "status": status}
+            return bool(client.containers(all=True, filters=filters))
+
+    def drop_network(self, network: str) -> None:
+        """Remove a network, unless somebody is in it."""
+        with self._deeds(Reason.NETWORK_FAILED) as client:
+            try:
+                client.remove_network(network)
+            except errors.NotFound:
+                return
+            except errors.APIError as error:
+                if error.status_code != 403:  # in use
+                    raise
+
     # --- images and volumes -----------------------------------------------------------------------
 
     def has_image(self, image: str) -> bool:

@@ -35,6 +35,13 @@ _SENTENCES = (
         "the image's {!r} is not executable",
     ),
     (
+        r"all predefined address pools have been fully subnetted|"
+        r"non-overlapping IPv[46] address pool",
+        Reason.ADDRESS_POOL_EXHAUSTED,
+        "the engine has no address range left for another network: `docker network prune` frees "
+        "those that nobody uses, `default-address-pools` in its daemon.json adds more",
+    ),
+    (
         r"no command specified",
         Reason.COMMAND_NOT_FOUND,
         "neither the service nor its image names a command",

@@ -15,7 +15,7 @@ from typing import Any, assert_never
 from meshswarm.agent.card import Exit, Held, HeldState
 from meshswarm.agent.devices import engine_requests, variables_of
 from meshswarm.ids import ClusterId, Index, NodeId, ServiceId, TaskId, Term
-from meshswarm.model.network import Port
+from meshswarm.model.network import NetworkUse, Port
 from meshswarm.model.service import HealthCheck, RuntimeKind, TaskSpec
 from meshswarm.model.task import Fencing, Health
 from meshswarm.model.volume import Mount, MountKind
@@ -23,6 +23,9 @@ from meshswarm.store.assignments import Assignment
 
 PREFIX = "io.meshswarm."
 """Of all our labels; what lacks them is never touched."""
+
+NETWORK_LABEL = f"{PREFIX}network"
+"""Of a network: its full name, which is the same on every node."""
 
 FILES = "/run/meshswarm/files"
 """Where a container has the directory of its files, if they may change while it runs."""
@@ -38,6 +41,26 @@ BOUNDED_LOGS = ("json-file", "local")
 def own_filter(cluster_id: ClusterId, node_id: NodeId) -> dict[str, list[str]]:
     """The engine's filter for this node's containers: several nodes may share an engine."""
     return {"label": [f"{PREFIX}cluster={cluster_id}", f"{PREFIX}node={node_id}"]}
+
+
+def own_labels(cluster_id: ClusterId, node_id: NodeId) -> dict[str, str]:
+    """The labels of whatever this node made."""
+    return {f"{PREFIX}cluster": cluster_id, f"{PREFIX}node": node_id}
+
+
+def network_name(use: NetworkUse, node_id: NodeId) -> str:
+    """What the engine calls a network: nodes that share an engine have one each."""
+    return use.name if use.external else f"{use.name}.{node_id}"
+
+
+def aliases_of(assignment: Assignment, use: NetworkUse) -> list[str]:
+    """The names of a container in a network: as Compose has them, and the service's full one."""
+    task = assignment.task
+    names = [*use.aliases, task.service_name]
+    if task.stack is not None:
+        key = task.service_name.removeprefix(f"{task.stack}_")
+        names = [key, *names, *([f"{task.stack}-{key}-{task.slot}"] if task.slot else [])]
+    return list(dict.fromkeys(names))
 
 
 def labels_of(assignment: Assignment, cluster_id: ClusterId, node_id: NodeId) -> dict[str, str]:
@@ -65,6 +88,7 @@ def config_of(
     log_driver: str,
     log_bytes: int,
     files: Path,
+    node_id: NodeId,
 ) -> dict[str, Any]:
     """The body of `POST /containers/create`; in `files` lie the task's configs and secrets."""
     spec, devices = assignment.spec, assignment.task.devices
@@ -81,6 +105,7 @@ def config_of(
         "ExposedPorts": {_port_key(port): {} for port in spec.ports},
         "HostConfig": host,
     }
+    _add_network(assignment, node_id, config)
     if spec.entrypoint is not None:
         config["Entrypoint"] = list(spec.entrypoint) or [""]  # [""] clears the image's
     if spec.command is not None:
@@ -96,6 +121,18 @@ def config_of(
     elif spec.healthcheck is not None:
         config["Healthcheck"] = _health_config(spec.healthcheck)
     return config
+
+
+def _add_network(assignment: Assignment, node_id: NodeId, config: dict[str, Any]) -> None:
+    """The network in which the container is made; it joins further ones before it starts."""
+    spec = assignment.spec
+    if spec.network_mode is not None:
+        config["HostConfig"]["NetworkMode"] = spec.network_mode.value
+    elif spec.networks:
+        first = network_name(spec.networks[0], node_id)
+        config["HostConfig"]["NetworkMode"] = first
+        aliases = aliases_of(assignment, spec.networks[0])
+        config["NetworkingConfig"] = {"EndpointsConfig": {first: {"Aliases": aliases}}}
 
 
 def _host_config(spec: TaskSpec, log_driver: str, log_bytes: int) -> dict[str, Any]:
