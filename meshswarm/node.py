@@ -185,6 +185,7 @@ def _cluster_settings(settings: Settings) -> ClusterSettings:
             flap_max_ms=liveness.flap_max_ms,
             fence_ms=2 * raft.election_timeout_ms + FENCE_SLACK_MS,
         ),
+        rebalance=settings.scheduling.rebalance,
     )
 
 

@@ -127,6 +127,13 @@ class LivenessSection:
 
 
 @frozen(kw_only=True)
+class SchedulingSection:
+    """[scheduling]: where tasks run."""
+
+    rebalance: bool = False
+
+
+@frozen(kw_only=True)
 class AgentSection:
     """[agent]: what this node offers to run tasks with."""
 
@@ -188,6 +195,7 @@ class Settings:
     mesh: MeshSection
     raft: RaftSection
     liveness: LivenessSection
+    scheduling: SchedulingSection
     agent: AgentSection
     store: StoreSection
     log: LogSection

@@ -25,6 +25,8 @@ class ClusterSettings:
     """Between two beats of an agent's session, and between two reports among managers."""
     liveness: LivenessPolicy = LivenessPolicy()
     """How the leader judges nodes."""
+    rebalance: bool = False
+    """Whether tasks are moved unasked to nodes that came or returned."""
     proposal_timeout_s: float = 5.0
     """How long one attempt at a proposal or read may take before its caller is told."""
     min_free_bytes: int = 256 << 20

@@ -19,7 +19,7 @@ from meshswarm.control.loads import Load, More, more_of
 from meshswarm.control.score import MEMORY_BYTES, NANO_CPUS, WHOLE
 from meshswarm.control.whatif import WhatIf
 from meshswarm.ids import NodeId, ServiceId, TaskId
-from meshswarm.model.node import Node
+from meshswarm.model.node import Node, NodeState
 from meshswarm.model.placement import Strategy
 from meshswarm.model.service import Mode, RestartCondition, Service
 from meshswarm.model.task import Task
@@ -27,6 +27,10 @@ from meshswarm.store.view import View
 
 MOST_SHIFTS = 500
 """Shifts of one plan; the next plan says the rest."""
+
+
+CALM_MS = 30_000
+"""For how long nodes must have been ready before tasks are moved to them unasked."""
 
 
 @frozen(kw_only=True)
@@ -86,6 +90,18 @@ def used_of(node: Node, load: Load) -> int:
     has = node.description.resources
     cpus = load.weighed_nano_cpus * WHOLE // (has.nano_cpus or NANO_CPUS)
     return cpus + load.weighed_memory_bytes * WHOLE // (has.memory_bytes or MEMORY_BYTES)
+
+
+def is_calm(view: View, now_ms: int) -> bool:
+    """Whether it is the time to move tasks unasked: nothing moves already, and what nodes there are
+    have been ready for a while. One that comes and goes is not worth a move."""
+    if any(task.leaves and task.is_live for task in view.tasks.values()):
+        return False
+    return all(
+        node.state is NodeState.DOWN
+        or (node.state is NodeState.READY and node.since_ms <= now_ms - CALM_MS)
+        for node in view.nodes.values()
+    )
 
 
 class _Loads:

@@ -6,9 +6,9 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshswarm.control.rebalance import plan
+from meshswarm.control.rebalance import is_calm, plan
 from meshswarm.ids import NodeId
-from meshswarm.model.node import Availability
+from meshswarm.model.node import Availability, NodeState
 from meshswarm.model.placement import Placement, Strategy
 from meshswarm.model.resources import Resources
 from meshswarm.model.service import Mode, RestartCondition, RestartPolicy
@@ -127,3 +127,13 @@ def test_rebalancing_comes_to_rest_and_takes_nothing_away(
     assert healthy == Counter(
         one.service_name for one in world.view.tasks.values() if one.is_healthy
     )
+
+
+def test_tasks_move_unasked_only_in_a_calm_cluster() -> None:
+    web = service("web")
+    old, new = evolve(N1, since_ms=NOW_MS - 30_000), evolve(N2, since_ms=NOW_MS - 29_999)
+    down = evolve(N3, state=NodeState.DOWN)
+    runs = task(web, 1, old)
+    assert is_calm(view([old, down], [web], [runs]), NOW_MS)
+    assert not is_calm(view([old, new], [web], [runs]), NOW_MS)
+    assert not is_calm(view([old], [web], [evolve(runs, leaves=True)]), NOW_MS)
