@@ -1,6 +1,7 @@
 """Carries single checks out: a GET, a connection. Each has a limit in time and in bytes."""
 
 import asyncio
+import os
 import ssl
 
 from attrs import frozen
@@ -77,4 +78,6 @@ def _trusting() -> ssl.SSLContext:
 
 
 def _words(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)  # asyncio's own words hide the system's
+    return str(error) or type(error).__name__

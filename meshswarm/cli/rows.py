@@ -16,7 +16,7 @@ from meshswarm.cli.show import Column, Listing, Row
 from meshswarm.cli.talk import age
 from meshswarm.ids import NodeId
 from meshswarm.model.job import Run, RunPhase
-from meshswarm.model.node import Node
+from meshswarm.model.node import Node, NodeState
 from meshswarm.model.rollout import Rollout
 from meshswarm.model.service import Revision, Service, ServiceSpec
 from meshswarm.model.task import DesiredState, Task, TaskState
@@ -152,7 +152,7 @@ def tasks(view: View, chosen: Iterable[Task], now_ms: int) -> Listing:
             Column("NAME", "name"),
             Column("NODE", "node"),
             Column("DESIRED", "desired"),
-            Column("STATE", "state"),
+            Column("STATE", _state_of),
             Column("HEALTH", "health", is_wide=True),
             Column("SINCE", lambda row: age(_int(row["since_ms"]), now_ms)),
             Column("REASON", "reason", is_wide=True),
@@ -163,6 +163,13 @@ def tasks(view: View, chosen: Iterable[Task], now_ms: int) -> Listing:
         rows=[task_row(view, task) for task in ordered],
         name_key="id",
     )
+
+
+def _state_of(row: Row) -> str:
+    """The state, and what keeps a running task from being of use."""
+    if row["state"] != TaskState.RUNNING.label or row["health"] in ("none", "healthy"):
+        return str(row["state"])
+    return f"running, {str(row['health']).replace('_', ' ')}"
 
 
 def _home(task: Task) -> str:
@@ -183,7 +190,7 @@ def task_row(view: View, task: Task) -> Row:
         "desired": task.desired.label,
         "state": status.state.label,
         "reason": status.reason.value,
-        "message": status.message,
+        "message": status.message or _of_its_node(view, task),
         "runtime_id": status.runtime_id,
         "health": status.health.value,
         "exit_code": status.exit_code,
@@ -194,6 +201,13 @@ def task_row(view: View, task: Task) -> Row:
         "since": instant(status.since_ms or task.created_at_ms),
         "created_at": instant(task.created_at_ms),
     }
+
+
+def _of_its_node(view: View, task: Task) -> str:
+    """What is to be said of a task on a node that nobody hears."""
+    node = view.nodes.get(task.node_id) if task.node_id is not None else None
+    is_silent = node is not None and node.state in (NodeState.SUSPECT, NodeState.DOWN)
+    return f"its node is {node.state.value}" if node and is_silent and task.is_live else ""
 
 
 def nodes(view: View, leader: NodeId | None) -> Listing:
@@ -232,6 +246,9 @@ def node_row(view: View, node: Node, leader: NodeId | None) -> Row:
         "engine_version": node.description.engine_version,
         "message": node.message,
         "since": instant(node.since_ms),
+        "held_since": instant(node.held_since_ms),
+        "downs": [instant(at_ms) for at_ms in node.downs_ms],
+        "trusted_at": instant(node.trusted_at_ms),
     }
 
 
