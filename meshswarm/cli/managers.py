@@ -8,6 +8,7 @@ The JSON contract, whose keys are never renamed or removed:
       raft_state  Follower | Candidate | Leader | Learner | Disconnected
       leader, leader_id, term, last_index, commit_index, applied_index
       heartbeat_ms, election_timeout_ms, sessions (agents that it serves)
+      brake  why the tasks of silent nodes are not replaced, or empty
       unfit_because  why it would not lead now, or null      recovering  it lost part of its log
       diverged_at  up to which entry most of the others saw that its state is not theirs, or null
       differing  by name: where this manager saw another's state differ from its own

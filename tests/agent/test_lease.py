@@ -11,6 +11,7 @@ from meshswarm.agent.lease import MAX_SENT, Lease
 from meshswarm.ids import TaskId
 from meshswarm.model.task import Reason, TaskState
 from tests.agent.cards import assignment, full, spec
+from tests.agent.probing import running
 from tests.agent.toy import Toy
 
 T1 = TaskId("t1")
@@ -121,3 +122,25 @@ def test_what_cannot_be_stopped_is_tried_again() -> None:
     assert Wait(until_ms=toy.now_ms + plan.RETRY_FIRST_MS) == _next(toy, 30_000)
     toy.now_ms += plan.RETRY_FIRST_MS
     assert stop == _next(toy, 30_500)
+
+
+# --- with a real process ------------------------------------------------------------------------
+
+
+async def test_a_process_is_ended_when_no_manager_has_known_of_its_node_for_long(
+    tmp_path: Path,
+) -> None:
+    fenced = spec("/bin/sh", "-c", "trap '' TERM; sleep 60 & wait", stop_after_s=0.2)
+    fenced = evolve(fenced, stop_grace_period_s=0.1)
+    async with running(tmp_path / "agent") as rig:
+        other = assignment("t2", slot=2, runs=spec("sleep", "60"))
+        rig.supervisor.told(full(assignment(runs=fenced), other))
+        await rig.until(lambda: sum(one.state is TaskState.RUNNING for one in rig.said) == 2)
+        rig.alone_ms = 1_000
+        await rig.until(lambda: any(one.state.is_terminal for one in rig.said))
+        [end] = [one for one in rig.said if one.state.is_terminal]
+        assert (TaskState.SHUTDOWN, Reason.FENCED) == (end.state, end.reason)
+        assert "its agent stopped it: no manager knew of its node for 0.2 s" == end.message
+        # It ignores its stop signal, so SIGKILL came after the grace period; the other one runs on.
+        assert 137 == end.exit_code
+        assert rig.supervisor.cards[TaskId("t2")].runs
