@@ -72,6 +72,8 @@ class Held:
     """From the stop signal to SIGKILL."""
     stop_after_s: float | None = None
     """As its spec said: so that it can be fenced by an agent that remembers nothing."""
+    stop_signal: str = "SIGTERM"
+    """Asks it to end."""
 
     @property
     def progress(self) -> tuple[int, HeldState]:

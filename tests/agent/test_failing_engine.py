@@ -158,6 +158,27 @@ async def test_what_we_do_is_not_looked_up_again_because_an_event_tells_it(
         assert 2 == engine.count("GET /containers/.*/json")
 
 
+async def test_a_replica_costs_the_engine_five_calls_from_its_creation_to_its_removal(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker, "RELIST_S", 1_000.0)
+    async with Node(engine, tmp_path).running() as node:
+        await node.until(lambda: engine.count("GET /containers/json") >= 2)
+        before = len(engine.asked)
+        node.supervisor.told(upsert(wanted()))
+        await node.says(TaskState.RUNNING)
+        node.supervisor.told(upsert(desiring(wanted(), DesiredState.REMOVE)))
+        await node.until(lambda: {} == engine.containers)
+    verbs = [asked.replace(f"{1:064x}", "ID") for asked in engine.asked[before:]]
+    assert [
+        "POST /containers/create",
+        "POST /containers/ID/start",
+        "GET /containers/ID/json",
+        "POST /containers/ID/kill",
+        "DELETE /containers/ID",
+    ] == verbs
+
+
 # --- hanging --------------------------------------------------------------------------------------
 
 

@@ -177,6 +177,8 @@ class FakeEngine:
     def tell(self, action: str, container: Container) -> None:
         """Say that something happened to a container."""
         attributes = {**container.config["Labels"], "name": container.name}
+        if action == "die":
+            attributes["exitCode"] = str(container.code)
         event = {"Action": action, "Actor": {"ID": container.id, "Attributes": attributes}}
         with self._lock:
             for stream in self._streams:

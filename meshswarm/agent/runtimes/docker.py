@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from attrs import Factory, define, evolve
 
-from meshswarm.agent.card import Held, HeldState
+from meshswarm.agent.card import Exit, Held, HeldState
 from meshswarm.agent.files_root import FilesRoot
 from meshswarm.agent.runtimes import docker_pipe, docker_spec
 from meshswarm.agent.runtimes.calls import Calls
@@ -114,6 +114,8 @@ class DockerRuntime:
         self._open_streams = 0
         self._looking: dict[str, _Look] = {}
         """Containers being inspected."""
+        self._stopped: set[str] = set()
+        """Containers that were sent a signal to end: how they end is told by the event alone."""
         self._under_way: set[TaskId] = set()
         """Tasks that something is being done to, which will be put on the board when it is done."""
         self._pulled_now: set[str] = set()
@@ -239,8 +241,9 @@ class DockerRuntime:
         """Send the container's stop signal, or SIGKILL."""
         held = self.board.look(task_id)
         if held is not None and held.state is HeldState.RUNNING:
-            signal = functools.partial(self._engine.kill, held.runtime_id, kill=kill)
-            await self._change(signal)
+            self._stopped.add(held.runtime_id)
+            signal = "SIGKILL" if kill else held.stop_signal
+            await self._change(self._engine.kill, held.runtime_id, signal)
 
     async def signal(self, task_id: TaskId, name: str) -> None:
         """Send the container's first process a signal."""
@@ -254,6 +257,7 @@ class DockerRuntime:
         if held is not None:
             with self._doing(task_id):
                 await self._change(self._engine.remove, held.runtime_id)
+                self._stopped.discard(held.runtime_id)
                 self.board.drop(task_id)
             self._networks.look_soon()
 
@@ -345,8 +349,18 @@ class DockerRuntime:
         task_id = _task_of(event["Actor"]["Attributes"])
         if look := self._looking.get(container):
             look.is_stale = True
+        elif action == "die" and container in self._stopped:
+            self._note_end(task_id, container, event["Actor"]["Attributes"])
         elif action not in OUR_DEEDS or not self._knows(action, task_id, container):
             group.create_task(self._look_at(task_id, container), name=f"look at {task_id}")
+
+    def _note_end(self, task_id: TaskId, container: str, attributes: Mapping[str, str]) -> None:
+        """A container ended that was sent a signal: the exit code is all that matters."""
+        self._stopped.discard(container)
+        held = self.board.look(task_id)
+        if held is not None and held.runtime_id == container:
+            end = Exit(code=int(attributes["exitCode"]))
+            self.board.put(evolve(held, state=HeldState.EXITED, exit=end))
 
     def _knows(self, action: str, task_id: TaskId, container: str) -> bool:
         """Whether the board says already what the event tells, or will as soon as we are done."""

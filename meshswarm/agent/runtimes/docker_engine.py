@@ -18,6 +18,7 @@ import requests
 import urllib3
 from attrs import frozen
 from docker import APIClient, auth, errors
+from docker.transport import UnixHTTPAdapter
 from docker.types import CancellableStream
 from docker.utils import decode_json_header, kwargs_from_env, parse_repository_tag
 
@@ -119,14 +120,10 @@ class Engine:
             client.start(container)
         return self.held(container)
 
-    def kill(self, container: str, *, kill: bool) -> None:
-        """Send SIGKILL or the container's own stop signal; nothing happens if it does not run."""
+    def kill(self, container: str, signal: str) -> None:
+        """Send a signal, by its name; nothing happens if the container does not run."""
         with self._deeds(Reason.STOP_FAILED) as client:
             try:
-                signal = "SIGKILL"
-                if not kill:
-                    config = client.inspect_container(container)["Config"]
-                    signal = config.get("StopSignal") or "SIGTERM"
                 client.kill(container, signal)
             except errors.NotFound:
                 return
@@ -467,7 +464,32 @@ def _clients(host: str, pool_size: int) -> Clients:
         where = kwargs_from_env()
     made = partial(APIClient, max_pool_size=pool_size, **where)
     questions = made(version="auto", timeout=round(QUESTION_S))
-    return Clients(questions, made(version=questions.api_version, timeout=round(DEED_S)))
+    deeds = made(version=questions.api_version, timeout=round(DEED_S))
+    for client in (questions, deeds):
+        _reuse_connections(client, pool_size)
+    return Clients(questions, deeds)
+
+
+class OneSocket(UnixHTTPAdapter):
+    """Connections to one socket, used again whatever the path.
+
+    The SDK keeps them apart by the whole URL, so that each container's call makes a new one.
+    """
+
+    def get_connection(self, url: str | bytes, proxies: object = None) -> Any:
+        """A connection of the only pool."""
+        return super().get_connection("http+docker://localhost", proxies)
+
+
+def _reuse_connections(client: APIClient, pool_size: int) -> None:
+    present = client.get_adapter(client.base_url)
+    if isinstance(present, UnixHTTPAdapter):
+        path = f"http+unix://{present.socket_path}"
+        client.mount(
+            "http+docker://", OneSocket(path, timeout=client.timeout, max_pool_size=pool_size)
+        )
+        present.close()
+        client.trust_env = False  # a socket has no proxy, which else is looked for with each call
 
 
 def _cause(error: BaseException) -> str:

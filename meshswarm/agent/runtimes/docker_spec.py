@@ -287,6 +287,7 @@ def held_of(container: Mapping[str, Any]) -> Held | None:
         published=_published(container.get("NetworkSettings", {}).get("Ports") or {}),
         grace_s=10.0 if grace_s is None else float(grace_s),
         stop_after_s=_seconds_of(labels.get(f"{PREFIX}stop_after", "")),
+        stop_signal=container["Config"].get("StopSignal") or "SIGTERM",
     )
 
 
