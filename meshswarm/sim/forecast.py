@@ -16,7 +16,7 @@ from meshswarm.control.liveness import LivenessPolicy
 from meshswarm.control.why import why
 from meshswarm.ids import NodeId, ServiceId
 from meshswarm.model.node import NodeState
-from meshswarm.model.service import Mode, Service
+from meshswarm.model.service import Service
 from meshswarm.model.task import Reason, Task, TaskState
 from meshswarm.raft.quorum import majority_of
 from meshswarm.sim.account import Account, Meter, Moment
@@ -303,7 +303,7 @@ class _Model:
                 continue
             name = f"{report.service}.{slot.slot or slot.node}"
             node = view.node_named(slot.node or "")
-            if service.spec.mode is Mode.GLOBAL and node and node.id not in self._hosts:
+            if service.spec.mode.is_global and node and node.id not in self._hosts:
                 continue
             found.append(
                 Down(
@@ -326,7 +326,7 @@ class _Model:
             name = _slot(view, task)
             if not task.is_healthy or not task.is_live or node is None or name in now.places:
                 continue
-            if service.spec.mode is Mode.GLOBAL:
+            if service.spec.mode.is_global:
                 continue
             message = node.message or f"its host {node.name} is dead, and nobody replaces it"
             if not self.ideal.has_leader:

@@ -162,7 +162,7 @@ def _check_surge(before: View, after: View, service_id: ServiceId) -> None:
 
 
 def _wanted(view: View, service: Service) -> int:
-    if service.spec.mode is Mode.GLOBAL:
+    if service.spec.mode.is_global:
         return len(view.nodes)
     return service.spec.replicas
 
