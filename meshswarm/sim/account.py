@@ -167,9 +167,12 @@ class Account:
 
 
 def wanted(view: View, service: Service, dark: Container[NodeId]) -> int:
-    """The tasks that should serve: none of jobs or done ones, nor of global ones on dead nodes."""
+    """The tasks that should serve: not those that are done, nor a global one's on dead nodes.
+
+    A job serves nobody, so it cannot be out.
+    """
     if service.spec.mode.is_job:
-        return 0  # it does not serve, it ends
+        return 0
     policy = service.spec.task.restart
     done = sum(
         slot.live is None
@@ -194,7 +197,7 @@ def _services(before: View, after: View, changed: frozenset[Key]) -> set[Service
             task = after.tasks.get(TaskId(key)) or before.tasks.get(TaskId(key))
             found |= {task.service_id} if task else set()
         elif table is Table.NODES:
-            found |= {s.id for s in after.services.values() if s.spec.mode is Mode.GLOBAL}
+            found |= {s.id for s in after.services.values() if s.spec.mode.is_global}
     return found
 
 
@@ -260,7 +263,7 @@ def _service(before: View, after: View, key: ServiceId, at_ms: int) -> Iterator[
         yield Moment(at_ms=at_ms, kind="service", service=old.spec.name, message="it is removed")
     elif new is not None and old is None:
         message = f"it is created with {new.spec.replicas} tasks"
-        if new.spec.mode is Mode.GLOBAL:
+        if new.spec.mode.is_global:
             message = "it is created, with a task on every node that fits"
         yield Moment(at_ms=at_ms, kind="service", service=new.spec.name, message=message)
     elif new is not None and old is not None and new.spec.replicas != old.spec.replicas:

@@ -1,8 +1,9 @@
 """A host as a cluster's view has it: what runs there runs on, and what fails goes on failing.
 
 What is not in a view is assumed: images are there, a task starts after a stated time and passes its
-health check after another. A revision of which nothing is healthy and something failed fails on, as
-it did last; so a model does not heal what the cluster cannot.
+health check after another. A job's task takes as long as the last one that completed, or for ever
+if none did. A revision of which nothing is healthy and something failed fails on, as it did last;
+so a model does not heal what the cluster cannot.
 """
 
 import random
@@ -133,16 +134,21 @@ class Programs:
 
 
 def habits(view: View) -> dict[tuple[ServiceId, int], Habit]:
-    """The revisions of which nothing is healthy and whose last task failed, and how it did."""
+    """The revisions of which nothing is healthy and whose last task failed, and how it did; and
+    those of jobs of which a task completed, and when."""
     last: dict[tuple[ServiceId, int], Task] = {}
     well: set[tuple[ServiceId, int]] = set()
+    done: set[tuple[ServiceId, int]] = set()
     for task in sorted(view.tasks.values(), key=lambda one: (one.created_at_ms, one.id)):
         key = task.service_id, task.revision
         if task.is_live and task.is_healthy:
             well.add(key)
         if task.status.state in (TaskState.FAILED, TaskState.REJECTED):
             last[key] = task
-    return {key: _habit(task) for key, task in last.items() if key not in well}
+        service = view.services.get(task.service_id)
+        if service and service.spec.mode.is_job and task.status.state is TaskState.COMPLETE:
+            last[key], done = task, {*done, key}
+    return {key: _habit(task) for key, task in last.items() if key not in well - done}
 
 
 def _habit(task: Task) -> Habit:
@@ -152,6 +158,8 @@ def _habit(task: Task) -> Habit:
     if status.state is TaskState.REJECTED:
         failure = Exit(code=None, failure=status.reason, message=status.message)
         return Habit(after_ms=0, exit=failure)
+    if status.state is TaskState.COMPLETE:
+        return Habit(after_ms=after_ms, exit=Exit(code=0))
     if status.reason is Reason.UNHEALTHY:
         return Habit(after_ms=after_ms, exit=None, message=status.message)
     out_of_memory = status.reason is Reason.OUT_OF_MEMORY

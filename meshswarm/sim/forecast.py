@@ -263,7 +263,7 @@ class _Model:
         serving = [view.tasks[one] for one in sorted(meter.serving) if one in view.tasks]
         return _Served(
             name=service.spec.name,
-            wanted=meter.wanted,
+            wanted=len(meter.serving) if service.spec.mode.is_job else meter.wanted,
             serving=len(meter.serving),
             places={_slot(view, task): _node_name(view, task.node_id) for task in serving},
             meter=meter,
@@ -290,9 +290,11 @@ class _Model:
         )
 
     def _summary(self, service: Service) -> tuple[str, ...]:
-        if service.id not in self.ideal.view.rollouts:
+        view = self.ideal.view
+        if service.id not in view.rollouts and service.id not in view.runs:
             return ()
-        return why(self.ideal.view, service, self.ideal.log_time_ms()).summary[1:]
+        summary = why(view, service, self.ideal.log_time_ms()).summary
+        return summary if service.spec.mode.is_job else summary[1:]
 
     def _down(self, service: Service, was: _Served, now: _Served) -> list[Down]:
         """The slots that do not serve, but for those that are done."""
@@ -301,6 +303,8 @@ class _Model:
         for slot in report.slots:
             if slot.state is TaskState.COMPLETE and slot.reason is Reason.COMPLETED:
                 continue
+            if slot.state is None and service.spec.mode.is_job:
+                continue  # its turn comes after others
             name = f"{report.service}.{slot.slot or slot.node}"
             node = view.node_named(slot.node or "")
             if service.spec.mode.is_global and node and node.id not in self._hosts:

@@ -11,7 +11,7 @@ from attrs import define, field
 from meshswarm.ids import NodeId, ServiceId, TaskId
 from meshswarm.model.node import Availability, NodeState
 from meshswarm.model.rollout import RolloutReason, UpdateOrder
-from meshswarm.model.service import Mode, Service, TaskSpec
+from meshswarm.model.service import Service, TaskSpec
 from meshswarm.model.task import Task
 from meshswarm.sim.trace import Violation
 from meshswarm.store.view import Key, Table, View
@@ -189,7 +189,7 @@ def slot_faults(view: View, alive: Iterable[NodeId]) -> list[str]:
             found += _run_faults(view, service, live)
             continue
         wanted = service.spec.replicas
-        if service.spec.mode is Mode.GLOBAL:
+        if service.spec.mode.is_global:
             wanted = sum(what is Availability.ACTIVE for what in by_node.values())
             # A paused node keeps what it has, and gets nothing new.
             live = [

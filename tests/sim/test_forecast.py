@@ -217,6 +217,20 @@ def test_a_task_on_its_way_and_one_being_stopped_go_on() -> None:
     assert (3, ()) == (told(found).serving, told(found).down)
 
 
+def test_a_job_is_carried_on_elsewhere_and_takes_as_long_as_before() -> None:
+    job = service("job", replicas=3, mode=Mode.REPLICATED_JOB)
+    tasks = [
+        task(job, 1, A, TaskState.COMPLETE, reason=Reason.COMPLETED, exit_code=0, ran_ms=7_000),
+        task(job, 2, B, created_at_ms=NOW_MS - 1_000),
+        task(job, 3, C, created_at_ms=NOW_MS - 1_000),
+    ]
+    found = asked(view([A, B, C], [job], tasks), killed=(C.id,))
+    ended = [(one.slot, one.node) for one in found.timeline if one.kind == "complete"]
+    assert [("job.2", "b"), ("job.3", "a")] == sorted(ended)
+    one = told(found, "job")
+    assert (0, 0, ()) == (one.longest_outage_ms, one.longest_short_ms, one.down)
+
+
 # --- against a world that does not know of the forecast -------------------------------------------
 
 
