@@ -4,8 +4,6 @@ One row an attribute. The loader reads, refuses and explains by this table alone
 of what is supported is this table printed; to support another attribute, change its row.
 """
 
-from attrs import evolve
-
 from meshswarm.compose import (
     files,
     health,
@@ -18,8 +16,15 @@ from meshswarm.compose import (
     texts,
     triggers,
 )
-from meshswarm.compose.attribute import Attribute, Support, Table
-from meshswarm.compose.cursor import Shape
+from meshswarm.compose.attribute import Table
+from meshswarm.compose.keeping import DEFINITION, NETWORK, USE, VOLUME
+from meshswarm.compose.rows import PASSED as _PASSED
+from meshswarm.compose.rows import Rows as _Rows
+from meshswarm.compose.rows import ignored as _ignored
+from meshswarm.compose.rows import later as _later
+from meshswarm.compose.rows import refused as _refused
+from meshswarm.compose.rows import under as _under
+from meshswarm.compose.rows import yes as _yes
 from meshswarm.compose.shapes import (
     choice,
     list_of,
@@ -40,40 +45,6 @@ MAX_KEPT = 1_000
 MAX_COUNT = 1_000_000
 """Largest number of replicas, retries, attempts or processes."""
 
-_Rows = tuple[Attribute, ...]
-
-
-def _yes(
-    path: str, shape: Shape, summary: str, *, nullable: bool = False, not_in_process: str = ""
-) -> Attribute:
-    return Attribute(
-        path=path,
-        support=Support.APPLIED,
-        shape=shape,
-        summary=summary,
-        nullable=nullable,
-        not_in_process=not_in_process,
-    )
-
-
-def _ignored(path: str, hint: str) -> Attribute:
-    return Attribute(path=path, support=Support.IGNORED, hint=hint)
-
-
-def _later(paths: str, hint: str) -> _Rows:
-    """A row for each of the attributes in `paths`, for one and the same reason."""
-    return tuple(Attribute(path=path, support=Support.LATER, hint=hint) for path in paths.split())
-
-
-def _refused(paths: str, hint: str) -> _Rows:
-    return tuple(Attribute(path=path, support=Support.REFUSED, hint=hint) for path in paths.split())
-
-
-def _under(parent: str, *rows: Attribute) -> _Rows:
-    return tuple(evolve(row, path=f"{parent}.{row.path}") for row in rows)
-
-
-_PASSED = "comes with a later release; remove it"
 _LIMITS = "write it under `deploy.resources` instead"
 _NETWORKS = "networks across hosts come with a later release; remove it"
 _BUILD = "images are built beforehand: `docker build`, push, and name the image here"
@@ -463,44 +434,6 @@ _JOB: _Rows = (
     _yes("x-meshswarm.history.failed", whole(0, MAX_KEPT), "Those that failed (3)"),
 )
 
-_VOLUME: _Rows = (
-    _yes("name", text, "Its name at the engine; default: STACK_VOLUME"),
-    _yes("external", shapes.flag, "It exists already, and is neither made nor changed"),
-    _yes("driver", text, "Driver; default: local"),
-    _yes("driver_opts", shapes.options, "Options of the driver"),
-    _yes("labels", shapes.labels, "Labels, set when it is made"),
-)
-
-_NETWORK: _Rows = (
-    _yes("name", text, "Its name; default: STACK_NETWORK"),
-    _yes("external", shapes.flag, "It exists on each node, and is neither made nor removed"),
-    _yes("internal", shapes.flag, "Without a way out of the host"),
-    _yes("driver", written(networks.driver), "bridge (default)"),
-    _yes("driver_opts", shapes.options, "Options of the driver"),
-    _yes("labels", shapes.labels, "Labels, set when it is made"),
-    _ignored("attachable", "`attachable` has no effect: whoever may use the engine may join"),
-    *_later("ipam enable_ipv4 enable_ipv6", _PASSED),
-)
-
-_USE: _Rows = (
-    _yes("source", text, "Which: its name under the file's own"),
-    _yes("target", text, "Path of the file; a process: its name"),
-    _yes("uid", files.owner, "Number of the user it belongs to (0)"),
-    _yes("gid", files.owner, "Number of its group (0)"),
-    _yes("mode", files.mode, "Permission bits (0444; a process: 0400)"),
-)
-
-_DEFINITION: _Rows = (
-    _yes("file", shapes.path, "File with its content, seen from the project directory"),
-    _yes("environment", text, "Variable with its content"),
-    _yes("content", text, "Its content"),
-    _yes("external", shapes.flag, "It exists already: `meshswarm config|secret create`"),
-    _yes("name", written(files.full_name), "Its name in the cluster; default: STACK_NAME"),
-    _yes("labels", shapes.labels, "Labels of it"),
-    *_later("template_driver", "templates come with a later release; remove it"),
-    *_refused("driver driver_opts", "the cluster itself keeps it; remove it"),
-)
-
 TABLE: Table = {
     row.path: row
     for row in (
@@ -513,18 +446,18 @@ TABLE: Table = {
         *_under("services.*.x-meshswarm.update_config", *_OWN_ROLLOUT),
         *_under("services.*.x-meshswarm.rollback_config", *_OWN_ROLLOUT),
         *_under("services.*.deploy", *_DEPLOY, *_UPDATE),
-        *_under("services.*.configs.*", *_USE),
-        *_under("services.*.secrets.*", *_USE),
-        *_under("volumes.*", *_VOLUME),
-        *_under("networks.*", *_NETWORK),
-        *_under("configs.*", *_DEFINITION),
-        *_under("secrets.*", *_DEFINITION),
+        *_under("services.*.configs.*", *USE),
+        *_under("services.*.secrets.*", *USE),
+        *_under("volumes.*", *VOLUME),
+        *_under("networks.*", *NETWORK),
+        *_under("configs.*", *DEFINITION),
+        *_under("secrets.*", *DEFINITION),
         *_under("jobs.*", *_JOB),
         *_under("jobs.*.ports.*", *_PORT),
         *_under("jobs.*.volumes.*", *_MOUNT),
         *_under("jobs.*.healthcheck", *_HEALTHCHECK),
-        *_under("jobs.*.configs.*", *_USE),
-        *_under("jobs.*.secrets.*", *_USE),
+        *_under("jobs.*.configs.*", *USE),
+        *_under("jobs.*.secrets.*", *USE),
         *_under("jobs.*.x-meshswarm.deploy", *_DEPLOY),
     )
 }
