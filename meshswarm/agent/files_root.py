@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,10 @@ class FilesRoot:
             # What is in a container is for whoever runs there; on the host it is for nobody.
             (self._node / RuntimeKind.DOCKER.value).mkdir(mode=0o700, exist_ok=True)
             (self._node / RuntimeKind.PROCESS.value).mkdir(mode=0o711, exist_ok=True)
+
+    def forget(self) -> None:
+        """Remove the files of all tasks, as the loss of the host does."""
+        shutil.rmtree(self._node, ignore_errors=True)
 
     def task_ids(self) -> Iterator[tuple[RuntimeKind, TaskId]]:
         """The tasks that have a directory."""

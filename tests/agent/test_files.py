@@ -163,3 +163,5 @@ def test_a_node_has_a_place_of_its_own(home: Path) -> None:
     rig.root.make()
     assert 0o711 == stat.S_IMODE((home / NODE).stat().st_mode)
     assert 0o700 == stat.S_IMODE((home / NODE / "docker").stat().st_mode)
+    rig.root.forget()
+    assert [] == list(home.iterdir())

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from meshswarm.agent.files_root import FilesRoot, home_of
 from meshswarm.agent.runtimes import process
 from meshswarm.cli.dev.layout import NodeFiles
 from meshswarm.cli.talk import say
@@ -30,6 +31,8 @@ class Remains:
     def end(self, *, remove: bool) -> int:
         """Kill them all; gives how many there were. `remove` leaves no dead containers behind."""
         ended = process.kill_all(self._agent_dir)
+        agent = self._settings.agent
+        FilesRoot(home_of(agent.files_dir), self._settings.me.id).forget()
         if self._engine is None:
             return ended
         try:
