@@ -57,3 +57,20 @@ def test_running_out_of_memory_is_read_in_both_versions(tmp_path: Path) -> None:
     assert not cgroup.ran_out_of_memory([tmp_path])
     (tmp_path / "memory.events").write_text("low 0\noom 1\noom_kill 1\n")
     assert cgroup.ran_out_of_memory([tmp_path])
+
+
+def test_what_was_used_is_read_in_both_versions(tmp_path: Path) -> None:
+    first = tmp_path / "v1"
+    first.mkdir()
+    (first / "cpuacct.usage").write_text("1500000000\n")
+    (first / "memory.usage_in_bytes").write_text("5000\n")
+    (first / "memory.stat").write_text("cache 4000\ntotal_inactive_file 2000\n")
+    (first / "pids.current").write_text("3\n")
+    assert {"cpu_ns": 1_500_000_000, "memory_bytes": 3_000, "pids": 3} == cgroup.usage([first])
+    second = tmp_path / "v2"
+    second.mkdir()
+    (second / "cpu.stat").write_text("usage_usec 2500\nuser_usec 1\n")
+    (second / "memory.current").write_text("5000\n")
+    (second / "memory.stat").write_text("inactive_file 6000\n")
+    assert {"cpu_ns": 2_500_000, "memory_bytes": 0} == cgroup.usage([second])
+    assert {} == cgroup.usage([tmp_path / "gone"])
