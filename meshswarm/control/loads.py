@@ -43,17 +43,17 @@ class Load:
     """Services from which a task there must be apart."""
     devices: tuple[DeviceGrant, ...] = ()
 
-    def plus(self, more: "More", devices: tuple[DeviceGrant, ...] = ()) -> "Load":
-        """The load with one more task."""
+    def plus(self, more: "More", devices: tuple[DeviceGrant, ...] = (), times: int = 1) -> "Load":
+        """The load with so many more tasks."""
         name = more.name
         return Load(
-            tasks=self.tasks + 1,
-            nano_cpus=self.nano_cpus + more.nano_cpus,
-            memory_bytes=self.memory_bytes + more.memory_bytes,
-            weighed_nano_cpus=self.weighed_nano_cpus + more.weighed_nano_cpus,
-            weighed_memory_bytes=self.weighed_memory_bytes + more.weighed_memory_bytes,
-            ports=self.ports + more.ports if more.ports else self.ports,
-            services=self.services.set(name, self.services.get(name, 0) + 1),
+            tasks=self.tasks + times,
+            nano_cpus=self.nano_cpus + times * more.nano_cpus,
+            memory_bytes=self.memory_bytes + times * more.memory_bytes,
+            weighed_nano_cpus=self.weighed_nano_cpus + times * more.weighed_nano_cpus,
+            weighed_memory_bytes=self.weighed_memory_bytes + times * more.weighed_memory_bytes,
+            ports=self.ports + times * more.ports if more.ports else self.ports,
+            services=self.services.set(name, self.services.get(name, 0) + times),
             stopping=self.stopping,
             shunned=self.shunned | more.shunned if more.shunned else self.shunned,
             devices=self.devices + devices if devices else self.devices,

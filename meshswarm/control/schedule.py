@@ -145,28 +145,25 @@ def _groups(
 
 def _by_claim(whatif: WhatIf, tasks: Sequence[Task]) -> list[Task]:
     """The tasks in order, but first whom room is promised, lest the promise goes round."""
-    told = Reason.WAITS_FOR_ROOM
-    return sorted(
-        tasks,
-        key=lambda task: (
-            task.id not in whatif.promised and task.status.reason is not told,
-            task_order(task),
-        ),
-    )
+    told, promised = Reason.WAITS_FOR_ROOM, whatif.promised
+    ordered = sorted(tasks, key=task_order)
+    first = [t for t in ordered if t.status.reason is told or t.id in promised]
+    if not first:
+        return ordered
+    claims = {task.id for task in first}
+    return first + [task for task in ordered if task.id not in claims]
 
 
 def _place_group(whatif: WhatIf, group: Group, failures: Counter[NodeId]) -> Sequence[Waiting]:
     """Give the group's tasks the best nodes; returns those that no node takes.
 
-    The nodes' loads are followed here, and the commands carried out together at the end.
+    The commands are carried out together at the end.
     """
-    spec, name, nodes = group.spec, group.name, whatif.view.nodes
+    spec, name = group.spec, group.name
     standing = Standing(spec, name, failures)
     aside = _nodes_of(whatif, group.predecessors)
     suited, by_load = suits(spec), filters_by_load(spec)
-    by_more, more = filters_by_more(spec, name), more_of(spec, name)
-    loads: dict[NodeId, Load] = {}
-    bound: list[CreateTask | AssignTask] = []
+    follow = _Following(whatif, group, standing, aside)
     tree = branches(_counts(whatif, group))
 
     add, score, known = tree.add, standing.score, whatif.loads
@@ -183,23 +180,64 @@ def _place_group(whatif: WhatIf, group: Group, failures: Counter[NodeId]) -> Seq
         if is_let_in_by_all or first_refusal(by_load, node, spec, load, name) is None:
             add(path_of(node) if path_of else (), score(node, load))
 
-    def take(node_id: NodeId) -> Score | None:
-        node, load = nodes[node_id], loads.get(node_id)
-        if load is None:
-            load = _load(whatif, node_id, group.predecessors, aside)
-        devices = granted(node, spec, load) if spec.devices else ()
-        bound.append(_bound(group.members[len(bound)], node_id, devices))
-        load = loads[node_id] = load.plus(more, devices)
-        if first_refusal(by_more, node, spec, load, name) is not None:
-            return None
-        return score(node, load)
-
-    room = whatif.room
-    while tree and len(bound) < min(room, len(group.members)):
+    most, bound = min(whatif.room, len(group.members)), follow.bound
+    take = follow.take_like if follow.is_plain else follow.take
+    while tree and len(bound) < most:
         tree.take(take)
-    whatif.do_all(bound, {n: load for n, load in loads.items() if n not in aside})
+    whatif.do_all(bound, {n: load for n, load in follow.loads().items() if n not in aside})
     whatif.is_full |= bool(tree) and len(bound) < len(group.members)
     return group.members[len(bound) :]
+
+
+class _Following:
+    """A group's members as they are bound to nodes, and what that makes of the nodes' loads."""
+
+    def __init__(
+        self, whatif: WhatIf, group: Group, standing: Standing, aside: Collection[NodeId | None]
+    ) -> None:
+        spec, name = group.spec, group.name
+        self.bound: list[CreateTask | AssignTask] = []
+        self._whatif, self._group, self._aside = whatif, group, aside
+        self._nodes, self._score = whatif.view.nodes, standing.score
+        self._by_more, self._more = filters_by_more(spec, name), more_of(spec, name)
+        self._loads: dict[NodeId, Load] = {}
+        self._placed: dict[NodeId, int] = {}
+        self.is_plain = not (self._by_more or spec.devices or spec.placement.affinities)
+        """Whether no member stands in the way of the next: then a node's load need not be followed
+        from one to the other, but is counted once, at the end."""
+
+    def loads(self) -> dict[NodeId, Load]:
+        """The loads of the nodes that were given members."""
+        for node_id, times in self._placed.items():
+            self._loads[node_id] = self._loads[node_id].plus(self._more, times=times)
+        self._placed.clear()
+        return self._loads
+
+    def take_like(self, node_id: NodeId) -> Score | None:
+        """Give the node a member of a plain group; its score for the next one."""
+        load = self._loads.get(node_id)
+        if load is None:
+            load = self._loads[node_id] = self._load(node_id)
+        members, bound = self._group.members, self.bound
+        bound.append(_bound(members[len(bound)], node_id, ()))
+        self._placed[node_id] = times = self._placed.get(node_id, 0) + 1
+        return self._score(self._nodes[node_id], load, times)
+
+    def take(self, node_id: NodeId) -> Score | None:
+        """Give the node a member; its score for the next one, None if it takes no more."""
+        spec, name = self._group.spec, self._group.name
+        node, load = self._nodes[node_id], self._loads.get(node_id)
+        if load is None:
+            load = self._load(node_id)
+        devices = granted(node, spec, load) if spec.devices else ()
+        self.bound.append(_bound(self._group.members[len(self.bound)], node_id, devices))
+        load = self._loads[node_id] = load.plus(self._more, devices)
+        if first_refusal(self._by_more, node, spec, load, name) is not None:
+            return None
+        return self._score(node, load)
+
+    def _load(self, node_id: NodeId) -> Load:
+        return _load(self._whatif, node_id, self._group.predecessors, self._aside)
 
 
 def _counts(whatif: WhatIf, group: Group) -> list[Mapping[Path, int]]:

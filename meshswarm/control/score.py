@@ -57,12 +57,17 @@ class Standing:
         self._is_spread = spec.placement.strategy is Strategy.SPREAD
         self._rank = _RANKS[spec.placement.strategy]
 
-    def score(self, node: Node, load: Load) -> Score:
-        """The node's score for one more task."""
+    def score(self, node: Node, load: Load, placed: int = 0) -> Score:
+        """The node's score for one more task, when so many have been placed there beyond `load`."""
         has, node_id = node.description.resources, node.id
-        cpus = (load.weighed_nano_cpus + self._nano_cpus) * WHOLE // (has.nano_cpus or NANO_CPUS)
+        more = placed + 1
+        cpus = (
+            (load.weighed_nano_cpus + more * self._nano_cpus)
+            * WHOLE
+            // (has.nano_cpus or NANO_CPUS)
+        )
         memory = (
-            (load.weighed_memory_bytes + self._memory_bytes)
+            (load.weighed_memory_bytes + more * self._memory_bytes)
             * WHOLE
             // (has.memory_bytes or MEMORY_BYTES)
         )
@@ -70,10 +75,11 @@ class Standing:
         if self._wishes or self._bad:
             urgent = self._urgency(node_id, load)
         name = self._name
-        live = load.live_of(name) if load.stopping else load.services.get(name, 0)
+        live = placed + (load.live_of(name) if load.stopping else load.services.get(name, 0))
+        tasks = placed + load.tasks
         if self._is_spread:
-            return (urgent, live, cpus + memory, load.tasks, node.name, node_id)
-        return (urgent, *self._rank(live, cpus, memory), load.tasks, node.name, node_id)
+            return (urgent, live, cpus + memory, tasks, node.name, node_id)
+        return (urgent, *self._rank(live, cpus, memory), tasks, node.name, node_id)
 
     def _urgency(self, node_id: NodeId, load: Load) -> int:
         unkept = sum(not is_kept(rule, load) for rule in self._wishes)

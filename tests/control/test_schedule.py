@@ -108,9 +108,9 @@ def test_a_group_judges_each_node_once_and_then_only_those_taken(
 ) -> None:
     judged: list[str] = []
 
-    def counted(standing: Standing, one: Node, load: Load) -> Score:
+    def counted(standing: Standing, one: Node, load: Load, placed: int = 0) -> Score:
         judged.append(one.name)
-        return real_score(standing, one, load)
+        return real_score(standing, one, load, placed)
 
     real_score = Standing.score
     monkeypatch.setattr(Standing, "score", counted)
