@@ -101,7 +101,8 @@ def _kind(command: Simple) -> str:
 def _simple(command: Simple, view: View) -> str:  # noqa: C901, PLR0912 -- a table of commands
     match command:
         case PutStack(spec=spec):
-            return f"put stack {spec.name}: {_count(len(spec.services), 'service')}"
+            jobs = f" and {_count(len(spec.jobs), 'job')}" if spec.jobs else ""
+            return f"put stack {spec.name}: {_count(len(spec.services), 'service')}{jobs}"
         case RemoveStack(name=name):
             return f"remove stack {name}"
         case PutService(spec=spec):

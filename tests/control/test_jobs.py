@@ -3,6 +3,7 @@
 import pytest
 from attrs import evolve
 
+from meshswarm.control import jobs as controls
 from meshswarm.model.dependency import Condition, Dependency
 from meshswarm.model.job import (
     Concurrency,
@@ -18,6 +19,7 @@ from meshswarm.model.job import (
 from meshswarm.model.service import Mode, RestartCondition, RestartPolicy
 from meshswarm.model.stack import StackSpec
 from meshswarm.model.task import TaskState, TaskStatus
+from meshswarm.store import jobs as stored
 from meshswarm.store.commands import (
     Batch,
     Command,
@@ -306,6 +308,27 @@ def test_a_job_runs_the_jobs_that_it_depends_on_first() -> None:
     cluster.end()
     assert [(1, RUNNING)] == cluster.runs("s_late")
     assert {"s_job-1", "s_late-1"} == {t.service_name for t in cluster.view.tasks.values()}
+
+
+def test_no_more_runs_are_under_way_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "MAX_RUNS", 1)
+    monkeypatch.setattr(controls, "MAX_RUNS", 1)
+    cluster = _Cluster(_spec(schedule=_schedule(Concurrency.ALLOW)))
+    for minutes in (FIRST, FIRST + 10):
+        cluster.at(minutes * MINUTE)
+    assert [(FIRST, RUN), (FIRST + 10, SKIP)] == cluster.verdicts()
+    applied = commit(cluster.view, RunJob(job_id=cluster.job().id))
+    assert applied.outcome.error is not None
+    assert "job s_job has 1 runs under way, its limit" == applied.outcome.error.message
+
+
+def test_jobs_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "MAX_JOBS", 1)
+    spec = StackSpec(name="s", services=(), jobs=(_spec("s_a"), _spec("s_b")))
+    applied = commit(View(), PutStack(spec=spec))
+    assert applied.outcome.error is not None
+    assert "the cluster has 1 jobs, its limit" == applied.outcome.error.message
+    assert not applied.view.jobs
 
 
 def test_runs_survive_a_deploy_of_their_stack_and_go_with_their_job() -> None:

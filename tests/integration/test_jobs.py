@@ -37,7 +37,7 @@ jobs:
 
 
 def _states(dev: Dev, service: str) -> list[str]:
-    return [task["state"] for task in dev.tasks(service)]
+    return [task["state"] for task in dev.rows("service", "ps", service)]
 
 
 def test_services_start_in_order_and_jobs_run_to_their_end(tmp_path: Path) -> None:

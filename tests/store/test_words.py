@@ -2,8 +2,9 @@
 
 import pytest
 
-from meshswarm.ids import NodeId, ServiceId, TaskId, Version
+from meshswarm.ids import JobId, NodeId, ServiceId, TaskId, Version
 from meshswarm.model.file import FileKind
+from meshswarm.model.job import FireVerdict, JobSpec
 from meshswarm.model.node import Availability, NodeDescription, NodeRole, NodeState
 from meshswarm.model.service import Mode
 from meshswarm.model.stack import StackSpec
@@ -34,6 +35,13 @@ from meshswarm.store.commands import (
     TaskReport,
     UpdateNode,
     UseNewest,
+)
+from meshswarm.store.job_commands import (
+    DecideFire,
+    PauseJob,
+    PlanFire,
+    ResumeJob,
+    RunJob,
 )
 from meshswarm.store.words import MAX_LENGTH, in_words
 from tests.support.builders import node, service, service_spec, task, view
@@ -66,10 +74,36 @@ DEMO = StackSpec(
 )
 
 
+WITH_JOB = StackSpec(
+    name="demo",
+    services=(),
+    jobs=(JobSpec(name="demo_j", stack="demo", service=service_spec("demo_j", stack="demo")),),
+)
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
         (PutStack(spec=DEMO), "put stack demo: 2 services"),
+        (PutStack(spec=WITH_JOB), "put stack demo: 0 services and 1 job"),
+        (RunJob(job_id=JobId("j")), "run job j"),
+        (PauseJob(job_id=JobId("j")), "pause job j"),
+        (ResumeJob(job_id=JobId("j")), "resume job j"),
+        (PlanFire(job_id=JobId("j"), edition=1, next_fire_ms=None), "job j fires at no time"),
+        (
+            PlanFire(job_id=JobId("j"), edition=1, next_fire_ms=60_000),
+            "job j fires at 1970-01-01T00:01:00Z",
+        ),
+        (
+            DecideFire(
+                job_id=JobId("j"),
+                edition=1,
+                scheduled_ms=60_000,
+                verdict=FireVerdict.SKIP,
+                message="run 1 was still under way",
+            ),
+            "skip the fire of j of 1970-01-01T00:01:00Z (run 1 was still under way)",
+        ),
         (RemoveStack(name="demo"), "remove stack demo"),
         (PutConfig(name="motd", data=b"hello"), "put config motd: 5 bytes"),
         (RemoveConfig(name="motd"), "remove config motd"),
