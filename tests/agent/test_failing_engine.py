@@ -1,7 +1,6 @@
 """A failing engine: every task gets on, or says in a word why not, and hinders no other one.
 
-The engine is a fake behind a real socket; supervisor, runtime and the SDK are the real ones. What
-takes tens of seconds by default takes less here.
+The engine is a fake behind a real socket, all else is real; what takes tens of seconds takes less.
 """
 
 import asyncio
@@ -47,25 +46,31 @@ async def no_content(*_: object) -> bytes:
     raise AssertionError("these tasks have no files")
 
 
+def runtime_of(
+    cluster: str, engine: FakeEngine, files: FilesRoot, parallel: int = 1
+) -> DockerRuntime:
+    return DockerRuntime(
+        cluster_id=ClusterId(cluster),
+        node_id=NODE,
+        host=engine.url,
+        parallel=parallel,
+        log_bytes=1 << 20,
+        files=files,
+    )
+
+
 class Node:
     """One node's agent without its session, over the engine at this socket."""
 
     def __init__(self, engine: FakeEngine, folder: Path, parallel: int = 2) -> None:
         self.engine = engine
         root = FilesRoot(folder / "files", NODE)
-        self.runtime = DockerRuntime(
-            cluster_id=ClusterId("c"),
-            node_id=NODE,
-            host=engine.url,
-            parallel=parallel,
-            log_bytes=1 << 20,
-            files=root,
-        )
+        self.runtime = runtime_of("c", engine, root, parallel)
         self.said: dict[TaskId, list[TaskStatus]] = {}
         self._news = asyncio.Event()
         memory = MemoryFile(folder / "state.cbor", ClusterId("c"), NODE)
-        runtimes = {RuntimeKind.DOCKER: self.runtime}
-        self.supervisor = Supervisor(runtimes, memory, self._say, FileStore(root, no_content))
+        runtimes, files = {RuntimeKind.DOCKER: self.runtime}, FileStore(root, no_content)
+        self.supervisor = Supervisor(runtimes, memory, self._say, files)
 
     @asynccontextmanager
     async def running(self, *assignments: Assignment) -> AsyncIterator["Node"]:
@@ -363,14 +368,7 @@ async def test_a_leftover_of_the_same_task_is_taken_over(
 async def test_a_name_that_is_not_ours_is_a_refusal_and_stays_untouched(
     engine: FakeEngine, tmp_path: Path
 ) -> None:
-    other = DockerRuntime(
-        cluster_id=ClusterId("other"),
-        node_id=NODE,
-        host=engine.url,
-        parallel=1,
-        log_bytes=1 << 20,
-        files=FilesRoot(tmp_path / "other", NODE),
-    )
+    other = runtime_of("other", engine, FilesRoot(tmp_path / "other", NODE))
     await other.prepare(wanted())
     engine.containers[NAME].start()
     theirs = engine.containers[NAME]
