@@ -9,6 +9,7 @@ from typing import assert_never
 
 from meshswarm.ids import JobId, NodeId, ServiceId, TaskId
 from meshswarm.model.service import Mode, ServiceSpec
+from meshswarm.model.stack import StackSpec
 from meshswarm.store.commands import (
     AssignTask,
     Batch,
@@ -101,8 +102,7 @@ def _kind(command: Simple) -> str:
 def _simple(command: Simple, view: View) -> str:  # noqa: C901, PLR0912 -- a table of commands
     match command:
         case PutStack(spec=spec):
-            jobs = f" and {_count(len(spec.jobs), 'job')}" if spec.jobs else ""
-            return f"put stack {spec.name}: {_count(len(spec.services), 'service')}{jobs}"
+            return f"put stack {_stack(spec)}"
         case RemoveStack(name=name):
             return f"remove stack {name}"
         case PutService(spec=spec):
@@ -169,6 +169,11 @@ def _simple(command: Simple, view: View) -> str:  # noqa: C901, PLR0912 -- a tab
             return _of_job(command, view)
         case _:
             assert_never(command)
+
+
+def _stack(spec: StackSpec) -> str:
+    jobs = f" and {_count(len(spec.jobs), 'job')}" if spec.jobs else ""
+    return f"{spec.name}: {_count(len(spec.services), 'service')}{jobs}"
 
 
 def _service(spec: ServiceSpec) -> str:

@@ -94,9 +94,9 @@ def dev_cluster(directory: Path, *arguments: str) -> Iterator[Dev]:
             dev.try_("dev", "stop", "--data-dir", str(dev.directory))
 
 
-def eventually(holds: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
-    """Return once it holds; fail after `patience_s`."""
-    deadline = time.monotonic() + patience_s
+def eventually(holds: Callable[[], bool]) -> None:
+    """Return once it holds; fail after `PATIENCE_S`."""
+    deadline = time.monotonic() + PATIENCE_S
     while not holds():
         assert time.monotonic() < deadline, "it did not come true in time"
         time.sleep(0.1)
