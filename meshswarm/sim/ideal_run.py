@@ -199,7 +199,8 @@ def drawn(rng: random.Random) -> Play:
             order=rng.choice(tuple(UpdateOrder)),
             failure_action=rng.choice(tuple(FailureAction)),
             monitor_s=rng.choice((1.0, 4.0)),
-            max_failure_ratio=rng.choice((0.0, 0.0, 0.5)),
+            # Start-first, what never gets healthy keeps its turn: which slots fail is then luck.
+            max_failure_ratio=0.0 if nature == NATURES[-1] else rng.choice((0.0, 0.0, 0.5)),
             healthy_deadline_s=40.0,
             progress_deadline_s=240.0,
         ),
