@@ -6,6 +6,7 @@ one_service_1000x100000      100,000 waiting tasks of one service, 1,000 nodes
 hundred_services_1000x10000  100 services of 100 tasks each, with constraints and reservations
 mixed_5000x10000             50 services of 200 tasks, of seven kinds: ports, zones, rules, ...
 deploy_1000x30000            a service of 30,000 replicas, from its spec to `decide`'s last pass
+preempt_1000x100             100 tasks for which one of 1,000 nodes each must be cleared: one pass
 one_change_1000x30000        one pass of `decide` after one of 1,000 services of 30 tasks changed
 
 Every case looks at what came out before it prints: all tasks placed, and evenly. `cpu_s` is the
@@ -43,7 +44,7 @@ from meshswarm.model.service import (
 )
 from meshswarm.model.task import Task, TaskState, TaskStatus
 from meshswarm.store.apply import apply_command
-from meshswarm.store.commands import Batch, ScaleService
+from meshswarm.store.commands import Batch, PutService, ScaleService, SetDesired
 from meshswarm.store.view import Key, Table, View, build_view
 from tools.bench.lab import emit, say
 
@@ -69,6 +70,9 @@ def main() -> None:
     elapsed_s, cpu_s, passes = sorted(deploying_s() for _ in range(runs))[runs // 2]
     figures = {"elapsed_s": round(elapsed_s, 3), "cpu_s": round(cpu_s, 3)}
     emit("schedule", "deploy_1000x30000", **figures, passes=passes)
+    elapsed_s, cpu_s = sorted(preempting_s() for _ in range(runs))[runs // 2]
+    figures = {"elapsed_s": round(elapsed_s, 3), "cpu_s": round(cpu_s, 3)}
+    emit("schedule", "preempt_1000x100", **figures)
     wall_ms, cpu_ms = changing_ms()
     emit(
         "schedule",
@@ -141,6 +145,22 @@ def deploying_s() -> tuple[float, float, int]:
     assert placed == 30_000, f"{placed} of 30000 tasks were placed"
     say(f"30000 replicas: {passes} passes, {elapsed_s:.2f} s, {cpu_s:.2f} s of the processor")
     return elapsed_s, cpu_s, passes
+
+
+def preempting_s() -> tuple[float, float]:
+    """How long the pass takes that makes room for 100 tasks on a full cluster of 1,000 nodes."""
+    whole = {"reservations": Resources(nano_cpus=64_000_000_000)}
+    lesser = service("lesser", replicas=1_000, **whole)
+    full = running(cluster(nodes(1_000), [lesser], waiting=True))
+    greater = evolve(lesser.spec, name="greater", replicas=100, priority=1)
+    view = apply_command(evolve(full, index=Index(2)), PutService(spec=greater)).view
+    watch = Stopwatch()
+    decision = decide(view, None, heard(view), LivenessPolicy(), NOW_MS)
+    elapsed_s, cpu_s = watch.read()
+    stopped = sum(isinstance(command, SetDesired) for command in decision.commands)
+    assert stopped == 100, f"{stopped} tasks made way for 100"
+    say(f"room for 100 tasks: {elapsed_s:.2f} s, {cpu_s:.2f} s of the processor")
+    return elapsed_s, cpu_s
 
 
 def changing_ms() -> tuple[list[float], list[float]]:
