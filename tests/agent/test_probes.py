@@ -59,7 +59,7 @@ def test_it_takes_as_many_successes_in_a_row_as_it_says() -> None:
     assert Health.HEALTHY is checked(TCP, 0, 0, 1, 1, 1, 0, 0).health
 
 
-def test_failures_of_the_start_period_do_not_count() -> None:
+def test_complaint_43_failures_of_the_start_period_do_not_count() -> None:
     state = checked(STARTING, *[1] * 29)
     assert (Health.STARTING, 0, 29.0) == (state.health, state.failures, state.latest_s)
     assert Health.UNHEALTHY is checked(STARTING, *[1] * 31).health
@@ -137,7 +137,7 @@ def test_what_they_say_together(
     assert expected is statuses.verdict(card, card.held)[0]
 
 
-def test_what_is_not_ready_says_so_and_runs_on() -> None:
+def test_complaint_43_what_is_not_ready_says_so_and_runs_on() -> None:
     toy, _ = _running(Probed(startup=WELL, readiness=BAD, liveness=WELL))
     toy.settle()
     status = toy.status()

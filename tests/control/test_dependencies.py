@@ -81,7 +81,7 @@ def test_a_first_task_waits_until_all_slots_are_so_far(
     assert ([web.id] if is_free else []) == _made(view([N1], [db, web], tasks))
 
 
-def test_running_is_not_enough_while_the_health_check_has_not_passed() -> None:
+def test_complaint_06_running_is_not_enough_while_the_health_check_has_not_passed() -> None:
     web = service("web", depends_on=_on(HEALTHY))
     for health, is_free in (
         (Health.STARTING, False),
@@ -93,7 +93,7 @@ def test_running_is_not_enough_while_the_health_check_has_not_passed() -> None:
         assert is_free == (web.id in _made(view([N1], [DB, web], tasks))), health
 
 
-def test_the_services_of_a_chain_start_one_after_the_other() -> None:
+def test_complaint_06_the_services_of_a_chain_start_one_after_the_other() -> None:
     api = service("api", depends_on=_on(STARTED))
     web = service("web", depends_on=_on(STARTED, "api"))
     db = service("db")
@@ -285,7 +285,7 @@ def test_the_store_refuses_circles() -> None:
 # --- the end ----------------------------------------------------------------------------------
 
 
-def test_a_removed_stack_stops_in_the_opposite_order() -> None:
+def test_complaint_06_a_removed_stack_stops_in_the_opposite_order() -> None:
     before = _deployed(_stack("1"))
     rows = {row.spec.name: row for row in before.sorted_services()}
 

@@ -105,7 +105,7 @@ def _schedule(concurrency: Concurrency = Concurrency.FORBID, **fields: object) -
     return Schedule(cron="*/10 * * * *", concurrency=concurrency, **fields)  # type: ignore[arg-type]
 
 
-def test_a_job_waits_for_its_time_and_then_runs_once() -> None:
+def test_complaint_04_a_job_waits_for_its_time_and_then_runs_once() -> None:
     cluster = _Cluster(_spec())
     planned = cluster.job().next_fire_ms
     assert planned == START_MS + FIRST * MINUTE
@@ -147,7 +147,7 @@ def test_a_fire_is_refused_also_when_its_run_is_long_forgotten() -> None:
     assert not applied.view.runs
 
 
-def test_forbid_skips_a_fire_while_a_run_is_under_way_and_says_so() -> None:
+def test_complaint_04_forbid_skips_a_fire_while_a_run_is_under_way_and_says_so() -> None:
     cluster = _Cluster(_spec())
     for minutes in (FIRST, FIRST + 10):
         cluster.at(minutes * MINUTE)
@@ -270,7 +270,7 @@ def test_another_schedule_counts_from_when_it_was_put() -> None:
     assert 2 == cluster.job().edition
 
 
-def test_time_zones_count() -> None:
+def test_complaint_04_time_zones_count() -> None:
     cluster = _Cluster(_spec(schedule=Schedule(cron="0 3 * * *", timezone="Asia/Kolkata")))
     planned = cluster.job().next_fire_ms
     assert planned is not None

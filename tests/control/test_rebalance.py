@@ -25,7 +25,7 @@ def moved(planned: View) -> list[tuple[str, NodeId, NodeId]]:
     return [(one.task_id, one.source, one.target) for one in plan(planned, NOW_MS)]
 
 
-def test_an_empty_node_gets_its_share() -> None:
+def test_complaint_01_an_empty_node_gets_its_share() -> None:
     web = service("web", replicas=4)
     tasks = [task(web, slot, node) for slot, node in ((1, N1), (2, N1), (3, N2), (4, N2))]
     assert moved(view([N1, N2, N3], [web], tasks)) == [("web-2", N1.id, N3.id)]
@@ -129,7 +129,7 @@ def test_rebalancing_comes_to_rest_and_takes_nothing_away(
     )
 
 
-def test_tasks_move_unasked_only_in_a_calm_cluster() -> None:
+def test_complaint_01_tasks_move_unasked_only_in_a_calm_cluster() -> None:
     web = service("web")
     old, new = evolve(N1, since_ms=NOW_MS - 30_000), evolve(N2, since_ms=NOW_MS - 29_999)
     down = evolve(N3, state=NodeState.DOWN)
