@@ -1,111 +1,30 @@
 """A failing engine: every task gets on, or says in a word why not, and hinders no other one.
 
-The engine is a fake behind a real socket, all else is real; what takes tens of seconds takes less.
+The engine is a fake behind a real socket; supervisor, runtime and the SDK are the real ones. What
+takes tens of seconds by default takes less here.
 """
 
-import asyncio
 import gc
 import threading
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attrs import evolve
 
 from meshswarm.agent import plan
 from meshswarm.agent.card import HeldState
-from meshswarm.agent.files import FileStore
 from meshswarm.agent.files_root import FilesRoot
-from meshswarm.agent.memory import MemoryFile
 from meshswarm.agent.runtimes import docker, docker_engine
 from meshswarm.agent.runtimes.docker import DockerRuntime
 from meshswarm.agent.runtimes.port import RuntimeFailure
-from meshswarm.agent.supervisor import Supervisor
 from meshswarm.ids import ClusterId, TaskId
-from meshswarm.model.service import RuntimeKind, TaskSpec
-from meshswarm.model.task import DesiredState, Reason, TaskState, TaskStatus
-from meshswarm.store.assignments import Assignment
-from tests.agent.cards import NODE, assignment, full, upsert
+from meshswarm.model.task import DesiredState, Reason, TaskState
+from tests.agent.cards import NODE, upsert
+from tests.agent.engine_node import NAME, T1, T2, Node, desiring, wanted
 from tests.support.fake_engine import FakeEngine
 
-T1, T2 = TaskId("t1"), TaskId("t2")
-NAME = "demo_web.1.t1"
-DEADLINE_S = 40.0
-
 pytestmark = pytest.mark.timeout(60)
-
-
-def wanted(task_id: str = "t1", image: str = "image:1", **changes: object) -> Assignment:
-    runs = TaskSpec(runtime=RuntimeKind.DOCKER, image=image, stop_grace_period_s=0.2)
-    return assignment(task_id, runs=runs, **{"slot": int(task_id[1:]), **changes})  # type: ignore[arg-type]  # tests name real fields
-
-
-async def no_content(*_: object) -> bytes:
-    raise AssertionError("these tasks have no files")
-
-
-def runtime_of(
-    cluster: str, engine: FakeEngine, files: FilesRoot, parallel: int = 1
-) -> DockerRuntime:
-    return DockerRuntime(
-        cluster_id=ClusterId(cluster),
-        node_id=NODE,
-        host=engine.url,
-        parallel=parallel,
-        log_bytes=1 << 20,
-        files=files,
-    )
-
-
-class Node:
-    """One node's agent without its session, over the engine at this socket."""
-
-    def __init__(self, engine: FakeEngine, folder: Path, parallel: int = 2) -> None:
-        self.engine = engine
-        root = FilesRoot(folder / "files", NODE)
-        self.runtime = runtime_of("c", engine, root, parallel)
-        self.said: dict[TaskId, list[TaskStatus]] = {}
-        self._news = asyncio.Event()
-        memory = MemoryFile(folder / "state.cbor", ClusterId("c"), NODE)
-        runtimes, files = {RuntimeKind.DOCKER: self.runtime}, FileStore(root, no_content)
-        self.supervisor = Supervisor(runtimes, memory, self._say, files)
-
-    @asynccontextmanager
-    async def running(self, *assignments: Assignment) -> AsyncIterator["Node"]:
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(self.supervisor.run(), name="supervisor")
-            try:
-                self.supervisor.told(full(*assignments))
-                yield self
-            finally:
-                task.cancel()
-
-    async def until(self, is_so: Callable[[], object]) -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            while not is_so():  # noqa: ASYNC110 -- the engine's side of it tells nobody
-                await asyncio.sleep(0.005)
-
-    async def says(
-        self, state: TaskState, reason: Reason = Reason.NONE, task_id: TaskId = T1
-    ) -> TaskStatus:
-        """The status of the task once it is this, sooner or later."""
-        found: list[TaskStatus] = []
-
-        def look() -> bool:
-            said = self.said.get(task_id, ())
-            found[:] = [s for s in said if s.state is state and s.reason is reason]
-            return bool(found)
-
-        try:
-            await self.until(look)
-        except TimeoutError:
-            pytest.fail(f"{task_id} never was {state.label} for {reason}: {self.said.get(task_id)}")
-        return found[-1]
-
-    def _say(self, task_id: TaskId, status: TaskStatus) -> None:
-        self.said.setdefault(task_id, []).append(status)
 
 
 @pytest.fixture
@@ -154,7 +73,9 @@ async def test_what_we_do_is_not_looked_up_again_because_an_event_tells_it(
     engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(docker, "RELIST_S", 1_000.0)
-    async with Node(engine, tmp_path).running(wanted()) as node:
+    async with Node(engine, tmp_path).running() as node:
+        await node.until(lambda: node.runtime.listed == 2)
+        node.supervisor.told(upsert(wanted()))
         await node.says(TaskState.RUNNING)
         assert 1 == engine.count("GET /containers/.*/json")
         engine.containers[NAME].end(3)
@@ -168,7 +89,7 @@ async def test_a_replica_costs_the_engine_five_calls_from_its_creation_to_its_re
 ) -> None:
     monkeypatch.setattr(docker, "RELIST_S", 1_000.0)
     async with Node(engine, tmp_path).running() as node:
-        await node.until(lambda: engine.count("GET /containers/json") >= 2)
+        await node.until(lambda: node.runtime.listed == 2)
         before = len(engine.asked)
         node.supervisor.told(upsert(wanted()))
         await node.says(TaskState.RUNNING)
@@ -368,7 +289,14 @@ async def test_a_leftover_of_the_same_task_is_taken_over(
 async def test_a_name_that_is_not_ours_is_a_refusal_and_stays_untouched(
     engine: FakeEngine, tmp_path: Path
 ) -> None:
-    other = runtime_of("other", engine, FilesRoot(tmp_path / "other", NODE))
+    other = DockerRuntime(
+        cluster_id=ClusterId("other"),
+        node_id=NODE,
+        host=engine.url,
+        parallel=1,
+        log_bytes=1 << 20,
+        files=FilesRoot(tmp_path / "other", NODE),
+    )
     await other.prepare(wanted())
     engine.containers[NAME].start()
     theirs = engine.containers[NAME]
@@ -494,7 +422,3 @@ async def test_an_engine_that_restarts_keeps_what_runs(engine: FakeEngine, tmp_p
         engine.start()
         await node.until(lambda: node.said[T1][-1] == running)
         assert 1 == engine.count("POST /containers/.*/start")
-
-
-def desiring(given: Assignment, desired: DesiredState) -> Assignment:
-    return evolve(given, task=evolve(given.task, desired=desired))

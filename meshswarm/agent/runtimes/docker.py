@@ -243,7 +243,7 @@ class DockerRuntime:
         if held is not None and held.state is HeldState.RUNNING:
             self._stopped.add(held.runtime_id)
             signal = "SIGKILL" if kill else held.stop_signal
-            await self._change(self._engine.kill, held.runtime_id, signal)
+            await self._change(self._engine.signal, held.runtime_id, signal)
 
     async def signal(self, task_id: TaskId, name: str) -> None:
         """Send the container's first process a signal."""

@@ -120,17 +120,6 @@ class Engine:
             client.start(container)
         return self.held(container)
 
-    def kill(self, container: str, signal: str) -> None:
-        """Send a signal, by its name; nothing happens if the container does not run."""
-        with self._deeds(Reason.STOP_FAILED) as client:
-            try:
-                client.kill(container, signal)
-            except errors.NotFound:
-                return
-            except errors.APIError as error:
-                if error.status_code != 409:
-                    raise
-
     def signal(self, container: str, name: str) -> None:
         """Send this signal; nothing happens if the container does not run."""
         with self._deeds(Reason.STOP_FAILED) as client:

@@ -49,7 +49,7 @@ class Remains:
         found = engine.containers(own_filter(self._settings.cluster.id, self._settings.me.id))
         running = [each["Id"] for each in found if each["State"] != "exited"]
         with ThreadPoolExecutor(ENGINE_CALLS, thread_name_prefix="end-containers") as pool:
-            list(pool.map(lambda container: engine.kill(container, "SIGKILL"), running))
+            list(pool.map(lambda container: engine.signal(container, "SIGKILL"), running))
             if remove:
                 list(pool.map(lambda each: engine.remove(each["Id"]), found))
         return len(running)
