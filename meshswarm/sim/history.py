@@ -141,7 +141,7 @@ class History:
         """Follow what a user wants of a service's rollout."""
         match command:
             case RestartService(service_id=service_id):
-                return self._named(service_id) is not None
+                return self._restart(service_id, before)
             case PauseRollout(service_id=service_id) | ResumeRollout(service_id=service_id):
                 last = before.rollouts.get(service_id)
                 return last is not None and (last.phase.is_active or last.phase.is_paused)
@@ -168,6 +168,16 @@ class History:
         stacks |= {job.stack for job in self.jobs.values()}
         if spec.stack not in stacks:
             self.stacks.discard(spec.stack or "")
+        return True
+
+    def _restart(self, service_id: ServiceId, before: View) -> bool:
+        """A user has what there is restarted; after a rollout went back, what it went to."""
+        name, last = self._named(service_id), before.rollouts.get(service_id)
+        if name is None:
+            return False
+        task = before.services[service_id].spec.task
+        if last is not None and last.phase.goes_back and task in self.asked[name]:
+            self.services[name] = (service_id, evolve(self.services[name][1], task=task))
         return True
 
     def _go_back(self, service_id: ServiceId, before: View) -> bool:
