@@ -128,7 +128,7 @@ def test_the_leaders_death_costs_an_election_and_no_more() -> None:
 
 def test_a_storm_is_told_as_such() -> None:
     found = asked(view([A, B, C], [WEB], WEB_TASKS), killed=(A.id, B.id, C.id))
-    assert {"unnoticed"} == {down.reason for down in told(found).down}
+    assert {"node_down"} == {down.reason for down in told(found).down}
     assert "the network is likelier" in told(found).down[0].message
     assert (0, True) == (told(found).serving, told(found).is_out)
 
