@@ -27,8 +27,8 @@ from meshswarm.agent.files_root import FilesRoot
 from meshswarm.agent.runtimes import docker_pipe, docker_spec
 from meshswarm.agent.runtimes.calls import Calls
 from meshswarm.agent.runtimes.child import TIMED_OUT
-from meshswarm.agent.runtimes.docker_engine import Engine, Frames, Json, end, next_of
-from meshswarm.agent.runtimes.docker_lines import Latest
+from meshswarm.agent.runtimes.docker_engine import Engine, Frames, Json
+from meshswarm.agent.runtimes.docker_lines import Latest, end, next_of
 from meshswarm.agent.runtimes.docker_networks import Networks
 from meshswarm.agent.runtimes.port import (
     Board,

@@ -6,7 +6,6 @@ negotiated anew. No lock is held while the engine is asked: who waits, waits for
 """
 
 import contextlib
-import itertools
 import json
 import os
 import threading
@@ -425,20 +424,6 @@ class Clients:
         """Let their connections go."""
         self.questions.close()
         self.deeds.close()
-
-
-def end(stream: "CancellableStream[Any]") -> None:
-    """End a stream from any thread; the SDK's own way fails if the engine ended it before."""
-    with contextlib.suppress(OSError, AttributeError):
-        stream.close()
-
-
-def next_of(stream: Iterator[T], count: int) -> list[T]:
-    """The next items, at most `count`, fewer at the end of the stream, none after it."""
-    try:
-        return list(itertools.islice(stream, count))
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError):
-        return []  # closed by us, or by an engine that went away
 
 
 def _frames(response: requests.Response) -> Iterator[tuple[int, bytes]]:
