@@ -29,6 +29,10 @@ class Silence:
     is_doubted: bool = False
     """Whether a connection to it broke, and nothing was heard since."""
 
+    def is_over(self, policy: LivenessPolicy) -> bool:
+        """Whether the node answers: whatever it was, it is down no longer."""
+        return self.ms < policy.suspect_ms and self.heard and not self.is_doubted
+
 
 @frozen(kw_only=True)
 class Storm:
@@ -47,10 +51,12 @@ def storm_of(silences: Sequence[Silence], policy: LivenessPolicy, now_ms: int) -
 
     Suspects count as well: beats are spread, so a storm does not reach `down_ms` at one instant.
     And so do those that it let go: it must not end by its own doing while others are still held.
+    What answers is alive, though its row may not say so before this pass.
     """
-    alive = [one for one in silences if one.node.state is not NodeState.DOWN]
+    down = [one for one in silences if one.node.state is NodeState.DOWN]
+    alive = [one for one in silences if one not in down or one.is_over(policy)]
     quiet = [one for one in alive if one.ms >= policy.suspect_ms]
-    let_go = [one for one in silences if one.node.state is NodeState.DOWN and is_held(one.node)]
+    let_go = [one for one in down if is_held(one.node) and not one.is_over(policy)]
     silent, total = len(quiet) + len(let_go), len(alive) + len(let_go)
     if not quiet or silent < policy.storm_nodes or 100 * silent <= policy.storm_percent * total:
         return None

@@ -66,12 +66,12 @@ def _verdict(
     """What is to be written of the node; None: nothing."""
     node = silence.node
     is_silent = silence.ms >= policy.suspect_ms
+    if silence.is_over(policy):
+        return _answers(node, policy, now_ms)
     if node.state is not NodeState.DOWN and silence.ms >= policy.down_ms:
         return _down(silence, storm, policy)
     if node.state is NodeState.DOWN and is_held(node) and storm is None:
         return SetNodeState(node_id=node.id, state=NodeState.DOWN, message=node.message)
-    if not is_silent and silence.heard and not silence.is_doubted:
-        return _answers(node, policy, now_ms)
     if node.state in (NodeState.READY, NodeState.UNSTABLE) and (is_silent or silence.is_doubted):
         why = f"nothing was heard of it for {policy.suspect_ms / 1_000:g} s"
         message = why if is_silent else "the connection to it broke"
