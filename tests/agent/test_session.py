@@ -117,7 +117,10 @@ class World:
 
 @asynccontextmanager
 async def world(
-    path: Path, *names: str, first: AssignmentChange | None = None
+    path: Path,
+    *names: str,
+    first: AssignmentChange | None = None,
+    settings: AgentSettings = SETTINGS,
 ) -> AsyncIterator[World]:
     mine = keys.generate()
     node = Peer(name="worker", role=PeerRole.WORKER, public_key=mine.public)
@@ -137,7 +140,7 @@ async def world(
             incarnation=7,
         )
         peers = [manager.peer for manager in managers]
-        agent = Agent(endpoint, SETTINGS, identity, peers, path, runtimes=[fake])
+        agent = Agent(endpoint, settings, identity, peers, path, runtimes=[fake])
         made = World(managers, agent, fake)
         made.node = node
         await stack.enter_async_context(endpoint.opened())
@@ -186,6 +189,18 @@ async def test_a_silent_manager_is_left_for_the_next_and_no_task_is_touched(tmp_
         verbs = [verb for verb, _ in here.fake.calls]
         assert 1 == verbs.count("start")
         assert 0 == verbs.count("stop")
+
+
+async def test_an_agent_that_is_asked_for_beats_at_once(tmp_path: Path) -> None:
+    rarely = AgentSettings(runtimes=(), beat_ms=60_000)
+    async with world(tmp_path, "m1", settings=rarely) as here:
+        await until(lambda: here.serving())
+        manager = here.managers[0]
+        before = manager.beats
+        link = manager.endpoint.accepted(here.node.id)
+        assert link is not None
+        link.notify(Lane.CONTROL, "session.probe")
+        await until(lambda: manager.beats > before)
 
 
 async def test_a_lost_manager_is_left_for_the_next(tmp_path: Path) -> None:
