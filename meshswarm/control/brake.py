@@ -73,6 +73,17 @@ def storm_of(silences: Sequence[Silence], policy: LivenessPolicy, now_ms: int) -
     return Storm(silent=silent, total=total, released=released, next_at_ms=next_at_ms)
 
 
+def latest_return_ms(silences: Sequence[Silence], policy: LivenessPolicy, now_ms: int) -> int:
+    """When the latest of those that answer did so again, as their rows say or will say; log time.
+
+    Nodes do not come back at one instant when a cable is mended, and the first of them may end the
+    storm: whoever is still held then has time to be heard too.
+    """
+    answering = [one.node for one in silences if one.is_over(policy)]
+    up = (NodeState.READY, NodeState.UNSTABLE)
+    return max((n.since_ms if n.state in up else now_ms for n in answering), default=0)
+
+
 def is_held(node: Node) -> bool:
     """Whether the brake holds back the verdict on it, or let it go and is still on."""
     return node.held_since_ms > 0

@@ -7,7 +7,7 @@ on, nodes stay suspect that would be down. What becomes of a dead node's tasks i
 
 from attrs import frozen
 
-from meshswarm.control.brake import Silence, Storm, is_held, storm_of
+from meshswarm.control.brake import Silence, Storm, is_held, latest_return_ms, storm_of
 from meshswarm.control.liveness import Liveness, LivenessPolicy
 from meshswarm.control.whatif import WhatIf
 from meshswarm.ids import NodeId
@@ -33,7 +33,12 @@ def judge(whatif: WhatIf, liveness: Liveness, policy: LivenessPolicy) -> Judged:
     storm = storm_of(silences, policy, whatif.now_ms)
     if storm is not None and storm.next_at_ms is not None:
         whatif.wake(storm.next_at_ms)
+    patient_until_ms = latest_return_ms(silences, policy, whatif.now_ms) + policy.down_ms
+    is_patient = whatif.now_ms < patient_until_ms
     for silence in silences:
+        if storm is None and is_patient and is_held(silence.node) and not silence.is_over(policy):
+            whatif.wake(patient_until_ms)  # others came back just now: so may this one
+            continue
         verdict = _verdict(silence, storm, policy, whatif.now_ms)
         if verdict is not None:
             whatif.do(verdict)

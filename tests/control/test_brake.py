@@ -56,8 +56,20 @@ def test_when_they_are_back_nothing_has_happened() -> None:
     assert len(back.tasks) == 10
 
 
-def test_what_stays_silent_when_it_is_released_is_given_up() -> None:
+def test_whoever_is_still_held_when_others_are_back_has_time_to_come_back_too() -> None:
     at = _passed(_cut(6), {"n1": 20_000, "n2": 20_000}, NOW_MS + 15_000)
+    assert [] == _down(at)
+    decision = decided(at, silent={"n1": 22_000, "n2": 22_000}, now_ms=NOW_MS + 17_000)
+    assert (NOW_MS + 19_000, ()) == (decision.wake_at_ms, decision.commands)
+    back = _passed(at, {"n2": 22_000}, NOW_MS + 17_000)
+    assert ([], NodeState.READY) == (_down(back), back.nodes[N[0].id].state)
+    assert [] == _down(_passed(back, {"n2": 25_999}, NOW_MS + 20_999)), "n1 came two seconds later"
+
+
+def test_what_stays_silent_when_it_is_released_is_given_up() -> None:
+    silent = {"n1": 24_000, "n2": 24_000}
+    at = _passed(_cut(6), {"n1": 20_000, "n2": 20_000}, NOW_MS + 15_000)
+    at = _passed(at, silent, NOW_MS + 19_000)
     assert (_down(at), tell_brake(at)) == (["n1", "n2"], "")
 
 

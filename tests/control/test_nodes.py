@@ -96,9 +96,12 @@ def test_a_held_node_that_is_heard_again_loses_its_message() -> None:
 def test_what_is_held_is_given_up_when_the_others_are_back() -> None:
     silent = {"n1": 9_000, "n2": 9_000, "n3": 9_000}
     held = carried_out(view(N[:5]), decided(view(N[:5]), silent=silent))
-    verdicts = _verdicts(decided(held, silent={"n1": 9_500}))
+    at_ms = NOW_MS + 4_000
+    back = carried_out(held, decided(held, silent={"n1": 9_500}))
+    assert back.nodes[N[0].id].state is NodeState.SUSPECT, "it has time to come back as they did"
+    verdicts = _verdicts(decided(back, silent={"n1": 13_500}, now_ms=at_ms))
     assert verdicts[N[0].id][0] is NodeState.DOWN
-    assert verdicts[N[1].id] == (NodeState.READY, "")
+    assert back.nodes[N[1].id].state is NodeState.READY
 
 
 def test_half_of_many_nodes_are_given_up() -> None:
