@@ -53,10 +53,26 @@ class ServiceSlots:
         """Take in every row of the service that is another one by now."""
         tasks, rows = view.tasks, self._rows
         ids = view.tasks_by_service.get(service_id, ())
+        if not rows:
+            self._look_first(view, ids)
+            return
         found = [task_id for task_id in ids if tasks[task_id] is not rows.get(task_id)]
         if len(ids) - sum(task_id not in rows for task_id in found) < len(rows):
             found += [task_id for task_id in rows if task_id not in tasks]
         self.look_at(view, found)
+
+    def _look_first(self, view: View, ids: Iterable[TaskId]) -> None:
+        """As `look_at`, where nothing was seen before: at half the cost."""
+        tasks, slots = view.tasks, self._slots
+        self._rows = {task_id: tasks[task_id] for task_id in ids}
+        for task_id, task in self._rows.items():
+            key = (task.slot, "") if task.slot else _key_of(task)
+            if key in slots:
+                slots[key].add(task_id)
+            else:
+                slots[key] = {task_id}
+        rests = self._is_at_rest
+        self._restless = {key for key, members in slots.items() if not rests(key, members)}
 
     def look_at(self, view: View, task_ids: Iterable[TaskId]) -> None:
         """Take in these rows of the service as they are in the view."""
@@ -87,10 +103,10 @@ class ServiceSlots:
         (task_id,) = members
         task = self._rows[task_id]
         return (
-            task.desired is DesiredState.RUNNING
+            task.node_id is not None
+            and task.desired is DesiredState.RUNNING
             and task.revision == self.revision
             and task.status.state < TaskState.COMPLETE
-            and task.node_id is not None
             and task.node_id not in self.drained
             and not task.leaves
         )

@@ -133,9 +133,12 @@ def _created(view: View, command: CreateTask, room: int | None = None) -> Task:
 
 def _assigned(view: View, command: AssignTask, fencing: Fencing, status: TaskStatus) -> Task:
     """The row as the command binds it."""
-    task = _unplaced(view, command.task_id)
-    _require_node(view, command.node_id)
-    # Written out: `evolve` takes three times as long, and a deploy does this thousands of times.
+    # Written out: calls and `evolve` take three times as long, and a deploy does this thousands of
+    # times.
+    task, nodes = view.tasks.get(command.task_id), view.nodes
+    if task is None or task.node_id is not None or command.node_id not in nodes:
+        task = _unplaced(view, command.task_id)
+        _require_node(view, command.node_id)
     return Task(
         id=task.id,
         service_id=task.service_id,

@@ -381,7 +381,7 @@ class Transaction:
     def put_tasks(self, tasks: Sequence[Task]) -> None:
         """Write many tasks of different ids, as `put_task` does, and keep them."""
         view = self.view
-        rows, unplaced = view.tasks.mutate(), view.unplaced.mutate()
+        rows, waiting, settled = view.tasks.mutate(), list[TaskId](), set[TaskId]()
         by_service: dict[ServiceId, list[TaskId]] = {}
         by_node: dict[NodeId, list[TaskId]] = {}
         for task in tasks:
@@ -393,16 +393,16 @@ class Transaction:
             if task.node_id is not None and (before is None or before.node_id is None):
                 by_node.setdefault(task.node_id, []).append(task.id)
             if task.node_id is None and task.is_live:
-                unplaced[task.id] = None
+                waiting.append(task.id)
             else:
-                unplaced.pop(task.id, None)
+                settled.add(task.id)
             rows[task.id] = written
             self._touched.append((Table.TASKS, task.id))
         self._set(
             tasks=rows.finish(),
             tasks_by_service=_with_all(view.tasks_by_service, by_service),
             tasks_by_node=_with_all(view.tasks_by_node, by_node),
-            unplaced=unplaced.finish(),
+            unplaced=_changed(view.unplaced, waiting, settled),
         )
         self.keep()
 
@@ -437,6 +437,20 @@ def _with_all(index: Map[K, IdSet[Id]], members: Mapping[K, Sequence[Id]]) -> Ma
             inner[one] = None
         outer[key] = inner.finish()
     return outer.finish()
+
+
+def _changed(members: IdSet[Id], more: Sequence[Id], fewer: set[Id]) -> IdSet[Id]:
+    """With some and without others; made anew where few are left, for removing one costs three
+    times as much as adding one."""
+    left = [one for one in members if one not in fewer] if 2 * len(fewer) > len(members) else None
+    if left is not None:
+        return Map((one, None) for one in (*left, *more))
+    changed = members.mutate()
+    for one in more:
+        changed[one] = None
+    for one in fewer:
+        changed.pop(one, None)
+    return changed.finish()
 
 
 def _without(index: Map[K, IdSet[Id]], key: K, member: Id) -> Map[K, IdSet[Id]]:
