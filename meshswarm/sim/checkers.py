@@ -165,7 +165,11 @@ class Tasks:
             raise Violation(f"{node} stops {row.name}, which is meant to run")
 
     def _starts(self, node: NodeId, row: Task) -> None:
-        """No slot has two running tasks, unless one is on a node that was given up."""
+        """No slot has two running tasks, unless one is on a node that was given up.
+
+        Or both are meant to run: `promises` judged that when the later one was made, for its node
+        may be one that was to be left then, and is not any more.
+        """
         self._starts_alone(node, row)
         if row.status.state is TaskState.LOST:
             return
@@ -176,7 +180,7 @@ class Tasks:
             is_older = other.revision != row.revision
             if is_older and starts_first(self.newest(), row.service_id):
                 continue
-            if leaves(self.newest(), other):
+            if leaves(self.newest(), other) or other.is_live:
                 continue
             if (other.service_id, other.slot) == (row.service_id, row.slot) and (
                 row.slot or other_node == node

@@ -188,8 +188,20 @@ class Play:
 
 
 def drawn(rng: random.Random) -> Play:
-    """A rollout by chance. Its deadlines outlast whatever may happen to a node."""
+    """A rollout by chance. Its deadlines outlast whatever may happen to a node.
+
+    One kind has no end of its own, and is not drawn: start-first and come what may, what never gets
+    healthy keeps its turn beside its old task until the rollout's deadline, unless that one dies.
+    """
     nature = rng.choice(NATURES)
+    play = _drawn(rng, nature)
+    endless = (UpdateOrder.START_FIRST, FailureAction.CONTINUE)
+    if nature == NATURES[-1] and (play.policy.order, play.policy.failure_action) == endless:
+        return evolve(play, policy=evolve(play.policy, failure_action=FailureAction.PAUSE))
+    return play
+
+
+def _drawn(rng: random.Random, nature: Nature) -> Play:
     return Play(
         replicas=rng.choice((0, 1, 2, 3, 5)),
         nature=nature,
