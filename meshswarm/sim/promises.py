@@ -139,7 +139,8 @@ def starts_first(view: View, service_id: ServiceId) -> bool:
 
 
 def _check_surge(before: View, after: View, service_id: ServiceId) -> None:
-    """Nobody makes more tasks than are wanted, and as many beside them as are under way at once.
+    """Nobody makes tasks of more slots than are wanted, nor of more of them two than may be under
+    way at once.
 
     More than that there may be for a while, after a user wanted less: then none is added.
     """
@@ -148,10 +149,10 @@ def _check_surge(before: View, after: View, service_id: ServiceId) -> None:
         return
     old, new = _places(before.tasks_of(service_id)), _places(after.tasks_of(service_id))
     wanted, surge = _wanted(after, service), _surge(after, service)
-    if new.total() > max(wanted + surge, old.total()):
+    if len(new) > max(wanted, len(old)):
         raise Violation(
-            f"{new.total()} live tasks of {service.spec.name} at index {after.index}, wanted are "
-            f"{wanted} and {surge} more: {dict(new)}"
+            f"{len(new)} slots of {service.spec.name} have tasks at index {after.index}, wanted "
+            f"are {wanted}: {dict(new)}"
         )
     pairs = sum(count > 1 for count in new.values())
     if pairs > max(surge, sum(count > 1 for count in old.values())):
