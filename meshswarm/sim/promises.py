@@ -169,11 +169,13 @@ def _wanted(view: View, service: Service) -> int:
 
 
 def _surge(view: View, service: Service) -> int:
-    """Slots that may have two tasks at a time."""
+    """Slots that may have two tasks at a time. Moves that were under way when a rollout began count
+    apart from its turns: else a move that gets stuck could keep out the revision that helps."""
     policies = service.spec.update, service.spec.rollback
-    is_moving = _is_moving(view, service.id)
-    first = [one for one in policies if is_moving or one.order is UpdateOrder.START_FIRST]
-    return max((one.parallelism or 1_000_000 for one in first), default=0)
+    first = [one for one in policies if one.order is UpdateOrder.START_FIRST]
+    turns = max((one.parallelism or 1_000_000 for one in first), default=0)
+    moves = max(one.parallelism or 1_000_000 for one in policies)
+    return turns + (moves if _is_moving(view, service.id) else 0)
 
 
 # --- when all is calm ---------------------------------------------------------------------------
