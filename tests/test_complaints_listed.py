@@ -4,13 +4,11 @@ The list is that of the notes on orchestrators, with their numbers. A test count
 number in its name: `test_complaint_07_...`.
 """
 
-import os
 import re
-from pathlib import Path
 
-from tests.test_scenarios_listed import collected
+from tests.support.listing import TESTS, assert_told, blocks_of, collected
 
-LIST = Path(__file__).parent / "complaints.txt"
+LIST = TESTS / "complaints.txt"
 NUMBERS = [f"{number:02}" for number in range(1, 45)]
 LACKS = ("not yet: ", "later: ", "partly: ", "no: ")
 """What is said where something is lacking; with `partly` there are tests as well."""
@@ -23,33 +21,15 @@ def numbered_tests() -> dict[str, list[str]]:
         number = re.match(r"test_complaint_(\d\d)_", name)
         if number:
             found.setdefault(number[1], []).append(where)
-    return {number: sorted(tests) for number, tests in found.items()}
-
-
-def told_again(text: str) -> str:
-    """The same list with the tests that there are now."""
-    found = numbered_tests()
-    lines: list[str] = []
-    for line in text.splitlines():
-        if line.startswith("    ") and not line.strip().startswith(LACKS):
-            continue
-        lines.append(line)
-        if re.match(r"\d\d ", line):
-            lines += [f"    {test}" for test in found.get(line[:2], [])]
-    return "\n".join(lines) + "\n"
+    return found
 
 
 def test_the_list_tells_what_there_is() -> None:
-    expected = LIST.read_text()
-    actual = told_again(expected)
-    if os.environ.get("REWRITE"):
-        LIST.write_text(actual)
-    else:
-        assert expected == actual
+    assert_told(LIST, numbered_tests(), LACKS)
 
 
 def test_every_complaint_has_a_test_or_says_what_is_lacking() -> None:
-    blocks = re.findall(r"^(\d\d) .+\n((?:    .+\n)*)", LIST.read_text(), re.MULTILINE)
+    blocks = blocks_of(LIST)
     assert NUMBERS == [number for number, _ in blocks]
     assert [] == [number for number, lines in blocks if not lines]
     unclear = [

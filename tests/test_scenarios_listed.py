@@ -1,12 +1,9 @@
 """`scenarios.txt` lists S01 to S78, each with its tests, or why there can be none (or a figure)."""
 
-import ast
-import os
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
-TESTS = Path(__file__).parent
+from tests.support.listing import TESTS, assert_told, blocks_of, collected
+
 LIST = TESTS / "scenarios.txt"
 IDS = [f"S{number:02}" for number in range(1, 79)]
 IMPOSSIBLE = "impossible: "
@@ -21,42 +18,15 @@ def numbered_tests() -> dict[str, list[str]]:
         numbers = re.match(r"(?:test)?((?:_?[sS]\d\d(?=_))+)", name)
         for number in re.findall(r"\d\d", numbers[1] if numbers else ""):
             found.setdefault(f"S{number}", []).append(where)
-    return {scenario: sorted(tests) for scenario, tests in found.items()}
-
-
-def collected() -> Iterator[tuple[str, str]]:
-    """Where each test is, and its name."""
-    for path in (TESTS / "raft" / "scenarios").glob("*.txt"):
-        yield str(path.relative_to(TESTS)), path.stem
-    for path in TESTS.rglob("test_*.py"):
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield f"{path.relative_to(TESTS)}::{node.name}", node.name
-
-
-def told_again(text: str) -> str:
-    """The same list with the tests that there are now."""
-    found = numbered_tests()
-    lines: list[str] = []
-    for line in text.splitlines():
-        if not line.startswith(" ") or line.strip().startswith((IMPOSSIBLE, FIGURE)):
-            lines.append(line)
-        if re.match(r"S\d\d ", line):
-            lines += [f"    {test}" for test in found.get(line[:3], [])]
-    return "\n".join(lines) + "\n"
+    return found
 
 
 def test_the_list_tells_what_there_is() -> None:
-    expected = LIST.read_text()
-    actual = told_again(expected)
-    if os.environ.get("REWRITE"):
-        LIST.write_text(actual)
-    else:
-        assert expected == actual
+    assert_told(LIST, numbered_tests(), (IMPOSSIBLE, FIGURE))
 
 
 def test_every_scenario_has_a_test_or_a_reason() -> None:
-    blocks = re.findall(r"^(S\d\d) .+\n((?:    .+\n)*)", LIST.read_text(), re.MULTILINE)
+    blocks = blocks_of(LIST)
     assert IDS == [scenario for scenario, _ in blocks]
     assert [] == [scenario for scenario, lines in blocks if not lines]
     both = [name for name, lines in blocks if IMPOSSIBLE in lines and "::" in lines]
