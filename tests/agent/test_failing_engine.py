@@ -105,6 +105,21 @@ async def test_a_replica_costs_the_engine_five_calls_from_its_creation_to_its_re
     ] == verbs
 
 
+async def test_the_end_of_a_container_that_we_removed_is_no_news_however_late_it_is_told(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker, "RELIST_S", 1_000.0)
+    async with Node(engine, tmp_path).running(wanted()) as node:
+        await node.says(TaskState.RUNNING)
+        first = engine.containers[NAME]
+        node.supervisor.told(upsert(desiring(wanted(), DesiredState.REMOVE)))
+        await node.until(lambda: node.runtime.board.look(T1) is None)
+        engine.tell("destroy", first)
+        node.supervisor.told(upsert(wanted("t2")))
+        await node.says(TaskState.RUNNING, task_id=T2)
+    assert 1 == engine.count(f"GET /containers/{first.id}/json"), "once, when it ran"
+
+
 # --- hanging --------------------------------------------------------------------------------------
 
 

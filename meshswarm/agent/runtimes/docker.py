@@ -368,7 +368,7 @@ class DockerRuntime:
         if task_id in self._under_way:
             return True
         if held is None or held.runtime_id != container:
-            return False
+            return action == "destroy"
         return action == "create" or (action == "start" and held.state is HeldState.RUNNING)
 
     async def _look_at(self, task_id: TaskId, container: str) -> bool:
