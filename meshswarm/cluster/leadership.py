@@ -161,7 +161,7 @@ class Leadership:
                 self._complain(len(batch.commands), error)
                 return None, RETRY_S
         pause_s = LOOK_AGAIN_S
-        if decision.wake_at_ms is not None:
+        if decision.wake_at_ms is not None and (decision.commands or decision.wake_at_ms > now_ms):
             pause_s = min(pause_s, max(0.0, (decision.wake_at_ms - now_ms) / 1_000))
         return decision.revisit, pause_s
 

@@ -140,7 +140,7 @@ def _distrust(node: Node, policy: LivenessPolicy, now_ms: int) -> tuple[int, int
 
 def _wake(whatif: WhatIf, node: Node, silence: Silence, policy: LivenessPolicy) -> None:
     """Come back when time alone would change the verdict."""
-    if node.state is NodeState.UNSTABLE:
+    if node.state is NodeState.UNSTABLE and node.trusted_at_ms > whatif.now_ms:
         whatif.wake(node.trusted_at_ms)
     if node.state is NodeState.DOWN:
         return

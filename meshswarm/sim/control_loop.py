@@ -7,7 +7,7 @@ from meshswarm.control.kept import Kept
 from meshswarm.control.liveness import Liveness, LivenessPolicy
 from meshswarm.errors import Unavailable
 from meshswarm.sim.clock import Script
-from meshswarm.sim.trace import Trace
+from meshswarm.sim.trace import Trace, Violation
 from meshswarm.sim.watch import Watch
 from meshswarm.store.commands import Batch
 from meshswarm.store.view import Key, View
@@ -67,6 +67,8 @@ class ControlLoop:
                 await self._propose(batch)
             except Unavailable:
                 return None, RETRY_MS
+        elif decision.wake_at_ms is not None and decision.wake_at_ms <= now_ms:
+            raise Violation(f"{self._name} decides nothing, and wants to look again at once")
         pause_ms = self._look_again_ms
         if decision.wake_at_ms is not None:
             until_ms = max(0, decision.wake_at_ms - now_ms)

@@ -251,6 +251,16 @@ def test_an_unstable_node_says_so_keeps_its_tasks_and_gets_no_new_one() -> None:
     assert kinds(later) == [SetNodeState, AssignTask]
 
 
+def test_an_unstable_node_that_has_yet_to_register_is_not_looked_at_all_the_time() -> None:
+    flapped, now_ms = _flapped(3, 60_000)
+    liveness = Liveness(
+        silent_ms={flapped.id: 500}, observing_ms=1_000_000, incarnations={flapped.id: 2}
+    )
+    trusted = view([flapped], clock_ms=now_ms)
+    decision = decide(trusted, frozenset(), liveness, LivenessPolicy(), now_ms + 10_001)
+    assert (decision.commands, decision.wake_at_ms) == ((), now_ms + 10_001 + 1_500)
+
+
 def test_suspicion_alone_does_not_prolong_the_wait() -> None:
     flapped, now_ms = _flapped(3, 60_000)
     before = view([flapped], clock_ms=now_ms)
