@@ -1,27 +1,15 @@
 """`python3 -m meshswarm.sim`: run seeds, say what happened, and how to repeat what broke."""
 
 import argparse
-import multiprocessing
 import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import partial
-from itertools import islice
 
 from meshswarm.sim import ideal_run, run
+from meshswarm.sim._batch import play_all
 from meshswarm.sim.faults import Fault
-from meshswarm.sim.run import Result
-
-Play = Callable[[int], Result]
-"""Runs one seed; can be sent to another process."""
-
-Played = tuple[Result, float]
-"""What came of a seed, and the seconds of processor time that it took."""
-
-AHEAD = 2
-"""Seeds handed out to each process: it finds the next one waiting."""
 
 NEWS_S = 60
 """How often a long batch says how far it is."""
@@ -72,40 +60,6 @@ class Tally:
             for world, cpu_s in sorted(self._cpu_s.items())
         ]
         return f"{self._runs} runs in {took_s:.0f} s, nothing broke: {', '.join(speeds)}"
-
-
-# --- running ------------------------------------------------------------------------------------
-
-
-def play_all(play: Play, seeds: Iterable[int], jobs: int) -> Iterator[Played]:
-    """The results as they come; seeds are asked for only when there is somebody to run them."""
-    if jobs == 1:
-        return (_timed(play, seed) for seed in seeds)
-    return _in_processes(play, iter(seeds), jobs)
-
-
-def _in_processes(play: Play, seeds: Iterator[int], jobs: int) -> Iterator[Played]:
-    fork = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(jobs, fork) as pool:
-        running: set[Future[Played]] = set()
-        try:
-            while True:
-                free = AHEAD * jobs - len(running)
-                running |= {pool.submit(_timed, play, seed) for seed in islice(seeds, free)}
-                if not running:
-                    return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-        finally:
-            for future in running:
-                future.cancel()
-
-
-def _timed(play: Play, seed: int) -> Played:
-    began = time.process_time()
-    result = play(seed)
-    return result, time.process_time() - began
 
 
 # --- the command line ---------------------------------------------------------------------------

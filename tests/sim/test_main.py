@@ -1,11 +1,13 @@
 """`python3 -m meshswarm.sim` tells what happened, and how to see it again."""
 
 import sys
+import time
+from functools import partial
 
 import pytest
 from attrs import evolve
 
-from meshswarm.sim import __main__, run
+from meshswarm.sim import __main__, _batch, run
 
 
 def main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -55,6 +57,23 @@ def test_a_violation_ends_with_the_command_that_repeats_it(
     assert "BROKEN: the moon fell" in out
     repeat = "--seed 7 --ms 1000 --managers 3 --faults crash,storm --verbose"
     assert f"python3 tools/run.py sim {repeat}" in out
+
+
+def _second_never_ends(pause_s: float, seed: int) -> run.Result:
+    while seed == 2:
+        time.sleep(pause_s)
+    return run.run(seed, safety_ms=1_000)
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 60.0])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_run_that_never_ends_is_told_with_where_it_was(jobs: int, pause_s: float) -> None:
+    play = partial(_second_never_ends, pause_s)
+    played = _batch.play_all(play, [1, 2, 3], jobs, endless_s=3.0)
+    results = {result.seed: result.violation for result, _ in played}
+    assert (None, None) == (results[1], results[3])
+    assert "the run did not end within 3 s" in str(results[2])
+    assert "time.sleep(pause_s)" in str(results[2])
 
 
 def test_verbose_tells_what_happens(
