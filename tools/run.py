@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import venv
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,8 +27,9 @@ FUZZ_PINS = ROOT / "tools" / "fuzz-requirements.txt"
 STAMP = VENV / "meshswarm-stamp"
 OLDEST_PYTHON = (3, 11)
 
-SIM_SEEDS, SIM_S = "1..2000", "300"
-"""The simulated runs of CI, and the seconds after which no more of them begin."""
+SIM_SEEDS, SIM_S = "1..2000", "600"
+"""The simulated runs of CI, and the seconds after which no more of them begin: what one core does
+beside the tests, which mostly wait, is what two would do in half that time."""
 
 IDEAL_SEEDS = "1..1000"
 """The runs of CI in which only controllers and agents are in question; each takes half a second."""
@@ -123,11 +125,14 @@ def fuzz(arguments: Sequence[str]) -> int:
 
 
 def ci(arguments: Sequence[str]) -> int:
-    """`test` as CI means it, tests of the engine may not be skipped, and batches of sim's seeds."""
+    """`test` as CI means it: tests of the engine may not be skipped; and beside it sim's seeds."""
     refuse_arguments("ci", arguments)
     os.environ["CI"] = "true"
-    ideal = begin("-m", "meshswarm.sim", "--world", "ideal", "--seeds", IDEAL_SEEDS)
-    return worst(test(()), ideal(), sim(("--seeds", SIM_SEEDS, "--at-most-s", SIM_S)))
+    seeds = begin(
+        ("-m", "meshswarm.sim", "--world", "ideal", "--seeds", IDEAL_SEEDS),
+        ("-m", "meshswarm.sim", "--seeds", SIM_SEEDS, "--at-most-s", SIM_S),
+    )
+    return worst(test(()), seeds())
 
 
 JOBS: dict[str, Callable[[Sequence[str]], int]] = {
@@ -151,20 +156,29 @@ def run(*arguments: str | Path) -> int:
     return code
 
 
-def begin(*arguments: str) -> Callable[[], int]:
-    """As `run`, begun beside what follows and with the least priority: tests mostly wait. Call what
-    it gives to await the end, see the output and have the exit code."""
+def begin(*commands: Sequence[str]) -> Callable[[], int]:
+    """As `run`, one after the other, beside what follows and with the least priority. Call what it
+    gives to await the end, see the output and have the first exit code that is not 0, if any."""
+    codes: list[int] = []
     out = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it is closed with the process
-    command = ["nice", "-n", "19", str(PYTHON), *arguments]
-    process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+
+    def run_all() -> None:
+        for arguments in commands:
+            print(f"run: python {shlex.join(arguments)}", file=out, flush=True)
+            command = ["nice", "-n", "19", str(PYTHON), *arguments]
+            code = subprocess.run(command, check=False, stdout=out, stderr=subprocess.STDOUT)
+            codes.append(code.returncode)
+            if codes[-1] != 0:
+                FAILED.append(f"run: exit code {codes[-1]} from python {shlex.join(arguments)}")
+
+    thread = threading.Thread(target=run_all, name="beside")
+    thread.start()
 
     def end() -> int:
-        code = process.wait()
+        thread.join()
         out.seek(0)
-        print(f"run: python {shlex.join(arguments)}", out.read(), sep="\n", file=sys.stderr)
-        if code != 0:
-            FAILED.append(f"run: exit code {code} from python {shlex.join(arguments)}")
-        return code
+        print(out.read(), file=sys.stderr)
+        return worst(*codes)
 
     return end
 
