@@ -305,7 +305,12 @@ class Driver:
     async def confirmed_index(self) -> Index:
         """As `confirm`, awaited; raises `Unavailable` when leadership is lost meanwhile."""
         waiter: asyncio.Future[Index | Unavailable] = asyncio.get_running_loop().create_future()
-        forget = self.confirm(waiter.set_result)
+
+        def confirmed(found: Index | Unavailable) -> None:
+            if not waiter.done():  # given up in this very turn of the loop
+                waiter.set_result(found)
+
+        forget = self.confirm(confirmed)
         try:
             found = await waiter
         finally:

@@ -165,3 +165,18 @@ async def _ask_until_a_leader_comes_too_late(proposals: Proposals) -> None:
         finally:
             proposals._note_leader()
             del proposals._asking[limit]
+
+
+async def test_a_read_that_is_given_up_as_it_is_confirmed_harms_nobody(tmp_path: Path) -> None:
+    async with managers(tmp_path, count=1) as cluster:
+        leader = await cluster.leads()
+        assert leader.seat is not None
+        driver = leader.seat.driver
+        assert await driver.confirmed_index() > 0
+        reading = asyncio.create_task(driver.confirmed_index(), name="read")
+        await asyncio.sleep(0)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert await driver.confirmed_index() > 0
+        assert "Leader" == leader.role
