@@ -54,7 +54,7 @@ def storm_of(silences: Sequence[Silence], policy: LivenessPolicy, now_ms: int) -
     What answers is alive, though its row may not say so before this pass.
     """
     down = [one for one in silences if one.node.state is NodeState.DOWN]
-    alive = [one for one in silences if one not in down or one.is_over(policy)]
+    alive = [s for s in silences if s.node.state is not NodeState.DOWN or s.is_over(policy)]
     quiet = [one for one in alive if one.ms >= policy.suspect_ms]
     let_go = [one for one in down if is_held(one.node) and not one.is_over(policy)]
     silent, total = len(quiet) + len(let_go), len(alive) + len(let_go)

@@ -58,8 +58,11 @@ def decide(
     """What is to be done about the rows in `dirty` (None: about everything).
 
     `now_ms` is the leader's wall clock, never behind the view's log time. `kept` is the same from
-    pass to pass, to spare working out what has not changed; it alters no decision.
+    pass to pass, to spare working out what has not changed; it alters no decision, if `dirty` names
+    all rows that differ from those of the last pass that it was given to.
     """
+    if kept is not None:
+        kept.resting.note_changes(view, dirty)
     whatif = WhatIf(view, now_ms, kept=kept)
     judged = judge(whatif, liveness, policy)
     give_up_tasks(whatif, dirty, judged.silent_ms, liveness, policy)
@@ -152,7 +155,8 @@ def _services_touched(view: View, changed: frozenset[Key]) -> set[ServiceId]:
                     may_fit |= task.status.state.is_terminal
                     placed.add(task.service_name)
             case Table.NODES:
-                found |= {task.service_id for task in view.tasks_on(NodeId(key))}
+                rows = view.tasks_by_node.get(NodeId(key), ())
+                found |= {view.tasks[task_id].service_id for task_id in rows}
                 may_fit = True
             case Table.STACKS | Table.REVISIONS | Table.CONFIGS:
                 pass

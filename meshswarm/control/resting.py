@@ -1,4 +1,4 @@
-"""Which slots of a service need no look, found again as long as their rows are the same rows.
+"""Which slots of a service need no look, as long as none of their rows has changed.
 
 A slot is *at rest* while its one task is meant to run, has a node that it may keep, and is of the
 current revision: without a rollout no controller has anything to say about it. So a pass builds and
@@ -11,7 +11,8 @@ from meshswarm.control.slots import Slot, slots_of
 from meshswarm.ids import NodeId, ServiceId, TaskId
 from meshswarm.model.node import Availability
 from meshswarm.model.task import DesiredState, Task, TaskState
-from meshswarm.store.view import View
+from meshswarm.store.view import Key as Changed
+from meshswarm.store.view import Table, View
 
 Key = tuple[int, str]
 """A slot's number, and its node in a global service."""
@@ -20,10 +21,13 @@ Key = tuple[int, str]
 class ServiceSlots:
     """One service's slots: those at rest, and the others."""
 
-    def __init__(self, revision: int, drained: frozenset[NodeId]) -> None:
+    def __init__(
+        self, revision: int, drained: frozenset[NodeId], rows: dict[TaskId, Task] | None = None
+    ) -> None:
         self.revision, self.drained = revision, drained
         """What it depends on besides the rows: of another revision, all of it is made anew."""
-        self._rows: dict[TaskId, Task] = {}
+        self._rows = {} if rows is None else rows
+        """The service's tasks, and maybe those of others."""
         self._slots: dict[Key, set[TaskId]] = {}
         self._restless: set[Key] = set()
 
@@ -47,25 +51,14 @@ class ServiceSlots:
 
     def everyone(self) -> list[Slot]:
         """All slots, in order."""
-        return slots_of(self._rows.values())
+        return slots_of(self._rows[i] for members in self._slots.values() for i in members)
 
-    def look_at_all(self, view: View, service_id: ServiceId) -> None:
-        """Take in every row of the service that is another one by now."""
-        tasks, rows = view.tasks, self._rows
-        ids = view.tasks_by_service.get(service_id, ())
-        if not rows:
-            self._look_first(view, ids)
-            return
-        found = [task_id for task_id in ids if tasks[task_id] is not rows.get(task_id)]
-        if len(ids) - sum(task_id not in rows for task_id in found) < len(rows):
-            found += [task_id for task_id in rows if task_id not in tasks]
-        self.look_at(view, found)
-
-    def _look_first(self, view: View, ids: Iterable[TaskId]) -> None:
-        """As `look_at`, where nothing was seen before: at half the cost."""
+    def look_first(self, view: View, service_id: ServiceId) -> None:
+        """Take in every row of the service, where none was seen before."""
         tasks, slots = view.tasks, self._slots
-        self._rows = {task_id: tasks[task_id] for task_id in ids}
-        for task_id, task in self._rows.items():
+        rows = {i: tasks[i] for i in view.tasks_by_service.get(service_id, ())}
+        self._rows.update(rows)
+        for task_id, task in rows.items():
             key = (task.slot, "") if task.slot else _key_of(task)
             if key in slots:
                 slots[key].add(task_id)
@@ -97,6 +90,12 @@ class ServiceSlots:
             else:
                 self._restless.discard(key)
 
+    def forget(self) -> None:
+        """Drop the rows: nobody asks any more."""
+        for members in self._slots.values():
+            for task_id in members:
+                self._rows.pop(task_id, None)
+
     def _is_at_rest(self, key: Key, members: set[TaskId]) -> bool:
         if len(members) > 1 or key[0] == 0:
             return False
@@ -113,23 +112,50 @@ class ServiceSlots:
 
 
 class Resting:
-    """The services' slots as last seen; of a service that is gone nothing is kept."""
+    """The services' slots as last seen; of a service that is gone nothing is kept.
+
+    What a pass costs must not grow with the tasks of the services that it looks at, so only rows
+    are looked at again that somebody says may be others by now.
+    """
 
     def __init__(self) -> None:
+        self._rows: dict[TaskId, Task] = {}
         self._known: dict[ServiceId, ServiceSlots] = {}
+        self._unsure: dict[ServiceId, set[TaskId]] = {}
+        """Rows that may be others by now, of services of which something is known."""
+
+    def note_changes(self, view: View, changed: frozenset[Changed] | None) -> None:
+        """The view is a newer one: these rows may be others; None: all may."""
+        if changed is None:
+            self._rows, self._known, self._unsure = {}, {}, {}
+            return
+        for table, name in changed:
+            task_id = TaskId(name)
+            if table is Table.TASKS:
+                task = view.tasks.get(task_id) or self._rows.get(task_id)
+                if task is not None:
+                    self.doubt(task.service_id, (task_id,))
+
+    def doubt(self, service_id: ServiceId, task_ids: Iterable[TaskId]) -> None:
+        """Look at these rows of the service again when it is asked for next."""
+        if service_id in self._known:
+            self._unsure.setdefault(service_id, set()).update(task_ids)
 
     def of(self, view: View, service_id: ServiceId, drained: frozenset[NodeId]) -> ServiceSlots:
         """The service's slots as they are in the view; `drained` are the nodes to be left."""
         service = view.services.get(service_id)
         revision = service.revision if service is not None else 0
-        known = self._known.get(service_id)
-        if known is None or (known.revision, known.drained) != (revision, drained):
-            known = ServiceSlots(revision, drained)
+        known = self._known.pop(service_id, None)
+        unsure = self._unsure.pop(service_id, ())
+        if known is not None and (known.revision, known.drained) == (revision, drained):
+            known.look_at(view, unsure)
+        else:
+            if known is not None:
+                known.forget()
+            known = ServiceSlots(revision, drained, self._rows if service is not None else None)
+            known.look_first(view, service_id)
         if service is not None:
             self._known[service_id] = known
-        else:
-            self._known.pop(service_id, None)
-        known.look_at_all(view, service_id)
         return known
 
 

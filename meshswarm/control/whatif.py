@@ -173,12 +173,18 @@ class WhatIf:
             self._drained_in, self._drained = nodes, drained
         known = self._slots.get(service_id)
         service = self.view.services.get(service_id)
-        if known is None or service is None or known[0].revision != service.revision:
+        is_new = known is None or service is None or known[0].revision != service.revision
+        seen = 0 if is_new or known is None else known[1]
+        ids = [TaskId(key) for table, key in touched[seen:] if table is Table.TASKS]
+        ids = [task_id for task_id in ids if self._is_of(service_id, task_id)]
+        if is_new or known is None:
+            self._kept.resting.doubt(service_id, ids)
             slots = self._kept.resting.of(self.view, service_id, self._drained)
         else:
-            slots, seen = known
-            ids = [TaskId(key) for table, key in touched[seen:] if table is Table.TASKS]
-            slots.look_at(self.view, [i for i in ids if self._is_of(service_id, i)])
+            slots = known[0]
+            slots.look_at(self.view, ids)
+        # What this pass makes of a row may not come true.
+        self._kept.resting.doubt(service_id, ids)
         self._slots[service_id] = (slots, len(touched))
         return slots
 

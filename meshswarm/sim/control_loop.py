@@ -18,6 +18,9 @@ LOOK_AGAIN_MS = 250
 RETRY_MS = 50
 """Between two attempts when a batch could not be committed."""
 
+CHECKED = 8
+"""Every so manieth pass is made once more with nothing kept: it must decide the same."""
+
 
 class ControlLoop:
     """What one manager decides whenever it leads; `propose` raises what was not committed."""
@@ -36,7 +39,7 @@ class ControlLoop:
         self._name, self._trace, self._policy = name, trace, policy
         self._log_time_ms, self._liveness, self._propose = log_time_ms, liveness, propose
         self._look_again_ms = look_again_ms
-        self._kept = Kept()
+        self._kept, self._passes = Kept(), 0
 
     async def reign(
         self,
@@ -59,7 +62,13 @@ class ControlLoop:
     ) -> tuple[frozenset[Key] | None, int | None]:
         """One pass: what the next must look at besides, and when at the latest; as `Leadership`."""
         now_ms = self._log_time_ms()
-        decision = decide(view, dirty, self._liveness(), self._policy, now_ms, self._kept)
+        liveness = self._liveness()
+        decision = decide(view, dirty, liveness, self._policy, now_ms, self._kept)
+        self._passes += 1
+        if self._passes % CHECKED == 0:
+            anew = decide(view, dirty, liveness, self._policy, now_ms)
+            if anew != decision:
+                raise Violation(f"{self._name} decides {decision} by what it kept, else {anew}")
         if decision.commands:
             batch = Batch(commands=decision.commands, cause=decision.cause)
             self._trace.tell("decide", f"{self._name}: {decision.cause}")
