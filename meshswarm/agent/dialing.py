@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from meshswarm.ids import NodeId, digest_id
 
@@ -13,6 +13,9 @@ RETRY_MAX_S = 2.0
 
 SLACK_S = 0.5
 """A session is dead after two beats and so long without an acknowledgement."""
+
+LATE_S = 0.25
+"""Whoever looks so long after the time was up was not awake: acknowledgements may lie unread."""
 
 
 class Named(Protocol):
@@ -59,3 +62,10 @@ class Beats:
     def dead_s(self) -> float:
         """When the session is given up unless another acknowledgement comes."""
         return self.answered_s + 2 * self.beat_s + SLACK_S
+
+    def awake_until(self, now_s: float) -> "Beats":
+        """The same, looked at now: what this process slept beyond `dead_s` does not count."""
+        late_s = now_s - self.dead_s
+        return (
+            self if late_s < LATE_S else evolve(self, answered_s=self.answered_s + late_s + LATE_S)
+        )

@@ -156,6 +156,7 @@ class Session:
                     async with asyncio.timeout_at(self._beats.dead_s):
                         yield _change_of(await anext(chunks))
                 except TimeoutError as error:
+                    self._beats = self._beats.awake_until(loop.time())
                     if loop.time() >= self._beats.dead_s:
                         raise Unavailable(f"{manager.name} acknowledges no beats") from error
                 except StopAsyncIteration as error:

@@ -61,12 +61,14 @@ class Leadership:
         driver: Driver,
         proposals: Proposals,
         heard: Heard,
+        awake_s: Callable[[], float],
         settings: ClusterSettings,
         ask: Callable[[Sequence[NodeId]], None],
     ) -> None:
         self._driver = driver
         self._proposals = proposals
         self._heard = heard
+        self._awake_s = awake_s
         self._ask = ask
         self._policy = settings.liveness
         self._led_since = 0.0
@@ -143,7 +145,7 @@ class Leadership:
         If what it wanted could not be committed, the next pass looks at everything (None).
         """
         now_ms = self._proposals.log_time_ms()
-        now, term = asyncio.get_running_loop().time(), self._driver.core.status().term
+        now, term = self._awake_s(), self._driver.core.status().term
         if term != self._led_in:
             self._led_in, self._led_since = term, now
         liveness = self._heard.liveness(now, self._led_since)

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from meshswarm import codec
 from meshswarm.cluster import wire
+from meshswarm.cluster.awake import AwakeClock
 from meshswarm.cluster.diverged_note import refuse_diverged
 from meshswarm.cluster.divergence import Divergence
 from meshswarm.cluster.driver import Driver
@@ -78,7 +79,8 @@ class Seat:
         self._endpoint = endpoint
         self._journal = journal
         self._settings = settings
-        self._heard = Heard(identity.node_id, asyncio.get_running_loop().time())
+        self._awake = AwakeClock(asyncio.get_running_loop().time)
+        self._heard = Heard(identity.node_id, self._awake.now())
         _tell(recovered)
         core = _core(identity, recovered, settings)
         self.driver = Driver(
@@ -108,6 +110,7 @@ class Seat:
             self.proposals,
             endpoint,
             self._heard,
+            self._awake.now,
             membership.managers,
             settings,
             self.vault,
@@ -116,7 +119,7 @@ class Seat:
             self.driver, endpoint, lambda: membership.managers, journal.directory
         )
         self._leadership = Leadership(
-            self.driver, self.proposals, self._heard, settings, self.sessions.ask
+            self.driver, self.proposals, self._heard, self._awake.now, settings, self.sessions.ask
         )
         self._service = Service(
             self.driver,
@@ -167,6 +170,7 @@ class Seat:
         try:
             async with asyncio.TaskGroup() as parts:
                 parts.create_task(self.driver.run(), name="raft")
+                parts.create_task(self._awake.run(), name="awake")
                 parts.create_task(self.sessions.run(), name="sessions")
                 parts.create_task(self.divergence.run(), name="divergence")
                 parts.create_task(self._leadership.run(), name="leadership")
@@ -250,12 +254,12 @@ class Seat:
     def _on_lost(self, peer: Peer) -> None:
         """A connection to another manager broke: both leader and node may be gone, or neither."""
         self.driver.lost_contact(peer.id)
-        self._heard.doubt(peer.id, asyncio.get_running_loop().time())
+        self._heard.doubt(peer.id, self._awake.now())
 
     def _check_ends(self, peer: Peer, message: Message) -> None:
         if message.from_ != peer.id or message.to != self._identity.node_id:
             raise codec.Undecodable(f"{peer.name} sent a message from {message.from_}")
-        self._heard.note(peer.id, asyncio.get_running_loop().time())
+        self._heard.note(peer.id, self._awake.now())
 
 
 def _tell(recovered: Recovered) -> None:

@@ -10,7 +10,7 @@ their next reports: each has it send a beat, if it has a way to it, and tells wh
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from meshswarm import codec
 from meshswarm.cluster.driver import Driver
@@ -43,6 +43,9 @@ MAX_ASKED = 100
 ASK_AGAIN_S = 0.25
 """Between two questions."""
 
+ANSWER_S = 0.05
+"""From the first suspect that answers until the manager that asked is told."""
+
 
 GATHER_S = 0.1
 """From one change that an agent is told to the next: what comes meanwhile travels together."""
@@ -57,6 +60,7 @@ class Sessions:
         proposals: Proposals,
         endpoint: Endpoint,
         heard: Heard,
+        awake_s: Callable[[], float],
         managers: tuple[Peer, ...],
         settings: ClusterSettings,
         vault: Vault,
@@ -65,6 +69,7 @@ class Sessions:
         self._proposals = proposals
         self._endpoint = endpoint
         self._heard = heard
+        self._awake_s = awake_s
         self._others = tuple(peer for peer in managers if peer.id != driver.core.status().id)
         self._settings = settings
         self._vault = vault
@@ -73,6 +78,8 @@ class Sessions:
         self._vouching = Vouching(driver.core.id)
         self._asked: dict[NodeId, Peer] = {}
         """Suspects, and who wants to know at once when they are heard."""
+        self._askers: dict[NodeId, Peer] = {}
+        """Managers that are told in a moment."""
         self._asked_at = -ASK_AGAIN_S
         endpoint.on_stream(OPEN, self._serve, roles=NODES)
         endpoint.on_call(FILE, self._give, roles=NODES)
@@ -102,7 +109,7 @@ class Sessions:
 
     def ask(self, suspects: Sequence[NodeId]) -> None:
         """Have the other managers look after these nodes and tell whom they hear; not too often."""
-        now = asyncio.get_running_loop().time()
+        now = self._awake_s()
         if not suspects or now < self._asked_at + ASK_AGAIN_S:
             return
         self._asked_at = now
@@ -113,14 +120,24 @@ class Sessions:
 
     def _tell(self, peers: Iterable[Peer]) -> None:
         """Tell these managers whom this one heard."""
-        now = asyncio.get_running_loop().time()
-        sequence = self._vouching.reporting(int(1_000 * now))
+        now = self._awake_s()
+        sequence = self._vouching.reporting(_loop_ms())
         has_room = self._driver.has_room
         report = codec.unstructure(
             self._heard.report(self._serving, now, has_room=has_room, sequence=sequence)
         )
         for peer in peers:
             self._endpoint.link(peer).notify(Lane.CONTROL, HEARD, report)
+
+    def _tell_soon(self, asker: Peer) -> None:
+        """Tell this manager, and in one go of all suspects that answer until then."""
+        if not self._askers:
+            asyncio.get_running_loop().call_later(ANSWER_S, self._tell_askers)
+        self._askers[asker.id] = asker
+
+    def _tell_askers(self) -> None:
+        askers, self._askers = self._askers, {}
+        self._tell(askers.values())
 
     def _probe(self, suspects: Iterable[NodeId]) -> None:
         """Have those whose session is open here send a beat now."""
@@ -139,11 +156,11 @@ class Sessions:
                 raise codec.Undecodable(f"not a beat: {body!r:.100}")
         if self._serving.get(peer.id) != incarnation:
             return
-        now, core = asyncio.get_running_loop().time(), self._driver.core
+        now, core = self._awake_s(), self._driver.core
         self._heard.note(peer.id, now)
-        self._vouching.heard(peer.id, sequence, int(1_000 * now))
+        self._vouching.heard(peer.id, sequence, _loop_ms())
         if (asker := self._asked.pop(peer.id, None)) is not None:
-            self._tell([asker])
+            self._tell_soon(asker)
         link = self.link_to(peer.id)
         if link is not None and not core.is_disconnected:
             vouched = self._vouching.vouched(peer.id, core.leader)
@@ -151,7 +168,7 @@ class Sessions:
 
     def _on_heard(self, peer: Peer, body: object, payloads: tuple[bytes, ...]) -> None:
         report = codec.structure(body, HeardReport, lenient=True)
-        now, core = asyncio.get_running_loop().time(), self._driver.core
+        now, core = self._awake_s(), self._driver.core
         self._heard.note(peer.id, now)
         self._heard.merge(peer.id, report, now)
         if core.leader == core.id:
@@ -185,7 +202,7 @@ class Sessions:
         incarnation = registration.incarnation
         self._serving[peer.id] = incarnation
         self._serving_peers[peer.id] = peer
-        self._heard.note(peer.id, asyncio.get_running_loop().time())
+        self._heard.note(peer.id, self._awake_s())
         log.info("session opened node=%s incarnation=%d", peer.name, incarnation)
         try:
             # A manager that lags would tell the agent to stop what it was just given.
@@ -197,7 +214,7 @@ class Sessions:
             if self._serving.get(peer.id) == incarnation:
                 del self._serving[peer.id], self._serving_peers[peer.id]
                 self._vouching.forget(peer.id)
-                self._heard.doubt(peer.id, asyncio.get_running_loop().time())
+                self._heard.doubt(peer.id, self._awake_s())
             log.info("session closed node=%s incarnation=%d", peer.name, incarnation)
 
     async def _give(self, request: Request) -> Reply:
@@ -240,3 +257,8 @@ async def _changes(node_id: NodeId, watch: Watch) -> AsyncIterator[AssignmentCha
         if change is not None:
             yield change
             await asyncio.sleep(GATHER_S)
+
+
+def _loop_ms() -> int:
+    """Which came first, a beat or a report: by a clock that never stands still."""
+    return int(1_000 * asyncio.get_running_loop().time())

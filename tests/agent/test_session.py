@@ -318,3 +318,11 @@ def test_a_session_is_dead_after_two_unanswered_beats_and_some_slack() -> None:
     beats = dialing.Beats(beat_s=1.0, answered_s=10.0)
     assert 12.5 == beats.dead_s
     assert 13.5 == evolve(beats, answered_s=11.0).dead_s
+
+
+def test_an_agent_that_was_not_awake_itself_looks_for_acknowledgements_first() -> None:
+    beats = dialing.Beats(beat_s=1.0, answered_s=10.0)
+    assert beats == beats.awake_until(12.6), "silent, and we were awake all the time"
+    late = beats.awake_until(20.0)
+    assert 20.0 + dialing.LATE_S == late.dead_s
+    assert late == late.awake_until(20.0 + dialing.LATE_S)
