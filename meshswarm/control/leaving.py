@@ -6,16 +6,17 @@ or `max_unavailable` of them. What finds no other node stays where it is, and so
 would replace; at a drained node's deadline all of them go regardless.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from attrs import frozen
 
-from meshswarm.control.filters import filters_by_load, first_refusal, suits
+from meshswarm.control.filters import filters_by_load, first_refusal, suits, value_of
 from meshswarm.control.preempt import budget_of
 from meshswarm.control.schedule import why_nowhere
 from meshswarm.control.slots import Slot
 from meshswarm.control.whatif import WhatIf
-from meshswarm.model.node import Availability
+from meshswarm.model.node import Availability, Node
 from meshswarm.model.rollout import UpdateOrder, UpdatePolicy
 from meshswarm.model.service import RestartCondition, Service
 from meshswarm.model.task import Task
@@ -142,19 +143,45 @@ def obstacle(view: View, slot: Slot) -> str:
 
 
 def is_better_elsewhere(whatif: WhatIf, service: Service, task: Task) -> bool:
-    """Whether a node would take a successor on which the service has fewer tasks."""
-    if task.node_id is None:
+    """Whether a node would take a successor with which the service is spread more evenly, over its
+    labels first; or one on which it has fewer tasks, its labels being the same."""
+    here = whatif.view.nodes.get(task.node_id) if task.node_id is not None else None
+    if here is None:
         return False
     spec, name = whatif.view.spec_of(task).task, service.spec.name
-    here = whatif.load_of(task.node_id).live_of(name)
     suited, checks = suits(spec), filters_by_load(spec)
+    is_further = _further_than(whatif, service, here)
     return any(
-        node.id != task.node_id
-        and whatif.load_of(node.id).live_of(name) < here
+        is_further(node)
         and (suited is None or suited(node))
         and first_refusal(checks, node, spec, whatif.load_of(node.id), name) is None
         for node in whatif.candidates(spec)
     )
+
+
+def _further_than(whatif: WhatIf, service: Service, here: Node) -> Callable[[Node], bool]:
+    """Whether a task is better placed on a node than `here`, so far as spreading goes."""
+    name = service.spec.name
+    values = [value_of(label) for label in service.spec.task.placement.spread_over]
+    counts: Counter[tuple[str, ...]] = Counter()
+    for node in whatif.view.nodes.values() if values else ():
+        live, path = whatif.load_of(node.id).live_of(name), _path(values, node)
+        for depth in range(1, len(path) + 1):
+            counts[path[:depth]] += live
+    own, own_live = _path(values, here), whatif.load_of(here.id).live_of(name)
+
+    def is_further(node: Node) -> bool:
+        path = _path(values, node)
+        for depth in range(1, len(path) + 1):
+            if path[:depth] != own[:depth]:
+                return counts[own[:depth]] - counts[path[:depth]] > 1
+        return whatif.load_of(node.id).live_of(name) < own_live
+
+    return is_further
+
+
+def _path(values: Sequence[Callable[[Node], str]], node: Node) -> tuple[str, ...]:
+    return tuple(value(node) for value in values)
 
 
 def why_here(view: View, task: Task, now_ms: int) -> str:

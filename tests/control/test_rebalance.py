@@ -3,7 +3,7 @@
 from collections import Counter
 
 from attrs import evolve
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from meshswarm.control.rebalance import is_calm, plan
@@ -94,6 +94,7 @@ services = st.lists(
 
 
 @settings(max_examples=40)  # each is a cluster's life
+@example(kinds=[(6, 0, True), (1, 0, False)], sizes=[2, 2, 2], away=1)  # even nodes, uneven labels
 @given(
     kinds=services,
     sizes=st.lists(st.sampled_from([2, 4, 16]), min_size=3, max_size=4),
