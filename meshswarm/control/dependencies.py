@@ -8,7 +8,7 @@ dependency that fails later takes nothing down with it.
 from attrs import frozen
 
 from meshswarm.control.restart import restart_of, stays_down
-from meshswarm.control.slots import Slot
+from meshswarm.control.slots import Slot, is_outdated
 from meshswarm.control.steps import slots_wanted
 from meshswarm.control.whatif import WhatIf
 from meshswarm.ids import ServiceId
@@ -92,9 +92,13 @@ def _unmet(view: View, dependency: Dependency, for_rollout: bool) -> Unmet | Non
         return None
     if not dependency.is_required and any(_is_failing(view, other, slot) for slot in missing):
         return None
+    rollout = view.rollouts.get(other.id)
+    is_paused = for_rollout and rollout is not None and rollout.phase.is_paused
+    is_paused &= any(is_outdated(slot, other) for slot in missing)
+    paused = f"; its rollout is paused: `meshswarm service resume {name}`" if is_paused else ""
     return Unmet(
-        message=f"{until}: {len(slots) - len(missing)} of {len(slots)} slots are so far",
-        is_hopeless=any(_ended_for_good(view, other, slot) for slot in missing),
+        message=f"{until}: {len(slots) - len(missing)} of {len(slots)} slots are so far{paused}",
+        is_hopeless=is_paused or any(_ended_for_good(view, other, slot) for slot in missing),
     )
 
 

@@ -1,14 +1,12 @@
 """Forgets ended tasks: beyond the history kept of each slot, and those that were to be removed."""
 
 from meshswarm.control.restart import history_of
+from meshswarm.control.resting import HISTORY
 from meshswarm.control.slots import slots_of
 from meshswarm.control.whatif import WhatIf
 from meshswarm.ids import ServiceId
 from meshswarm.model.task import DesiredState
 from meshswarm.store.commands import ForgetTask
-
-HISTORY = 5
-"""Ended tasks kept of each slot, for people to see; more if the restart policy counts further."""
 
 
 def reap(whatif: WhatIf, service_id: ServiceId) -> None:

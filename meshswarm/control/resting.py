@@ -1,8 +1,9 @@
 """Which slots of a service need no look, as long as none of their rows has changed.
 
 A slot is *at rest* while its one task is meant to run, has a node that it may keep, and is of the
-current revision: without a rollout no controller has anything to say about it. So a pass builds and
-judges the other slots alone, and what it costs follows the change, not the number of replicas.
+current revision: without a rollout no controller has anything to say about it. A few that are over
+may lie beside it, as they do in every slot after a node was lost. So a pass builds and judges the
+other slots alone, and what it costs follows the change, not the number of replicas.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,9 @@ from meshswarm.model.node import Availability
 from meshswarm.model.task import DesiredState, Task, TaskState
 from meshswarm.store.view import Key as Changed
 from meshswarm.store.view import Table, View
+
+HISTORY = 5
+"""Ended tasks kept of each slot, for people to see; more if the restart policy counts further."""
 
 Key = tuple[int, str]
 """A slot's number, and its node in a global service."""
@@ -97,10 +101,15 @@ class ServiceSlots:
                 self._rows.pop(task_id, None)
 
     def _is_at_rest(self, key: Key, members: set[TaskId]) -> bool:
-        if len(members) > 1 or key[0] == 0:
+        if key[0] == 0:
             return False
-        (task_id,) = members
-        task = self._rows[task_id]
+        tasks = [self._rows[task_id] for task_id in members]
+        if len(tasks) > 1:
+            left = [task for task in tasks if not _is_history(task)]
+            if len(left) != 1 or len(tasks) - 1 > HISTORY:
+                return False
+            tasks = left
+        task = tasks[0]
         return (
             task.node_id is not None
             and task.desired is DesiredState.RUNNING
@@ -167,3 +176,11 @@ def drained_nodes(view: View) -> frozenset[NodeId]:
 
 def _key_of(task: Task) -> Key:
     return (task.slot, "" if task.slot else task.node_id or "")
+
+
+def _is_history(task: Task) -> bool:
+    """Whether the task is over and nobody asks about it any more: of those that failed, placement
+    does."""
+    state = task.status.state
+    is_failure = state in (TaskState.FAILED, TaskState.REJECTED)
+    return state.is_terminal and not is_failure and task.desired is not DesiredState.REMOVE

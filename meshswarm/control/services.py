@@ -13,12 +13,11 @@ from meshswarm.control.leaving import is_leaving, is_overdue, leaves
 from meshswarm.control.restart import Successor, successor
 from meshswarm.control.rollout import carry_on, spend_turns
 from meshswarm.control.runs import reconcile_run
-from meshswarm.control.slots import Slot, slots_of
+from meshswarm.control.slots import Slot, is_outdated, slots_of
 from meshswarm.control.steps import draft, keep, remove, slots_by_node
 from meshswarm.control.turns import (
     Turn,
     has_proved_itself,
-    is_outdated,
     key_of,
     next_turns,
     policy_of,

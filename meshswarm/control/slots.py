@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from attrs import frozen
 
 from meshswarm.ids import NodeId
+from meshswarm.model.service import Service
 from meshswarm.model.task import DesiredState, Task
 
 
@@ -66,6 +67,12 @@ def slots_of(tasks: Iterable[Task]) -> list[Slot]:
         )
         for number, node_id in sorted(found)
     ]
+
+
+def is_outdated(slot: Slot, service: Service) -> bool:
+    """Whether what runs in the slot, or ran last, is of another revision."""
+    task = slot.live or slot.latest
+    return task is not None and task.revision != service.revision
 
 
 def _age(task: Task) -> tuple[int, bool, int, int, str]:

@@ -14,7 +14,7 @@ from meshswarm.control.dependencies import unmet
 from meshswarm.control.leaving import is_leaving, leaves, moves
 from meshswarm.control.restart import stays_down
 from meshswarm.control.schedule import why_nowhere
-from meshswarm.control.slots import Slot
+from meshswarm.control.slots import Slot, is_outdated
 from meshswarm.control.whatif import WhatIf
 from meshswarm.model.node import NodeState
 from meshswarm.model.rollout import Rollout, UpdateOrder, UpdatePolicy
@@ -136,12 +136,6 @@ def _room(whatif: WhatIf, service: Service, rollout: Rollout | None, standing: S
 
 
 # --- one slot ---------------------------------------------------------------------------------
-
-
-def is_outdated(slot: Slot, service: Service) -> bool:
-    """Whether what runs in the slot, or ran last, is of another revision."""
-    task = slot.live or slot.latest
-    return task is not None and task.revision != service.revision
 
 
 def starts_first(view: View, service: Service, slot: Slot) -> bool:

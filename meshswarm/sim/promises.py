@@ -199,10 +199,11 @@ def slot_faults(view: View, alive: Iterable[NodeId]) -> list[str]:
                 t for t in live if t.node_id and by_node.get(t.node_id) is not Availability.PAUSE
             ]
         rollout = view.rollouts.get(service.id)
-        if rollout is not None and rollout.phase.is_active:
+        waits = _waits_for_a_user(view, service)
+        if rollout is not None and rollout.phase.is_active and not waits:
             found.append(f"{service.spec.name} is {rollout.phase.value}")
-        # A paused rollout leaves the slots that it did not reach as they were.
-        any_revision = rollout is not None and rollout.phase.is_paused
+        # A rollout that is paused, or waits for a paused one, leaves what it did not reach alone.
+        any_revision = rollout is not None and (rollout.phase.is_paused or waits)
         good = [
             task
             for task in live
@@ -214,6 +215,18 @@ def slot_faults(view: View, alive: Iterable[NodeId]) -> list[str]:
                 f"{service.spec.name}: {len(good)} good of {len(live)} tasks, wanted {wanted}"
             )
     return found
+
+
+def _waits_for_a_user(view: View, service: Service) -> bool:
+    """Whether a service that it waits for, at first or second hand, is paused in its rollout."""
+    for dependency in service.spec.depends_on:
+        other = view.service_named(dependency.service)
+        rollout = view.rollouts.get(other.id) if other is not None else None
+        if rollout is not None and rollout.phase.is_paused:
+            return True
+        if other is not None and _waits_for_a_user(view, other):
+            return True
+    return False
 
 
 def _run_faults(view: View, service: Service, live: list[Task]) -> list[str]:

@@ -3,6 +3,7 @@
 import pytest
 from attrs import evolve
 
+from meshswarm.control.dependencies import Unmet, unmet
 from meshswarm.control.why import why
 from meshswarm.ids import ServiceId, TaskId
 from meshswarm.model.dependency import Condition, Dependency
@@ -196,6 +197,20 @@ def test_a_rollout_waits_until_its_dependency_has_its_present_revision() -> None
 
     assert [] == turns(1)
     assert ["web-1"] == turns(2)
+
+
+def test_a_rollout_that_waits_for_a_paused_one_says_so_and_what_helps() -> None:
+    db = service("db", revision=2)
+    web = service("web", revision=2, depends_on=_on(STARTED))
+    rows = view([N1, N2], [db, web], [task(db, 1, N2, revision=1), task(web, 1, N1, revision=1)])
+    paused = _with_rollout(rows, _rolling(db, RolloutPhase.PAUSED))
+    found = unmet(paused, web, for_rollout=True)
+    assert found == Unmet(
+        message="waits until db has started: 0 of 1 slots are so far; its rollout is paused: "
+        "`meshswarm service resume db`",
+        is_hopeless=True,
+    )
+    assert unmet(paused, web) is None, "a first task takes any revision"
 
 
 def test_a_rollouts_deadline_begins_when_the_one_that_it_waits_for_is_over() -> None:

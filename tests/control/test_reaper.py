@@ -2,7 +2,7 @@
 
 from attrs import evolve
 
-from meshswarm.control.reaper import HISTORY
+from meshswarm.control.resting import HISTORY
 from meshswarm.model.service import RestartPolicy, Service
 from meshswarm.model.task import DesiredState, TaskState
 from meshswarm.store.commands import ForgetTask
