@@ -111,6 +111,7 @@ def _service(stack: _Stack, key: str, section: Section, *, is_job: bool = False)
     mode: Mode = deploy.get("mode", Mode.REPLICATED_JOB if is_job else Mode.REPLICATED)
     waited = (stack.services | stack.jobs, ()) if is_job else (stack.services, stack.jobs)
     _check_mode(mode, deploy, own)
+    missing, missing_percent = (own and own.get("max_unavailable")) or (None, None)
     return ServiceSpec(
         name=name,
         stack=stack.name,
@@ -120,7 +121,8 @@ def _service(stack: _Stack, key: str, section: Section, *, is_job: bool = False)
         active_deadline_s=own.get("active_deadline") if own else None,
         labels=deploy.get("labels", {}),
         priority=own.get("priority", 0) if own else 0,
-        max_unavailable=own.get("max_unavailable") if own else None,
+        max_unavailable=missing,
+        max_unavailable_percent=missing_percent,
         update=_update_policy(section, deploy, "update_config"),
         rollback=_update_policy(section, deploy, "rollback_config"),
         depends_on=order.depends_on(section.get("depends_on", ()), stack.name, *waited),

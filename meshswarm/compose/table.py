@@ -115,8 +115,8 @@ _SERVICE: _Rows = (
     ),
     _yes(
         "x-meshswarm.max_unavailable",
-        whole(0, MAX_COUNT),
-        "So many tasks may be missing because they made way; default: all",
+        written(texts.most_missing, number=True),
+        "So many tasks, or 25% of them, may be missing because they made way or moved; default: all",
     ),
     _yes(
         "x-meshswarm.on_config_change",

@@ -15,6 +15,9 @@ MAX_DURATION_S = 1e9
 MAX_SIZE_BYTES = 2**62
 """Largest size."""
 
+MAX_MISSING = 1_000_000
+"""Most tasks that may be missing, as a number."""
+
 _SECONDS = {
     "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0,
     "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0,
@@ -24,6 +27,7 @@ _SIZE = re.compile(
     r"\+?((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[0-9]{1,2})?) ?(?:([kmgtp])(?:i?b)?|b)?", re.IGNORECASE
 )
 _CPUS = re.compile(r"\+?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]{1,2})?", re.IGNORECASE)
+_MOST_MISSING = re.compile(r"\+?([0-9]{1,9})(%?)")
 _CONSTRAINT = re.compile(r"\s*([^\s=!]+)\s*(==|!=)\s*(.*?)\s*")
 _CONSTRAINT_VALUE = re.compile(r"[a-z0-9:\-_\s.*()?+\[\]\\^$|/]+", re.IGNORECASE)
 _CONSTRAINT_KEYS = (
@@ -56,6 +60,17 @@ def ratio(text: str) -> float:
     if not _CPUS.fullmatch(text) or not 0 <= float(text) <= 1:
         raise Unfit(f"`{text:.40}` is no share; write a number from 0 to 1, 0.25")
     return float(text)
+
+
+def most_missing(text: str) -> tuple[int | None, int | None]:
+    """How many tasks may be missing: the number of `2`, or the percentage of `25%`; one of both."""
+    found = _MOST_MISSING.fullmatch(text.strip())
+    number, is_share = (int(found[1]), bool(found[2])) if found else (-1, False)
+    if not 0 <= number <= (100 if is_share else MAX_MISSING):
+        raise Unfit(
+            f"`{text:.40}` is no number of tasks from 0 to {MAX_MISSING}, and no share from 0% to 100%"
+        )
+    return (None, number) if is_share else (number, None)
 
 
 def size(text: str) -> int:

@@ -102,7 +102,7 @@ class _Room:
         self._stops_first = policy.order is UpdateOrder.STOP_FIRST and budget >= 1
         most: float = policy.parallelism or service.spec.replicas
         if self._stops_first:
-            most = 1 if service.spec.max_unavailable is None else budget + under_way
+            most = 1 if budget == float("inf") else budget + under_way
         self._left = most - under_way
         self._obstacles: dict[int, str] = {}
 

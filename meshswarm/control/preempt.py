@@ -16,7 +16,7 @@ from meshswarm.control.loads import load_of, more_of
 from meshswarm.control.whatif import WhatIf
 from meshswarm.ids import NodeId, ServiceId, TaskId
 from meshswarm.model.node import Node
-from meshswarm.model.service import Mode, RestartCondition, Service, TaskSpec
+from meshswarm.model.service import Mode, RestartCondition, Service, ServiceSpec, TaskSpec
 from meshswarm.model.task import DesiredState, Reason, Task
 from meshswarm.store.commands import SetDesired
 from meshswarm.store.view import View
@@ -179,10 +179,30 @@ def _leaves_room(task: Task) -> bool:
 
 def budget_of(view: View, service: Service) -> float:
     """How many more of the service's tasks we may stop now; infinite without a limit."""
-    if service.spec.max_unavailable is None:
+    spec = service.spec
+    if spec.max_unavailable is None and spec.max_unavailable_percent is None:
         return float("inf")
     tasks = [view.tasks[task_id] for task_id in view.tasks_by_service.get(service.id, ())]
     healthy = sum(task.is_live and task.is_healthy for task in tasks)
-    is_fixed = service.spec.mode is Mode.REPLICATED
-    wanted = service.spec.replicas if is_fixed else sum(task.is_live for task in tasks)
-    return service.spec.max_unavailable - max(0, wanted - healthy)
+    wanted = _wanted(spec, tasks)
+    return most_missing(spec, wanted) - max(0, wanted - healthy)
+
+
+def most_missing(spec: ServiceSpec, wanted: int) -> float:
+    """How many of so many tasks may be missing by our own doing; infinite without a limit.
+
+    A percentage is rounded down, but to no less than 1, unless it is 0: else no task of a small
+    service could ever be moved.
+    """
+    if spec.max_unavailable_percent is not None:
+        return wanted * spec.max_unavailable_percent // 100 or min(1, spec.max_unavailable_percent)
+    return float("inf") if spec.max_unavailable is None else spec.max_unavailable
+
+
+def _wanted(spec: ServiceSpec, tasks: Iterable[Task]) -> int:
+    """How many tasks the service should have; of a global one a task that made way counts too."""
+    if spec.mode is Mode.REPLICATED:
+        return spec.replicas
+    if spec.mode is Mode.GLOBAL:
+        return len({task.node_id for task in tasks if task.desired is not DesiredState.REMOVE})
+    return sum(task.is_live for task in tasks)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 from attrs import Factory, field, frozen
-from attrs.validators import ge, gt, optional
+from attrs.validators import and_, ge, gt, le, optional
 
 from meshswarm.ids import ServiceId, Version
 from meshswarm.model.dependency import Dependency
@@ -182,13 +182,21 @@ class ServiceSpec:
     priority: int = 0
     """Its tasks may take the place of tasks of services with a smaller one."""
     max_unavailable: int | None = field(default=None, validator=optional(ge(0)))
-    """So many tasks may be missing by our own doing; None: no limit."""
+    """So many tasks may be missing by our own doing; None: no limit, unless the next one says so."""
+    max_unavailable_percent: int | None = field(
+        default=None, validator=optional(and_(ge(0), le(100)))
+    )
+    """The same as a share of its tasks, rounded down, but at least 1 unless it is 0."""
     update: UpdatePolicy = UpdatePolicy()
     rollback: UpdatePolicy = UpdatePolicy()
     """How it goes back to an earlier revision."""
     depends_on: tuple[Dependency, ...] = ()
     """What its first tasks and its rollouts wait for; when both are removed, it stops first."""
     task: TaskSpec
+
+    def __attrs_post_init__(self) -> None:
+        if self.max_unavailable is not None and self.max_unavailable_percent is not None:
+            raise ValueError("max_unavailable is either a number or a percentage")
 
 
 @frozen(kw_only=True)

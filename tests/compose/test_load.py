@@ -75,7 +75,7 @@ services:
   agent:
     command: [sh, -c, "beat"]
     deploy: {mode: global}
-    x-meshswarm: {runtime: process}
+    x-meshswarm: {runtime: process, max_unavailable: 25%}
 volumes:
   data: {driver: local, driver_opts: {type: nfs}, labels: {keep: "yes"}}
 """
@@ -87,6 +87,7 @@ FULL_SPEC = StackSpec(
             name="shop_agent",
             stack="shop",
             mode=Mode.GLOBAL,
+            max_unavailable_percent=25,
             task=TaskSpec(runtime=RuntimeKind.PROCESS, command=("sh", "-c", "beat")),
         ),
         ServiceSpec(

@@ -65,6 +65,20 @@ def test_what_is_no_size(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "number", "percent"),
+    [("0", 0, None), ("12", 12, None), ("0%", None, 0), ("25%", None, 25)],
+)
+def test_how_many_may_be_missing(text: str, number: int | None, percent: int | None) -> None:
+    assert (number, percent) == texts.most_missing(text)
+
+
+@pytest.mark.parametrize("text", ["", "%", "-1", "101%", "2.5%", "25 %", "a", "1000001", "1e3"])
+def test_what_is_no_number_that_may_be_missing(text: str) -> None:
+    with pytest.raises(Unfit, match="no share from 0% to 100%"):
+        texts.most_missing(text)
+
+
+@pytest.mark.parametrize(
     ("text", "nano"), [("0.5", 500_000_000), (".25", 250_000_000), ("2", 2 * 10**9)]
 )
 def test_cpus(text: str, nano: int) -> None:

@@ -1,5 +1,6 @@
 """Drained nodes are emptied without harm, and by their deadline; moved tasks come to rest."""
 
+import pytest
 from attrs import evolve
 
 from meshswarm.model.node import Availability, Node
@@ -66,8 +67,19 @@ def test_what_a_service_lets_be_missing_is_moved_at_once_and_no_more() -> None:
     assert decided(carried_out(before, decision)).commands == ()
 
 
-def test_a_service_that_lets_nothing_be_missing_starts_first_whatever_its_policy() -> None:
-    web = spec_with(service("web", replicas=2), max_unavailable=0)
+def test_a_share_that_may_be_missing_is_moved_at_once_and_no_more() -> None:
+    web = spec_with(service("web", replicas=9), max_unavailable_percent=25)
+    before = view([drained(N1), N2], [web], [task(web, slot, N1) for slot in range(1, 10)])
+    decision = decided(before)
+    assert 2 == len(of_kind(decision, SetDesired)) == len(of_kind(decision, CreateTask))
+    assert decided(carried_out(before, decision)).commands == ()
+
+
+@pytest.mark.parametrize("nothing", ["max_unavailable", "max_unavailable_percent"])
+def test_a_service_that_lets_nothing_be_missing_starts_first_whatever_its_policy(
+    nothing: str,
+) -> None:
+    web = spec_with(service("web", replicas=2), **{nothing: 0})
     before = view([drained(N1), N2], [web], [task(web, 1, N1), task(web, 2, N1)])
     assert [CreateTask] == kinds(decided(before))
 

@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
+import pytest
 from attrs import evolve
 
 from meshswarm.control.decide import Decision
+from meshswarm.control.preempt import most_missing
 from meshswarm.control.why import why
 from meshswarm.model.node import Node
 from meshswarm.model.placement import Placement
@@ -76,6 +78,46 @@ def test_a_budget_bounds_how_many_make_way() -> None:
     assert len(stopped(pass_on([N1, N2], [small, high(replicas=3)], tasks))) == 1
     sick = [*on(N1, small, 1, 2), *on(N2, small, 3), task(small, 4, N2, TaskState.STARTING)]
     assert stopped(pass_on([N1, N2], [small, high()], sick)) == [], "one is missing already"
+
+
+@pytest.mark.parametrize(
+    ("percent", "wanted", "most"),
+    [
+        (25, 4, 1),
+        (25, 7, 1),
+        (25, 8, 2),
+        (99, 2, 1),
+        (1, 10, 1),
+        (10, 0, 1),
+        (0, 50, 0),
+        (100, 3, 3),
+    ],
+)
+def test_a_share_is_rounded_down_and_lets_at_least_one_go(
+    percent: int, wanted: int, most: int
+) -> None:
+    assert most == most_missing(service_spec("web", max_unavailable_percent=percent), wanted)
+
+
+def test_a_share_bounds_how_many_make_way_too() -> None:
+    small = low(replicas=4, max_unavailable_percent=50)
+    tasks = [*on(N1, small, 1, 2), *on(N2, small, 3, 4)]
+    assert 2 == len(stopped(pass_on([N1, N2], [small, high(replicas=3)], tasks)))
+    never = low(replicas=4, max_unavailable_percent=0)
+    assert [] == stopped(pass_on([N1, N2], [never, high(replicas=3)], on(N1, never, 1, 2, 3, 4)))
+
+
+def test_what_made_way_of_a_global_service_is_missing_as_long_as_it_has_no_room() -> None:
+    small = low(replicas=1, mode=Mode.GLOBAL, max_unavailable=1)
+    gone = task(small, 0, N1, TaskState.SHUTDOWN, desired=DesiredState.SHUTDOWN)
+    gone = evolve(gone, ending=Reason.PREEMPTED)
+    first = task(high(), 1, N1)
+    wide = evolve(high(replicas=2), spec=evolve(high().spec, replicas=2))
+    tasks = [gone, task(small, 0, N2), first]
+    ones = [node("n1", cpus=1), node("n2", cpus=1)]
+    assert [] == stopped(pass_on(ones, [small, wide], tasks))
+    more = evolve(small, spec=evolve(small.spec, max_unavailable=2))
+    assert ["low-0-n2"] == stopped(pass_on(ones, [more, wide], tasks))
 
 
 def test_what_nothing_would_replace_does_not_make_way() -> None:
