@@ -8,9 +8,11 @@ from typing import Any, TypeVar
 import typer
 from attrs import evolve
 
+from meshswarm.cli.networks import as_known
 from meshswarm.compose import texts
 from meshswarm.compose.report import Unfit
-from meshswarm.model.service import RuntimeKind, ServiceSpec
+from meshswarm.model.rollout import FailureAction, UpdateOrder
+from meshswarm.model.service import HealthCheck, Mode, RuntimeKind, ServiceSpec
 from meshswarm.store.commands import Command, PutService, RestartService
 from meshswarm.store.view import View
 
@@ -24,9 +26,7 @@ def put(name: str, edits: Sequence[Edit]) -> Callable[[View], Command]:
 
     def make(view: View) -> Command:
         service = view.find_service(name)
-        spec = service.spec
-        for edit in edits:
-            spec = edit(spec)
+        spec = as_known(view, service.spec, _edited(service.spec, edits))
         return PutService(spec=spec, version=service.version)
 
     return make
@@ -37,12 +37,16 @@ def forced(name: str, edits: Sequence[Edit]) -> Callable[[View], Command | None]
 
     def make(view: View) -> Command | None:
         service = view.find_service(name)
-        spec = service.spec
-        for edit in edits:
-            spec = edit(spec)
+        spec = _edited(service.spec, edits)
         return RestartService(service_id=service.id) if spec.task == service.spec.task else None
 
     return make
+
+
+def _edited(spec: ServiceSpec, edits: Sequence[Edit]) -> ServiceSpec:
+    for edit in edits:
+        spec = edit(spec)
+    return spec
 
 
 # --- edits --------------------------------------------------------------------------------------
@@ -75,10 +79,75 @@ def resources(which: str, **fields: int) -> Edit:
 
 
 def restart(**fields: Any) -> Edit:
-    """Other settings of when an ended task is replaced."""
+    """Other settings of when an ended task is replaced; the longest delay is no less than any."""
 
     def edit(spec: ServiceSpec) -> ServiceSpec:
-        return evolve(spec, task=evolve(spec.task, restart=evolve(spec.task.restart, **fields)))
+        changed = evolve(spec.task.restart, **fields)
+        changed = evolve(changed, max_delay_s=max(changed.delay_s, changed.max_delay_s))
+        return evolve(spec, task=evolve(spec.task, restart=changed))
+
+    return edit
+
+
+def healthcheck(**fields: Any) -> Edit:
+    """Other settings of the health check that it has."""
+
+    def edit(spec: ServiceSpec) -> ServiceSpec:
+        if spec.task.healthcheck is None:
+            raise typer.BadParameter(
+                "it has no health check of its own; say its command too", param_hint="--health-cmd"
+            )
+        # As in Docker and Compose, a 0 stands for the default.
+        defaults = HealthCheck(test=spec.task.healthcheck.test)
+        given = {name: value or getattr(defaults, name) for name, value in fields.items()}
+        check = evolve(spec.task.healthcheck, **given)
+        return evolve(spec, task=evolve(spec.task, healthcheck=check))
+
+    return edit
+
+
+def health_command(line: str) -> Edit:
+    """Another command that says whether a task is well; an empty one leaves it to the image."""
+
+    def edit(spec: ServiceSpec) -> ServiceSpec:
+        test = ("CMD-SHELL", line)
+        present = spec.task.healthcheck or HealthCheck(test=test)
+        check = evolve(present, test=test) if line else None
+        changed = evolve(spec.task, healthcheck=check, healthcheck_disabled=False)
+        return evolve(spec, task=changed)
+
+    return edit
+
+
+def no_healthcheck(is_so: bool) -> Edit:
+    """Without a health check, even if the image has one."""
+    return lambda spec: (
+        evolve(spec, task=evolve(spec.task, healthcheck=None, healthcheck_disabled=True))
+        if is_so
+        else spec
+    )
+
+
+def placement(**fields: Any) -> Edit:
+    """Other settings of where its tasks had best run."""
+    return lambda spec: evolve(
+        spec, task=evolve(spec.task, placement=evolve(spec.task.placement, **fields))
+    )
+
+
+def most_missing(text: str) -> Edit:
+    """Another number or share of its tasks that may be missing; empty: any."""
+    both = parsed(texts.most_missing, text, "--max-unavailable") if text else (None, None)
+    return lambda spec: evolve(spec, max_unavailable=both[0], max_unavailable_percent=both[1])
+
+
+def max_concurrent(number: int) -> Edit:
+    """Another number of a job's tasks under way at a time."""
+
+    def edit(spec: ServiceSpec) -> ServiceSpec:
+        if spec.mode is not Mode.REPLICATED_JOB:
+            raise typer.BadParameter("it is for replicated jobs", param_hint="--max-concurrent")
+        return evolve(spec, max_concurrent=number)
 
     return edit
 
@@ -157,7 +226,17 @@ def constraints(added: Sequence[str], removed: Sequence[str]) -> Edit:
 
 def policy(which: str, **fields: Any) -> Edit:
     """Other settings of rollouts (`update`) or of the way back (`rollback`)."""
-    return lambda spec: evolve(spec, **{which: evolve(getattr(spec, which), **fields)})
+
+    def edit(spec: ServiceSpec) -> ServiceSpec:
+        changed = evolve(getattr(spec, which), **fields)
+        if changed.order is UpdateOrder.START_FIRST and spec.task.stop_after_s is not None:
+            raise typer.BadParameter(
+                "its `stop_after` lets at most one task of a slot run, and start-first two",
+                param_hint="--order" if which == "update" else "--rollback-order",
+            )
+        return evolve(spec, **{which: changed})
+
+    return edit
 
 
 # --- words --------------------------------------------------------------------------------------
@@ -188,6 +267,17 @@ def one_of(kind: type[E], word: str, option: str) -> E:
     except ValueError:
         listed = ", ".join(str(member.value) for member in kind)
         raise typer.BadParameter(f"{word!r} is none of {listed}", param_hint=option) from None
+
+
+def action_of_way_back(word: str) -> FailureAction:
+    """What follows too many failures on the way back, which has no way back itself."""
+    action = one_of(FailureAction, word, "--rollback-failure-action")
+    if action is FailureAction.ROLLBACK:
+        raise typer.BadParameter(
+            "must be pause or continue: it goes back already",
+            param_hint="--rollback-failure-action",
+        )
+    return action
 
 
 def parsed(parse: Callable[[str], T], text: str, option: str) -> T:

@@ -1,10 +1,10 @@
-"""The options of `service update`: a row for each, with its type and the edit that it means.
+"""The options of `service update`: a row for each, with its type; `update_edits` has the meanings.
 
 Rows stand in the order in which help lists them and edits are made: what is removed before what is
 added.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,8 +13,13 @@ if TYPE_CHECKING:
     from meshswarm.cli.edit import Edit
 
 
-def _option(kind: Any, help_: str, metavar: str | None = None, **more: Any) -> Any:
-    return Annotated[kind | None, typer.Option(help=help_, metavar=metavar, **more)]
+def _option(kind: Any, help_: str, metavar: str | None = None, *names: str, **more: Any) -> Any:
+    return Annotated[kind | None, typer.Option(*names, help=help_, metavar=metavar, **more)]
+
+
+def _update(name: str) -> tuple[str, str]:
+    """An option's name and the one that Docker has for it."""
+    return f"--{name}", f"--update-{name}"
 
 
 def _texts(metavar: str, help_: str) -> Any:
@@ -22,10 +27,13 @@ def _texts(metavar: str, help_: str) -> Any:
 
 
 _TIME, _PAIR, _NAME = "DURATION", "NAME=VALUE", "NAME"
+_BACK = "The same for the way back."
 
 OPTIONS: Mapping[str, Any] = {
     "image": _option(str, "The image to run."),
-    "command": _option(str, "The command line to run, in words as a shell has them."),
+    "command": _option(
+        str, "The command line to run, in words as a shell has them.", None, "--command", "--args"
+    ),
     "entrypoint": _option(str, "The entrypoint, in words as a shell has them; empty: none."),
     "user": _option(str, "Whom to run as.", "USER[:GROUP]"),
     "workdir": _option(str, "The working directory.", "PATH"),
@@ -38,105 +46,84 @@ OPTIONS: Mapping[str, Any] = {
     "container_label_add": _texts(_PAIR, "Set a label of its containers"),
     "constraint_rm": _texts("CONSTRAINT", "Remove a constraint, as listed"),
     "constraint_add": _texts("CONSTRAINT", "As `node.labels.disk==ssd`"),
+    "publish_rm": _texts("PORT", "No longer publish a task's port: 80, 80/udp or 8080:80"),
+    "publish_add": _texts(
+        "PORT", "As `8080:80`, or `published=8080,target=80`: on the nodes that run it"
+    ),
+    "mount_rm": _texts("TARGET", "Remove the mount at this path"),
+    "mount_add": _texts("MOUNT", "As `type=volume,source=data,target=/data,readonly`"),
+    "config_rm": _texts(_NAME, "Take a config off"),
+    "config_add": _texts(_NAME, "As `web.conf`, or `source=web.conf,target=/etc/web,mode=0444`"),
+    "secret_rm": _texts(_NAME, "Take a secret off"),
+    "secret_add": _texts(_NAME, "As `key`, or `source=key,target=tls.key,uid=0,mode=0400`"),
+    "network_rm": _texts(_NAME, "Leave a network"),
+    "network_add": _texts(_NAME, "As `shop_back`, or `name=shop_back,alias=db`"),
+    "generic_resource_rm": _texts("KIND", "No longer reserve devices of a kind"),
+    "generic_resource_add": _texts("KIND=NUMBER", "Reserve devices for each task alone"),
+    "placement_pref_rm": _texts("PREFERENCE", "No longer spread over a label"),
+    "placement_pref_add": _texts("PREFERENCE", "As `spread=node.labels.zone`"),
+    "replicas_max_per_node": _option(int, "Tasks on one node at most; 0: any.", min=0),
+    "platform": _option(str, "The nodes that may run it, as linux/arm64; empty: any.", "OS/ARCH"),
+    "no_healthcheck": Annotated[
+        bool | None, typer.Option("--no-healthcheck", help="Neither its own nor the image's.")
+    ],
+    "health_cmd": _option(str, "A line for a shell, 0 is well; empty: as the image.", "LINE"),
+    "health_interval": _option(str, "Between two checks, as 30s.", _TIME),
+    "health_timeout": _option(str, "How long one may take.", _TIME),
+    "health_retries": _option(int, "Failures in a row that make it unhealthy.", min=0),
+    "health_start_period": _option(str, "Failures this early do not count.", _TIME),
+    "health_start_interval": _option(str, "Between two checks that early.", _TIME),
     "limit_cpu": _option(str, "Processors it may use, as 0.5; 0: any.", "CPUS"),
     "limit_memory": _option(str, "Memory it may use, as 256M; 0: any.", "BYTES"),
+    "limit_pids": _option(int, "Processes it may have; 0: any.", min=0),
     "reserve_cpu": _option(str, "Processors kept for it.", "CPUS"),
     "reserve_memory": _option(str, "Memory kept for it.", "BYTES"),
     "restart_condition": _option(str, "any, on-failure or none.", "WORD"),
     "restart_delay": _option(str, "Before the second restart; doubles then.", _TIME),
     "restart_max_attempts": _option(int, "Restarts of a slot; 0: no limit.", min=0),
+    "restart_window": _option(str, "Attempts within it count; 0s: all.", _TIME),
     "stop_grace_period": _option(str, "From the stop signal to SIGKILL.", _TIME),
     "stop_signal": _option(str, "The signal that asks it to end.", "SIGNAL"),
     "priority": _option(int, "Whose tasks may take the place of others'."),
-    "parallelism": _option(int, "Slots under way at a time; 0: all.", min=0),
-    "delay": _option(str, "Between slots, as 10s.", _TIME),
-    "order": _option(str, "stop-first or start-first.", "WORD"),
-    "failure_action": _option(str, "pause, continue or rollback.", "WORD"),
-    "monitor": _option(str, "How long a new task is watched, as 30s.", _TIME),
-    "max_failure_ratio": _option(float, "Share of the slots that may fail.", min=0, max=1),
+    "max_unavailable": _option(
+        str, "Tasks that may be missing because they move or make way: 2 or 25%; empty: any.", "N"
+    ),
+    "max_concurrent": _option(int, "Of a job: tasks under way at a time; 0: all.", min=0),
+    "parallelism": _option(
+        int, "Slots under way at a time; 0: all.", None, *_update("parallelism"), min=0
+    ),
+    "delay": _option(str, "Between slots, as 10s.", _TIME, *_update("delay")),
+    "order": _option(str, "stop-first or start-first.", "WORD", *_update("order")),
+    "failure_action": _option(
+        str, "pause, continue or rollback.", "WORD", *_update("failure-action")
+    ),
+    "monitor": _option(str, "How long a new task is watched, as 30s.", _TIME, *_update("monitor")),
+    "max_failure_ratio": _option(
+        float,
+        "Share of the slots that may fail.",
+        None,
+        *_update("max-failure-ratio"),
+        min=0,
+        max=1,
+    ),
     "step": Annotated[bool | None, typer.Option("--step/--no-step", help="Pause after each step.")],
-    "rollback_parallelism": _option(int, "The same for the way back.", min=0),
-    "rollback_delay": _option(str, "The same for the way back.", _TIME),
-    "rollback_order": _option(str, "The same for the way back.", "WORD"),
-    "rollback_monitor": _option(str, "The same for the way back.", _TIME),
-    "rollback_max_failure_ratio": _option(float, "The same for the way back.", min=0, max=1),
+    "rollback_parallelism": _option(int, _BACK, min=0),
+    "rollback_delay": _option(str, _BACK, _TIME),
+    "rollback_order": _option(str, _BACK, "WORD"),
+    "rollback_failure_action": _option(str, "pause or continue.", "WORD"),
+    "rollback_monitor": _option(str, _BACK, _TIME),
+    "rollback_max_failure_ratio": _option(float, _BACK, min=0, max=1),
 }
 """By parameter name; `env_add` is `--env-add`. An option that is not given changes nothing."""
 
 
 def edits(given: Mapping[str, Any]) -> "list[Edit]":
     """What the given options mean, in the order of the rows; raises usage errors."""
-    table = _table()
-    assert table.keys() == OPTIONS.keys(), f"one edit an option: {table.keys() ^ OPTIONS.keys()}"
-    return [table[name](given[name]) for name in OPTIONS if given.get(name) is not None]
+    checks = [name for name in given if name.startswith("health_") and given[name] is not None]
+    if given.get("no_healthcheck") and checks:
+        option = "--" + checks[0].replace("_", "-")
+        raise typer.BadParameter(f"does not go with {option}", param_hint="--no-healthcheck")
+    from meshswarm.cli.update_edits import EDITS
 
-
-def _table() -> "Mapping[str, Callable[[Any], Edit]]":
-    from meshswarm.cli import edit
-    from meshswarm.compose import texts
-    from meshswarm.model.rollout import FailureAction, UpdateOrder
-    from meshswarm.model.service import RestartCondition
-
-    def read(parse: Callable[[str], Any], option: str) -> Callable[[str], Any]:
-        return lambda text: edit.parsed(parse, text, option)
-
-    def word(kind: Any, option: str) -> Callable[[str], Any]:
-        return lambda text: edit.one_of(kind, text, option)
-
-    def as_is(value: object) -> object:
-        return value
-
-    def task(field: str, made: Callable[[Any], Any] = as_is) -> "Callable[[Any], Edit]":
-        return lambda value: edit.task(**{field: made(value)})
-
-    def policy(which: str, field: str, made: Callable[[Any], Any] = as_is) -> Any:
-        return lambda value: edit.policy(which, **{field: made(value)})
-
-    def split(option: str) -> Callable[[str], tuple[str, ...]]:
-        return lambda line: edit.words(line, option)
-
-    ahead: dict[str, tuple[str, Callable[[Any], Any]]] = {
-        "parallelism": ("parallelism", as_is),
-        "delay": ("delay_s", read(texts.duration, "--delay")),
-        "order": ("order", word(UpdateOrder, "--order")),
-        "monitor": ("monitor_s", read(texts.duration, "--monitor")),
-        "max_failure_ratio": ("max_failure_ratio", as_is),
-    }
-    return {
-        "image": edit.image,
-        "command": task("command", split("--command")),
-        "entrypoint": task("entrypoint", split("--entrypoint")),
-        "user": task("user"),
-        "workdir": task("working_dir"),
-        "replicas": edit.replicas,
-        "env_rm": lambda names: edit.environment((), names),
-        "env_add": lambda pairs: edit.environment(pairs, ()),
-        "label_rm": lambda names: edit.labels((), names),
-        "label_add": lambda pairs: edit.labels(pairs, ()),
-        "container_label_rm": lambda names: edit.container_labels((), names),
-        "container_label_add": lambda pairs: edit.container_labels(pairs, ()),
-        "constraint_rm": lambda listed: edit.constraints((), listed),
-        "constraint_add": lambda listed: edit.constraints(listed, ()),
-        "limit_cpu": lambda text: edit.resources("limits", nano_cpus=edit.cpus(text)),
-        "limit_memory": lambda text: edit.resources("limits", memory_bytes=edit.size(text)),
-        "reserve_cpu": lambda text: edit.resources("reservations", nano_cpus=edit.cpus(text)),
-        "reserve_memory": lambda t: edit.resources("reservations", memory_bytes=edit.size(t)),
-        "restart_condition": lambda text: edit.restart(
-            condition=edit.one_of(RestartCondition, text, "--restart-condition")
-        ),
-        "restart_delay": lambda text: edit.restart(
-            delay_s=edit.parsed(texts.duration, text, "--restart-delay")
-        ),
-        "restart_max_attempts": lambda number: edit.restart(max_attempts=number),
-        "stop_grace_period": task(
-            "stop_grace_period_s", read(texts.duration, "--stop-grace-period")
-        ),
-        "stop_signal": task("stop_signal", read(texts.signal, "--stop-signal")),
-        "priority": edit.priority,
-        "failure_action": policy(
-            "update", "failure_action", word(FailureAction, "--failure-action")
-        ),
-        "step": policy("update", "step"),
-        **{name: policy("update", *made) for name, made in ahead.items()},
-        **{f"rollback_{name}": policy("rollback", *made) for name, made in ahead.items()},
-    }
+    assert EDITS.keys() == OPTIONS.keys(), f"one edit an option: {EDITS.keys() ^ OPTIONS.keys()}"
+    return [EDITS[name](given[name]) for name in OPTIONS if given.get(name) is not None]

@@ -198,13 +198,10 @@ def _use(
         place.fault(f"there is no `{key:.80}` under the file's own `{kind}s`")
         return None
     target = long.get("target", key)
-    if runtime is RuntimeKind.PROCESS:
-        if "/" in target:
-            variable = f"$MESHSWARM_{kind.upper()}S_DIR"
-            long.at("target").fault(f"a process has its {kind}s in {variable}: write a mere name")
-    else:
-        start = "/run/secrets" if defined.kind is FileKind.SECRET else "/"
-        target = posixpath.normpath(posixpath.join(start, target))
+    try:
+        target = target_of(defined.kind, target, runtime)
+    except Unfit as error:
+        long.at("target").fault(str(error))
     return FileUse(
         kind=defined.kind,
         source=defined.names[key],
@@ -213,6 +210,17 @@ def _use(
         gid=long.get("gid"),
         mode=long.get("mode"),
     )
+
+
+def target_of(kind: FileKind, target: str, runtime: RuntimeKind) -> str:
+    """Where a task has the file: an absolute path, or a name in a process's directory of files."""
+    if runtime is RuntimeKind.PROCESS:
+        if "/" in target:
+            variable = f"$MESHSWARM_{kind.value.upper()}S_DIR"
+            raise Unfit(f"a process has its {kind.value}s in {variable}: write a mere name")
+        return target
+    start = "/run/secrets" if kind is FileKind.SECRET else "/"
+    return posixpath.normpath(posixpath.join(start, target))
 
 
 def signal(word: str) -> str:

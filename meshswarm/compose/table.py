@@ -116,7 +116,7 @@ _SERVICE: _Rows = (
     _yes(
         "x-meshswarm.max_unavailable",
         written(texts.most_missing, number=True),
-        "So many tasks, or 25% of them, may be missing because they made way or moved; default: all",
+        "So many tasks, or 25% of them, may be missing by our own doing; default: all",
     ),
     _yes(
         "x-meshswarm.on_config_change",

@@ -68,7 +68,8 @@ def most_missing(text: str) -> tuple[int | None, int | None]:
     number, is_share = (int(found[1]), bool(found[2])) if found else (-1, False)
     if not 0 <= number <= (100 if is_share else MAX_MISSING):
         raise Unfit(
-            f"`{text:.40}` is no number of tasks from 0 to {MAX_MISSING}, and no share from 0% to 100%"
+            f"`{text:.40}` is no number of tasks from 0 to {MAX_MISSING}, "
+            "and no share from 0% to 100%"
         )
     return (None, number) if is_share else (number, None)
 

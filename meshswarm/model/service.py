@@ -182,11 +182,12 @@ class ServiceSpec:
     priority: int = 0
     """Its tasks may take the place of tasks of services with a smaller one."""
     max_unavailable: int | None = field(default=None, validator=optional(ge(0)))
-    """So many tasks may be missing by our own doing; None: no limit, unless the next one says so."""
+    """So many tasks may be missing by our own doing; None: see the next one."""
     max_unavailable_percent: int | None = field(
         default=None, validator=optional(and_(ge(0), le(100)))
     )
-    """The same as a share of its tasks, rounded down, but at least 1 unless it is 0."""
+    """The same as a share of its tasks, rounded down, but at least 1 unless it is 0. Neither of
+    the two: no limit."""
     update: UpdatePolicy = UpdatePolicy()
     rollback: UpdatePolicy = UpdatePolicy()
     """How it goes back to an earlier revision."""
