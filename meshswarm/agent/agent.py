@@ -56,6 +56,7 @@ class Agent:
         made = make_runtimes(settings, identity, data_dir, root) if runtimes is None else runtimes
         self._runtimes = {runtime.kind: runtime for runtime in made}
         self._devices = settings.devices
+        self._ways = [peer.address for peer in managers if peer.address is not None]
         memory = MemoryFile(data_dir / "state.cbor", identity.cluster_id, identity.node_id)
         self._contact = ContactFile(data_dir / "contact")
         earlier_ms = self._contact.load()
@@ -116,7 +117,7 @@ class Agent:
         self._supervisor.probed(task_id, said)
 
     async def _describe(self) -> NodeDescription:
-        return await describe(self._runtimes.values(), self._devices)
+        return await describe(self._runtimes.values(), self._devices, self._ways)
 
     def _runtime_of(self, task_id: TaskId) -> Runtime | None:
         for runtime in self._runtimes.values():

@@ -14,6 +14,7 @@ import attrs
 
 from meshswarm.cli.show import Column, Listing, Row
 from meshswarm.cli.talk import age
+from meshswarm.control.filters import addresses_of
 from meshswarm.ids import NodeId
 from meshswarm.model.job import Run, RunPhase
 from meshswarm.model.node import Node, NodeState
@@ -222,6 +223,7 @@ def nodes(view: View, leader: NodeId | None) -> Listing:
             Column("TASKS", "tasks"),
             Column("RUNTIMES", "runtimes"),
             Column("ADDRESS", "address"),
+            Column("IP", "ip", is_wide=True),
             Column("LABELS", "labels", is_wide=True),
             Column("ENGINE", "engine_version", is_wide=True),
             Column("MESSAGE", "message"),
@@ -241,6 +243,7 @@ def node_row(view: View, node: Node, leader: NodeId | None) -> Row:
         "runtimes": [runtime.value for runtime in node.description.runtimes],
         "leader": node.id == leader,
         "address": node.address,
+        "ip": [str(address) for address in addresses_of(node)],
         "tasks": sum(task.is_live for task in view.tasks_on(node.id)),
         "labels": dict(node.labels),
         "engine_version": node.description.engine_version,

@@ -5,6 +5,7 @@ Each function takes the text and gives the value, or raises `Unfit` with a sente
 
 import math
 import re
+from ipaddress import ip_network
 
 from meshswarm.compose.report import Unfit
 from meshswarm.model.service import Comparison, Constraint
@@ -31,7 +32,7 @@ _MOST_MISSING = re.compile(r"\+?([0-9]{1,9})(%?)")
 _CONSTRAINT = re.compile(r"\s*([^\s=!]+)\s*(==|!=)\s*(.*?)\s*")
 _CONSTRAINT_VALUE = re.compile(r"[a-z0-9:\-_\s.*()?+\[\]\\^$|/]+", re.IGNORECASE)
 _CONSTRAINT_KEYS = (
-    "node.id", "node.hostname", "node.role", "node.platform.os", "node.platform.arch",
+    "node.id", "node.hostname", "node.ip", "node.role", "node.platform.os", "node.platform.arch",
 )  # fmt: skip
 _LABEL_KEYS = ("node.labels.", "engine.labels.")
 _SIGNALS = re.compile(
@@ -138,7 +139,19 @@ def constraint(text: str) -> Constraint:
     key, comparison, value = found.groups()
     if not _CONSTRAINT_VALUE.fullmatch(value):
         raise Unfit(f"the value `{value:.80}` is empty, or holds a character that none can have")
-    return Constraint(key=_constraint_key(key), comparison=Comparison(comparison), value=value)
+    known = _constraint_key(key)
+    if known == "node.ip":
+        value = _network(value)
+    return Constraint(key=known, comparison=Comparison(comparison), value=value)
+
+
+def _network(text: str) -> str:
+    """An address or a network, as it is written usually: `10.1.2.3/8` is 10.0.0.0/8."""
+    try:
+        network = ip_network(text, strict=False)
+    except ValueError:
+        raise Unfit(f"`{text:.80}` is no address, and no network such as 10.0.0.0/8") from None
+    return str(network if "/" in text else network.network_address)
 
 
 def _constraint_key(key: str) -> str:

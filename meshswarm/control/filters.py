@@ -6,7 +6,9 @@ refusals of several nodes are told once, with their number.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from attrs import frozen
 
@@ -334,12 +336,38 @@ def condition(constraint: Constraint) -> Callable[[Node], bool]:
     if constraint.key == "node.platform.arch":
         wanted = ARCHITECTURES.get(wanted, wanted)
     is_equal = constraint.comparison is Comparison.EQUAL
+    if constraint.key == "node.ip":
+        return _address_condition(constraint.value, is_equal)
     if read is None:
         return lambda node: False
     if constraint.key.startswith("node.labels."):
         label = constraint.key.removeprefix("node.labels.")
         return lambda node: (node.labels.get(label, "").casefold() == wanted) is is_equal
     return lambda node: (wanted in [value.casefold() for value in read(node)]) is is_equal
+
+
+def _address_condition(wanted: str, is_equal: bool) -> Callable[[Node], bool]:
+    """Whether one of the node's addresses is in the network, or none is; like a key that means
+    nothing, what is no network is true of no node."""
+    try:
+        network = ip_network(wanted, strict=False)
+    except ValueError:
+        return lambda node: False
+    return lambda node: any(one in network for one in addresses_of(node)) is is_equal
+
+
+def addresses_of(node: Node) -> tuple[IPv4Address | IPv6Address, ...]:
+    """The node's addresses as far as they are known: from its host, and that of its mesh."""
+    return _addresses(node.description.addresses, node.address)
+
+
+@lru_cache(maxsize=MAX_CONDITIONS)
+def _addresses(told: tuple[str, ...], mesh: str) -> tuple[IPv4Address | IPv6Address, ...]:
+    found: dict[IPv4Address | IPv6Address, None] = {}
+    for text in (*told, mesh.rpartition(":")[0].strip("[]")):
+        with suppress(ValueError):  # the mesh's may be a name
+            found[ip_address(text)] = None
+    return tuple(one for one in found if not one.is_unspecified)
 
 
 def _reader(key: str) -> Callable[[Node], Sequence[str]] | None:

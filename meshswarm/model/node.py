@@ -46,6 +46,8 @@ class NodeDescription:
     """What the node's agent found on its host."""
 
     hostname: str = ""
+    addresses: tuple[str, ...] = ()
+    """IP addresses from which its host reaches the managers; of each, one way is enough."""
     os: str = "linux"
     arch: str = ""
     """As Docker names it: amd64, arm64, ..."""

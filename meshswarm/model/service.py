@@ -99,7 +99,8 @@ class Comparison(Enum):
 class Constraint:
     """One condition on a node: `key comparison value`; a missing label equals the empty text.
 
-    Keys: node.id, node.hostname (the node's name or its host's), node.role, node.platform.os,
+    Keys: node.id, node.hostname (the node's name or its host's), node.ip (an address, or a network
+    such as 10.0.0.0/8, in which one of the node's is), node.role, node.platform.os,
     node.platform.arch, node.labels.X, engine.labels.X; lower case except X. Values compare without
     regard to case.
     """

@@ -129,6 +129,10 @@ def test_what_is_no_command_line(line: str, message: str) -> None:
         ("Node.Labels.Zone!=a b", "node.labels.Zone!=a b"),
         ("ENGINE.LABELS.x.y== Z ", "engine.labels.x.y==Z"),
         ("node.platform.OS==linux", "node.platform.os==linux"),
+        ("node.ip == 10.1.2.3", "node.ip==10.1.2.3"),
+        ("Node.IP != 10.1.2.3/8", "node.ip!=10.0.0.0/8"),
+        ("node.ip==FD00:0::1", "node.ip==fd00::1"),
+        ("node.ip==fd00::1/8", "node.ip==fd00::/8"),
     ],
 )
 def test_constraints(text: str, constraint: str) -> None:
@@ -145,6 +149,10 @@ def test_constraints(text: str, constraint: str) -> None:
         "node.labels.==x",
         "rack==1",
         "node.id==ä",
+        "node.ip==n1",
+        "node.ip==10.0.0.300",
+        "node.ip==10.0.0.0/33",
+        "node.ip==",
     ],
 )
 def test_what_is_no_constraint(text: str) -> None:

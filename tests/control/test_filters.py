@@ -129,6 +129,47 @@ def test_constraints(text: str, is_true: bool) -> None:
     assert holds(_constraint(text), one) is is_true
 
 
+@pytest.mark.parametrize(
+    ("text", "is_true"),
+    [
+        ("node.ip==10.1.2.3", True),
+        ("node.ip==10.1.2.4", False),
+        ("node.ip!=10.1.2.4", True),
+        ("node.ip==10.0.0.0/8", True),
+        ("node.ip==10.9.9.9/8", True),
+        ("node.ip!=10.0.0.0/8", False),
+        ("node.ip==192.168.0.0/16", False),
+        ("node.ip==fd00::5", True),
+        ("node.ip==FD00:0:0::5", True),
+        ("node.ip==fd00::/8", True),
+        ("node.ip!=fe80::/10", True),
+        ("node.ip==0.0.0.0/0", True),
+        ("node.ip==nonsense", False),
+        ("node.ip!=nonsense", False),
+    ],
+)
+def test_constraints_on_addresses(text: str, is_true: bool) -> None:
+    described = evolve(N1.description, addresses=("10.1.2.3", "fd00::5"))
+    assert holds(_constraint(text), evolve(N1, description=described)) is is_true
+
+
+@pytest.mark.parametrize(
+    ("mesh", "is_true"),
+    [
+        ("10.0.0.1:4747", True),
+        ("[::1]:4747", False),
+        ("0.0.0.0:1", False),
+        ("n1:4747", False),
+        ("", False),
+    ],
+)
+def test_the_address_of_its_mesh_is_the_nodes_too_and_a_name_is_none(
+    mesh: str, is_true: bool
+) -> None:
+    assert is_true is holds(_constraint("node.ip==0.0.0.0/0"), evolve(N1, address=mesh))
+    assert is_true is not holds(_constraint("node.ip!=0.0.0.0/0"), evolve(N1, address=mesh))
+
+
 def test_all_reasons_of_a_node_are_known_and_the_first_one_is_told() -> None:
     one = node("n", state=NodeState.DOWN, availability=Availability.DRAIN, runtimes=())
     said = [str(found) for found in refusals(one, PLAIN, Load(), "web")]
