@@ -12,14 +12,11 @@ from importlib import metadata
 from ipaddress import ip_address
 
 from meshswarm.agent.runtimes.port import Runtime, RuntimeFailure
-from meshswarm.model.node import NodeDescription
+from meshswarm.model.node import ARCHITECTURES, NodeDescription
 from meshswarm.model.resources import DeviceOffer, Resources
 from meshswarm.model.service import RuntimeKind
 
 log = logging.getLogger(__name__)
-
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-"""Docker's names of the machines; others are called as the kernel does."""
 
 
 RESOLVE_TIMEOUT_S = 1.0

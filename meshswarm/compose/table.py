@@ -89,7 +89,11 @@ _SERVICE: _Rows = (
         "Paths of the host, named volumes and tmpfs",
         not_in_process="a process sees the host's files as they are; use `working_dir`",
     ),
-    _yes("platform", written(placements.platform), "OS/ARCH of the nodes that may run it"),
+    _yes(
+        "platform",
+        written(placements.platform),
+        "OS/ARCH of its image and of its nodes",
+    ),
     _yes("healthcheck", section, "A command that says whether the task is well"),
     _yes("stop_signal", written(texts.signal), "Signal that asks it to end"),
     _yes("stop_grace_period", shapes.duration, "From that signal to SIGKILL"),

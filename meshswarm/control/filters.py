@@ -14,16 +14,13 @@ from attrs import frozen
 
 from meshswarm.control.loads import Load, fixed_ports, shunned_by
 from meshswarm.model.network import Port
-from meshswarm.model.node import Availability, Node, NodeState
+from meshswarm.model.node import ARCHITECTURES, Availability, Node, NodeState
 from meshswarm.model.placement import Affinity
 from meshswarm.model.resources import DeviceGrant, DeviceOffer, DeviceRequest
 from meshswarm.model.service import Comparison, Constraint, TaskSpec
 
 MAX_REASONS = 6
 """Different refusals that an explanation tells; the rest are counted."""
-
-ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
-"""The kernel's names of what Docker names differently."""
 
 MAX_CONDITIONS = 10_000
 """Constraints that are kept taken apart."""

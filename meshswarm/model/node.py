@@ -9,6 +9,11 @@ from meshswarm.ids import NodeId, Version
 from meshswarm.model.resources import DeviceOffer, Resources
 from meshswarm.model.service import RuntimeKind
 
+ARCHITECTURES: Mapping[str, str] = {
+    "x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386",
+}  # fmt: skip
+"""Docker's names of the machines; others are called as the kernel does."""
+
 MAX_DOWNS = 16
 """Times that a node went down which are remembered of it."""
 

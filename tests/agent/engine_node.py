@@ -25,9 +25,14 @@ NAME = "demo_web.1.t1"
 DEADLINE_S = 40.0
 
 
+def docker_task(**fields: object) -> TaskSpec:
+    defaults = {"runtime": RuntimeKind.DOCKER, "image": "image:1", "stop_grace_period_s": 0.2}
+    return TaskSpec(**defaults | fields)  # type: ignore[arg-type]  # tests name real fields
+
+
 def wanted(task_id: str = "t1", image: str = "image:1", **changes: object) -> Assignment:
-    runs = TaskSpec(runtime=RuntimeKind.DOCKER, image=image, stop_grace_period_s=0.2)
-    return assignment(task_id, runs=runs, **{"slot": int(task_id[1:]), **changes})  # type: ignore[arg-type]  # tests name real fields
+    made = {"runs": docker_task(image=image), "slot": int(task_id[1:]), **changes}
+    return assignment(task_id, **made)  # type: ignore[arg-type]  # tests name real fields
 
 
 async def no_content(*_: object) -> bytes:

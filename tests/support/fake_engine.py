@@ -97,6 +97,10 @@ class FakeEngine:
         self.path = path
         self.containers: dict[str, Container] = {}
         self.images = {"image:1"}
+        self.platforms: dict[str, str] = {}
+        """What images are for that are not for linux/amd64."""
+        self.wishes: list[tuple[str, str]] = []
+        """Path and platform of every pull and creation that names one."""
         self.stubborn = False
         """Whether containers ignore whatever is not SIGKILL."""
         self.asked: list[str] = []
@@ -207,18 +211,29 @@ class FakeEngine:
                 case "GET", ["containers", "json"]:
                     return 200, [one.listed() for one in self.containers.values()]
                 case "POST", ["containers", "create"]:
-                    return self._create(query["name"], body)
+                    return self._create(query["name"], body, query.get("platform", ""))
                 case "GET", ["images", *name, "json"]:
-                    here = "/".join(name) in self.images
-                    return (200, {"Id": "sha256:1"}) if here else (404, "No such image")
+                    if "/".join(name) not in self.images:
+                        return 404, "No such image"
+                    os, arch = self.platform_of("/".join(name)).split("/")
+                    return 200, {"Id": "sha256:1", "Os": os, "Architecture": arch}
                 case _, ["containers", name, *verb]:
                     return self._change(method, verb, self._found(name), query)
                 case _:
                     return 404, f"the fake engine knows no {method} {path}"
 
-    def _create(self, name: str, body: Json) -> Answer:
-        if body["Image"] not in self.images:
-            return 404, f"No such image: {body['Image']}"
+    def platform_of(self, image: str) -> str:
+        return self.platforms.get(image, "linux/amd64")
+
+    def _create(self, name: str, body: Json, platform: str) -> Answer:
+        if (image := body["Image"]) not in self.images:
+            return 404, f"No such image: {image}"
+        if platform and platform != (actual := self.platform_of(image)):
+            # Word for word what engines say since 20.10.
+            return 404, (
+                f"image with reference {image} was found but does not match the specified "
+                f"platform: wanted {platform}, actual: {actual}"
+            )
         if (taken := self._found(name)) is not None:
             words = f'The container name "/{name}" is already in use by container "{taken.id}".'
             return 409, f"Conflict. {words}"
@@ -310,6 +325,8 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length) or b"{}")
         engine.asked.append(f"{method} {parts.path}")
+        if "platform" in query:
+            engine.wishes.append((parts.path, query["platform"]))
         fault = engine.fault(method, url)
         if fault is not None and fault.status:
             return self._send(fault.status, fault.message)

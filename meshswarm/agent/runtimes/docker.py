@@ -205,13 +205,14 @@ class DockerRuntime:
         except RuntimeFailure as failure:
             if failure.reason is not Reason.IMAGE_NOT_FOUND:
                 raise
-        await self._get_image(assignment.task.id, str(assignment.spec.image))
+        await self._get_image(assignment)
         return await self._created(assignment, config)
 
     async def _created(self, assignment: Assignment, config: Json) -> Held:
         """What is held of the task once it has a container, an older one of its own included."""
         task = assignment.task
-        made = await self._change(self._engine.create, task.name, config)
+        platform = assignment.spec.platform
+        made = await self._change(self._engine.create, task.name, config, platform)
         if made is not None:
             return docker_spec.created(assignment, made)
         found = await self._looks.run(self._engine.inspect, task.name)
@@ -400,22 +401,25 @@ class DockerRuntime:
 
     # --- preparing --------------------------------------------------------------------------------
 
-    async def _get_image(self, task_id: TaskId, image: str) -> None:
+    async def _get_image(self, assignment: Assignment) -> None:
         """Pull an image that is missing; tasks that want the same one wait for each other."""
+        task_id, platform = assignment.task.id, assignment.spec.platform
+        image = str(assignment.spec.image)
         lock = self._pulling.setdefault(image, asyncio.Lock())
         if image in self._pulled_now:
             self.board.note_pull(task_id, image)
         given_up = threading.Event()
         try:
             async with lock:
-                if await self._change(self._engine.has_image, image):
+                if await self._change(self._engine.has_image, image, platform):
                     return
                 self.board.note_pull(task_id, image)
                 self._pulled_now.add(image)
                 log.info("docker pulls image=%s", image)
-                await self._pulls.run(self._engine.pull, image, given_up.is_set)
-                if not await self._change(self._engine.has_image, image):
-                    message = f"the registry sent {image}, but the engine does not have it"
+                await self._pulls.run(self._engine.pull, image, platform, given_up.is_set)
+                if not await self._change(self._engine.has_image, image, platform):
+                    what = docker_spec.image_for(image, platform)
+                    message = f"the registry sent {image}, but the engine does not have {what}"
                     raise RuntimeFailure(Reason.PULL_FAILED, message)
         finally:
             given_up.set()

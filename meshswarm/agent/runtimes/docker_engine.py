@@ -19,12 +19,12 @@ from attrs import frozen
 from docker import APIClient, auth, errors
 from docker.transport import UnixHTTPAdapter
 from docker.types import CancellableStream
-from docker.utils import decode_json_header, kwargs_from_env, parse_repository_tag
+from docker.utils import decode_json_header, kwargs_from_env, parse_repository_tag, version_lt
 
 from meshswarm.agent.card import Held
 from meshswarm.agent.runtimes.docker_exec import ExecSocket
 from meshswarm.agent.runtimes.docker_refusals import failure_of, pull_failure
-from meshswarm.agent.runtimes.docker_spec import archive_of, held_of
+from meshswarm.agent.runtimes.docker_spec import archive_of, held_of, image_for, is_for_platform
 from meshswarm.agent.runtimes.port import MAX_EXEC_OUTPUT, Executed, RuntimeFailure, Stats
 from meshswarm.model.pipe import PipeWish, WindowSize
 from meshswarm.model.task import Reason
@@ -37,6 +37,9 @@ DEED_S = 60.0
 
 STALL_S = 120.0
 """A pull that says nothing for so long is given up."""
+
+PLATFORM_SINCE = "1.41"
+"""The engine's API since which a container is made for a platform; before, only pulls know it."""
 
 EVENTS = ["create", "start", "die", "oom", "destroy", "health_status", "pause", "unpause"]
 """Not `exec_*`, of which every health check makes three."""
@@ -102,11 +105,13 @@ class Engine:
         found = self.inspect(container)
         return held_of(found) if found else None
 
-    def create(self, name: str, config: Json) -> str | None:
+    def create(self, name: str, config: Json, platform: str | None) -> str | None:
         """Make a container and return its id; None if the name is taken."""
         with self._deeds(Reason.CREATE_FAILED) as client:
+            if version_lt(client.api_version, PLATFORM_SINCE):
+                platform = None
             try:
-                made = client.create_container_from_config(config, name)  # type: ignore[no-untyped-call]
+                made = client.create_container_from_config(config, name, platform)  # type: ignore[no-untyped-call]
                 return str(made["Id"])
             except errors.APIError as error:
                 if error.status_code == 409:
@@ -285,14 +290,14 @@ class Engine:
 
     # --- images and volumes -----------------------------------------------------------------------
 
-    def has_image(self, image: str) -> bool:
-        """Whether the engine has the image already."""
+    def has_image(self, image: str, platform: str | None) -> bool:
+        """Whether the engine has the image already, and for this platform."""
         with self._questions(Reason.RUNTIME_UNAVAILABLE) as client:
             try:
-                client.inspect_image(image)  # type: ignore[no-untyped-call]
+                found = client.inspect_image(image)  # type: ignore[no-untyped-call]
             except errors.ImageNotFound:
                 return False
-            return True
+            return platform is None or is_for_platform(found, platform)
 
     def has_volume(self, name: str) -> bool:
         """Whether a volume of this name exists."""
@@ -303,15 +308,18 @@ class Engine:
                 return False
             return True
 
-    def pull(self, image: str, given_up: Callable[[], bool]) -> None:
+    def pull(self, image: str, platform: str | None, given_up: Callable[[], bool]) -> None:
         """Pull an image with the host's registry logins, unless `given_up` says so meanwhile."""
         repository, tag = parse_repository_tag(image)
+        wish = {"fromImage": repository, "tag": tag or "latest"}
+        wish |= {"platform": platform} if platform is not None else {}
+        image = image_for(image, platform)
         registry, _ = auth.resolve_repository_name(repository)
         with self._deeds(Reason.PULL_FAILED) as client:
             header = auth.get_config_header(client, registry)
             response = client.post(
                 f"{client.base_url}/v{client.api_version}/images/create",
-                params={"fromImage": repository, "tag": tag or "latest"},
+                params=wish,
                 headers={"X-Registry-Auth": header} if header else {},
                 stream=True,
                 timeout=STALL_S,

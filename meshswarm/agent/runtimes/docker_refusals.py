@@ -52,6 +52,7 @@ _REASONS = (
     # The first that occurs in the engine's message decides; order matters.
     (Reason.PORT_IN_USE, "port is already allocated|address already in use|ports are not availabl"),
     (Reason.DISK_FULL, "no space left on device|disk quota exceeded|not enough space"),
+    (Reason.IMAGE_NOT_FOUND, "does not match the specified platform|no matching manifest for"),
     (Reason.IMAGE_NOT_FOUND, "no such image|manifest unknown|manifest for .* not found"),
     (Reason.IMAGE_NOT_FOUND, "repository does not exist|pull access denied|invalid reference"),
     (Reason.MOUNT_FAILED, "invalid mount|invalid volume|bind source path|mount denied|mount path"),

@@ -16,6 +16,7 @@ from meshswarm.agent.card import Exit, Held, HeldState
 from meshswarm.agent.devices import engine_requests, variables_of
 from meshswarm.ids import ClusterId, Index, NodeId, ServiceId, TaskId, Term
 from meshswarm.model.network import NetworkUse, Port
+from meshswarm.model.node import ARCHITECTURES
 from meshswarm.model.service import HealthCheck, RuntimeKind, TaskSpec
 from meshswarm.model.task import Fencing, Health
 from meshswarm.model.volume import Mount, MountKind
@@ -246,6 +247,21 @@ def is_same(container: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     found = container["Config"]["Labels"] or {}
     names = (f"{PREFIX}{key}" for key in ("cluster", "node", "task"))
     return all(found.get(name) == labels[name] for name in names)
+
+
+def image_for(image: str, platform: str | None) -> str:
+    """An image in words, with its platform if one is asked for."""
+    return image if platform is None else f"{image} for {platform}"
+
+
+def is_for_platform(image: Mapping[str, Any], platform: str) -> bool:
+    """Whether an inspected image is for this `OS[/ARCH[/VARIANT]]`."""
+    system, arch, variant, *_ = (*platform.lower().split("/"), "", "")
+    return (
+        system == image["Os"]
+        and ARCHITECTURES.get(arch, arch) in ("", image["Architecture"])
+        and variant in ("", image.get("Variant") or variant)
+    )
 
 
 def created(assignment: Assignment, container: str) -> Held:
