@@ -162,6 +162,13 @@ class Client:
         reply = await self._call(Lane.DATA, "files", {"kind": kind.value}, repeatable=True)
         return codec.decode(_blob(reply), list[FileRow], lenient=True)
 
+    async def watch_files(self, kind: FileKind) -> AsyncGenerator[list[FileRow], None]:
+        """The same, then all of them anew after every change; goes on at another manager."""
+        body = {"kind": kind.value}
+        async with aclosing(self._chunks(Lane.DATA, "files.watch", lambda: body)) as chunks:
+            async for chunk in chunks:
+                yield codec.decode(_blob(chunk), list[FileRow], lenient=True)
+
     async def sealed(self, name: str, content: bytes, **fields: Any) -> PutSecret:
         """The command that puts this secret, its content sealed by a manager.
 

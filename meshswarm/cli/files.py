@@ -3,14 +3,15 @@
 Each command is written once; which of the two is meant is the name of the group it was called in.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from meshswarm.cli.complete import complete_file
-from meshswarm.cli.listing import Filters, filtered, parse_filters
+from meshswarm.cli.listing import Filters, Watch, show_listings
 from meshswarm.cli.options import WAIT_S, Detach, Options, Output, Timeout, options_of
 from meshswarm.cli.talk import age, now_ms, say
 
@@ -95,14 +96,21 @@ def create(
     ask(options, work)
 
 
-def ls(ctx: typer.Context, filters: Filters = None, output: Output = None) -> None:
+def ls(
+    ctx: typer.Context, filters: Filters = None, watch: Watch = False, output: Output = None
+) -> None:
     """See `_LS`."""
-    from meshswarm.cli.reach import ask
-    from meshswarm.cli.show import show
+    options, kind = options_of(ctx, output), _kind(ctx)
 
-    options, kind, chosen = options_of(ctx, output), _kind(ctx), parse_filters(filters)
-    rows = ask(options, lambda client: client.files(kind))
-    show(options, filtered(listing(rows, now_ms()), chosen))
+    async def once(client: "Client") -> "Listing":
+        return listing(await client.files(kind), now_ms())
+
+    async def ever(client: "Client") -> "AsyncGenerator[Listing, None]":
+        async with aclosing(client.watch_files(kind)) as newer:
+            async for rows in newer:
+                yield listing(rows, now_ms())
+
+    show_listings(options, once, ever, filters=filters, watch=watch)
 
 
 def inspect(ctx: typer.Context, name: Known, output: Output = None) -> None:

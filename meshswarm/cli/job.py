@@ -5,31 +5,44 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from meshswarm.cli.arguments import JobName
+from meshswarm.cli.listing import Filters, Watch, show_list
+from meshswarm.cli.log_options import (
+    LogFollow,
+    LogSince,
+    LogTail,
+    LogTimestamps,
+    LogUntil,
+    request_of,
+)
 from meshswarm.cli.options import WAIT_S, Detach, Options, Output, Timeout, options_of
 from meshswarm.cli.talk import now_ms, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from meshswarm.cli.show import Listing
     from meshswarm.client import Client
     from meshswarm.model.job import Job, Run
     from meshswarm.store.commands import Command
-    from meshswarm.store.view import View
+    from meshswarm.store.view import Table, View
 
 app = typer.Typer(no_args_is_help=True, help="See, run and pause jobs, and look at their runs.")
 
 
 @app.command("ls")
-def ls(ctx: typer.Context, output: Output = None) -> None:
+def ls(
+    ctx: typer.Context, filters: Filters = None, watch: Watch = False, output: Output = None
+) -> None:
     """List the jobs: what runs them, how the last run went, when they fire next.
 
-    Example: `meshswarm job ls -o json`
+    Example: `meshswarm job ls --filter state=running -o json`
     """
     from meshswarm.cli import job_rows
-    from meshswarm.cli.show import show
 
-    options = options_of(ctx, output)
-    show(options, job_rows.jobs(_read(options), now_ms()))
+    async def make(_: "Client", view: "View") -> "Listing":
+        return job_rows.jobs(view, now_ms())
+
+    show_list(options_of(ctx, output), _tables(), make, filters=filters, watch=watch)
 
 
 @app.command("run")
@@ -57,17 +70,23 @@ def run(
 
 
 @app.command("history")
-def history(ctx: typer.Context, job: JobName, output: Output = None) -> None:
+def history(
+    ctx: typer.Context,
+    job: JobName,
+    filters: Filters = None,
+    watch: Watch = False,
+    output: Output = None,
+) -> None:
     """List the runs of a job that are kept, the newest first.
 
-    Example: `meshswarm job history shop_backup`
+    Example: `meshswarm job history shop_backup --filter phase=failed`
     """
     from meshswarm.cli import job_rows
-    from meshswarm.cli.show import show
 
-    options = options_of(ctx, output)
-    view = _read(options)
-    show(options, job_rows.history(view, view.find_job(job), now_ms()))
+    async def make(_: "Client", view: "View") -> "Listing":
+        return job_rows.history(view, view.find_job(job), now_ms())
+
+    show_list(options_of(ctx, output), _tables(), make, filters=filters, watch=watch)
 
 
 @app.command("inspect")
@@ -92,29 +111,25 @@ def logs(
         int | None,
         typer.Option("--run", min=1, help="Which run.", show_default="the last one"),
     ] = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on as more is written.")
-    ] = False,
-    tail: Annotated[
-        int | None, typer.Option("--tail", "-n", min=0, help="Only the last lines of each task.")
-    ] = None,
-    timestamps: Annotated[
-        bool, typer.Option("--timestamps", "-t", help="Begin each line with its instant.")
-    ] = False,
+    follow: LogFollow = False,
+    tail: LogTail = None,
+    since: LogSince = None,
+    until: LogUntil = None,
+    timestamps: LogTimestamps = False,
     output: Output = None,
 ) -> None:
     """Print what a run of a job wrote.
 
     Example: `meshswarm job logs shop_backup --run 7`
     """
-    from meshswarm.cli.logs import LogRequest, print_logs
+    from meshswarm.cli.logs import print_logs
     from meshswarm.cli.reach import ask
 
     options = options_of(ctx, output)
     view = _read(options)
     chosen = _chosen(view, view.find_job(job), number)
     target = view.services[chosen.service_id].spec.name
-    request = LogRequest(targets=[target], follow=follow, tail=tail, timestamps=timestamps)
+    request = request_of([target], follow, tail, since, until, timestamps)
     ask(options, lambda client: print_logs(client, options, request))
 
 
@@ -143,12 +158,16 @@ def resume(ctx: typer.Context, job: JobName, output: Output = None) -> None:
 # --- parts --------------------------------------------------------------------------------------
 
 
-def _read(options: Options) -> "View":
-    from meshswarm.cli.reach import ask
+def _tables() -> "tuple[Table, ...]":
     from meshswarm.store.view import Table
 
-    tables = (Table.JOBS, Table.RUNS, Table.SERVICES, Table.TASKS, Table.NODES)
-    return ask(options, lambda client: client.read(*tables))
+    return (Table.JOBS, Table.RUNS, Table.SERVICES, Table.TASKS, Table.NODES)
+
+
+def _read(options: Options) -> "View":
+    from meshswarm.cli.reach import ask
+
+    return ask(options, lambda client: client.read(*_tables()))
 
 
 def _change(options: Options, command: "Callable[[View], Command]") -> None:

@@ -3,8 +3,8 @@
 A filter names a key of the rows, as JSON has them: `state=running`, `node!=n1`, `label=disk=ssd`.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -97,32 +97,41 @@ def show_list(
     watch: bool = False,
 ) -> None:
     """Read the tables, print what `make` makes of them, and with `watch` what changes, for ever."""
+
+    async def once(client: "Client") -> Listing:
+        return await make(client, await client.read(*tables))
+
+    async def ever(client: "Client") -> AsyncGenerator[Listing, None]:
+        async with aclosing(client.watch(*tables)) as newer:
+            async for view in newer:
+                yield await make(client, view)
+
+    show_listings(options, once, ever, filters=filters, watch=watch)
+
+
+def show_listings(
+    options: Options,
+    once: Callable[["Client"], Awaitable[Listing]],
+    ever: Callable[["Client"], AsyncGenerator[Listing, None]],
+    *,
+    filters: Sequence[str] | None,
+    watch: bool,
+) -> None:
+    """Print the listing that `once` makes, or with `watch` those of `ever` as they come."""
     from meshswarm.cli.reach import ask
 
     chosen = parse_filters(filters)
 
-    async def once(client: "Client") -> Listing:
-        return filtered(await make(client, await client.read(*tables)), chosen)
+    async def draw_all(client: "Client") -> None:
+        with _drawing(options) as draw:
+            async with aclosing(ever(client)) as listings:
+                async for listing in listings:
+                    draw(filtered(listing, chosen))
 
     if watch:
-        ask(options, lambda client: _watch(client, options, tables, make, chosen))
+        ask(options, draw_all)
     else:
-        show(options, ask(options, once))
-
-
-async def _watch(
-    client: "Client",
-    options: Options,
-    tables: "Sequence[Table]",
-    make: Make,
-    filters: Sequence[Filter],
-) -> None:
-    from contextlib import aclosing
-
-    with _drawing(options) as draw:
-        async with aclosing(client.watch(*tables)) as newer:
-            async for view in newer:
-                draw(filtered(await make(client, view), filters))
+        show(options, filtered(ask(options, once), chosen))
 
 
 @contextmanager

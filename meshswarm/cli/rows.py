@@ -264,7 +264,12 @@ def node_name(view: View, node_id: NodeId | None) -> str | None:
 def stacks(view: View) -> Listing:
     """The stacks and how many services each has."""
     return Listing(
-        columns=(Column("NAME", "name"), Column("SERVICES", "services")),
+        columns=(
+            Column("NAME", "name"),
+            Column("SERVICES", "services"),
+            Column("CREATED", "created_at", is_wide=True),
+            Column("UPDATED", "updated_at", is_wide=True),
+        ),
         rows=[
             {
                 "name": name,

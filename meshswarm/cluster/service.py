@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 
 from meshswarm import codec
+from meshswarm.answers import FileRow
 from meshswarm.cluster.driver import Driver
 from meshswarm.cluster.history import History
 from meshswarm.cluster.proposals import FORWARD, HAND_OVER, READ_INDEX, Proposals, request_of
@@ -28,6 +29,22 @@ from meshswarm.store.view import Key, Table, View
 
 GATHER_S = 0.05
 """From one delta that a watcher is sent to the next: what changes meanwhile travels together."""
+
+FILES_GATHER_S = 0.5
+"""The same for listings of configs and secrets: each is made anew, from all their users."""
+
+FILE_TABLES = frozenset(
+    {
+        Table.CONFIGS,
+        Table.SECRETS,
+        Table.KEPT_FILES,
+        Table.SERVICES,
+        Table.REVISIONS,
+        Table.ROLLOUTS,
+        Table.TASKS,
+    }
+)
+"""What such a listing is made of."""
 
 ANYONE = frozenset(PeerRole)
 USERS = frozenset({PeerRole.CLIENT, PeerRole.MANAGER})
@@ -65,6 +82,7 @@ class Service:
         endpoint.on_call("applied", self._tell_applied, roles=ANYONE)
         endpoint.on_call("elect", self._elect, roles=USERS)
         endpoint.on_stream("watch", self._watch, roles=ANYONE)
+        endpoint.on_stream("files.watch", self._watch_files, roles=USERS)
         endpoint.on_stream("log", self._log, roles=USERS)
 
     # --- commands -----------------------------------------------------------------------------
@@ -163,12 +181,23 @@ class Service:
 
     async def _files(self, request: Request) -> Reply:
         """All configs or secrets, without their contents."""
-        match request.body:
-            case {"kind": ("config" | "secret") as kind}:
-                view = await self._proposals.read()
-                return Reply(None, (codec.encode(listing(view, FileKind(kind))),))
-            case _:
-                raise Invalid("a listing of files is of configs or secrets")
+        kind = _file_kind(request.body)
+        return Reply(None, (codec.encode(listing(await self._proposals.read(), kind)),))
+
+    async def _watch_files(self, request: Request) -> AsyncIterator[Chunk]:
+        """The same, and all of them anew whenever they differ: their contents are not sent."""
+        kind = _file_kind(request.body)
+        told: list[FileRow] | None = None
+        await self._proposals.read()
+        with self._driver.hub.watching(FILE_TABLES) as watch:
+            while True:
+                await watch.wait()
+                view, _ = watch.take()
+                rows = listing(view, kind)
+                if rows != told:
+                    told = rows
+                    yield Chunk(None, (codec.encode(rows),))
+                await asyncio.sleep(FILES_GATHER_S)
 
     async def _watch(self, request: Request) -> AsyncIterator[Chunk]:
         """A copy of the tables, then deltas; a watcher that lags gets a fresh copy."""
@@ -204,6 +233,14 @@ class Service:
                 raise Invalid("a log request has from, tail and follow")
         async for line in self._history.lines(first, tail, follow):
             yield Chunk(line)
+
+
+def _file_kind(body: object) -> FileKind:
+    match body:
+        case {"kind": ("config" | "secret") as kind}:
+            return FileKind(kind)
+        case _:
+            raise Invalid("a listing of files is of configs or secrets")
 
 
 def _tables(body: object) -> frozenset[Table]:

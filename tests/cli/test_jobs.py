@@ -199,6 +199,27 @@ def test_job_history_has_the_newest_first_and_service_ls_none_of_them(capsys: Ca
     assert "" == capsys.readouterr().out
 
 
+def test_jobs_and_their_runs_are_filtered_and_watched(capsys: Capture) -> None:
+    client = _ran(_jobs())
+    history = ["job", "history", "shop_backup"]
+    assert main([*history, "-f", "phase=failed", "-o", "name"], client.connect) == 0
+    assert "shop_backup-1" == capsys.readouterr().out.strip()
+    assert main(["job", "ls", "-f", "paused=yes", "-o", "name"], client.connect) == 0
+    assert "" == capsys.readouterr().out
+
+    views = iter([client.view, _ran(client).view])
+
+    def change(_: View) -> View:
+        if (newer := next(views, None)) is None:
+            raise KeyboardInterrupt
+        return newer
+
+    client.on_change = change
+    assert main([*history, "--watch", "-o", "json"], client.connect) == 130
+    told = [json.loads(line)["number"] for line in capsys.readouterr().out.splitlines()]
+    assert [2, 1, 4, 3] == told
+
+
 def test_job_run_waits_until_it_is_complete_or_says_that_it_failed(capsys: Capture) -> None:
     for state, code, last in (
         (TaskState.COMPLETE, 0, "run shop_backup-1 is complete"),

@@ -1,18 +1,19 @@
 """What all lists have: filters, `--watch`, names for programs; and labels of nodes."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import typer
+from typer.main import get_command
 
 from meshswarm.cli.listing import Changes, Filter, filtered, parse_filters
-from meshswarm.cli.main import main
+from meshswarm.cli.main import app, main
 from meshswarm.cli.options import Format, Options, When
 from meshswarm.cli.show import Column, Listing, Row
 from meshswarm.ids import NodeId
 from meshswarm.model.task import TaskState
-from meshswarm.store.commands import UpdateNode
+from meshswarm.store.commands import PutConfig, RemoveConfig, UpdateNode
 from meshswarm.store.view import View
 from tests.support.fake_cluster import (
     FakeClient,
@@ -159,6 +160,48 @@ def test_rows_that_left_are_told(capsys: Capture) -> None:
         assert told == printed[: len(told)]
         if format_ is Format.JSON:
             assert '{"name": "a", "removed": true}' == printed[-1]
+
+
+def test_configs_and_secrets_are_watched_too(client: FakeClient, capsys: Capture) -> None:
+    client.view = then(client.view, PutConfig(name="a", data=b"1"))
+    watched(
+        client,
+        lambda view: then(view, PutConfig(name="b", data=b"22"), PutConfig(name="c", data=b"")),
+        lambda view: then(view, PutConfig(name="b", data=b"333")),
+        lambda view: then(view, RemoveConfig(name="a")),
+    )
+    arguments = ["config", "ls", "-w", "-f", "name!=c", "-o", "json"]
+    assert main(arguments, client.connect) == 130
+    rows = [json.loads(line) for line in lines(capsys)]
+    assert [("a", 1), ("b", 2), ("b", 3), ("a", None)] == [
+        (row["name"], row.get("bytes")) for row in rows
+    ]
+    assert rows[-1]["removed"] is True
+
+
+def lists() -> Iterator[tuple[str, set[str]]]:
+    """(path, options) of every command that lists."""
+    waiting = [("meshswarm", get_command(app))]
+    while waiting:
+        path, command = waiting.pop()
+        waiting += [
+            (f"{path} {name}", child) for name, child in getattr(command, "commands", {}).items()
+        ]
+        if path.rpartition(" ")[2] in ("ls", "ps", "history"):
+            yield path, {name for one in command.params for name in one.opts}
+
+
+@pytest.mark.parametrize(("path", "options"), sorted(lists()))
+def test_every_list_can_be_filtered_watched_and_read_by_programs(
+    path: str, options: set[str]
+) -> None:
+    assert {"--filter", "--watch", "--output"} <= options
+
+
+def test_those_are_all_the_lists_there_are() -> None:
+    assert {"config", "job", "node", "secret", "service", "stack"} == {
+        path.split()[1] for path, _ in lists()
+    }
 
 
 # --- labels of nodes ------------------------------------------------------------------------------

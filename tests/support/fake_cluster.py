@@ -83,6 +83,10 @@ class FakeClient:
         self._refuse()
         return listing(self.view, kind)
 
+    async def watch_files(self, kind: FileKind) -> AsyncGenerator[list[FileRow], None]:
+        async for view in self.watch():
+            yield listing(view, kind)
+
     async def sealed(self, name: str, content: bytes, **fields: Any) -> PutSecret:
         """Nothing is sealed here: the digest and what is stored are hashes of the content."""
         self._refuse()
