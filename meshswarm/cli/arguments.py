@@ -4,7 +4,13 @@ from typing import Annotated
 
 import typer
 
-from meshswarm.cli.complete import complete_job, complete_node, complete_service, complete_stack
+from meshswarm.cli.complete import (
+    complete_job,
+    complete_node,
+    complete_service,
+    complete_service_or_job,
+    complete_stack,
+)
 
 Service = Annotated[
     str,
@@ -32,6 +38,31 @@ Node = Annotated[
     str,
     typer.Argument(
         help="Its name, or a prefix of its id.", metavar="NODE", autocompletion=complete_node
+    ),
+]
+
+ServiceOrJob = Annotated[
+    str,
+    typer.Argument(
+        help="Its full name, or a prefix of a service's id.",
+        metavar="SERVICE|JOB",
+        autocompletion=complete_service_or_job,
+    ),
+]
+
+JobNames = Annotated[
+    list[str],
+    typer.Argument(
+        help="Full names, or prefixes of ids.", metavar="JOB...", autocompletion=complete_job
+    ),
+]
+
+JobsOrRuns = Annotated[
+    list[str],
+    typer.Argument(
+        help="Full names of jobs, or of runs as `JOB-NUMBER`.",
+        metavar="JOB|RUN...",
+        autocompletion=complete_service_or_job,
     ),
 ]
 

@@ -43,6 +43,12 @@ def complete_job(ctx: typer.Context, incomplete: str) -> list[str]:
     return _beginning(incomplete, _view(ctx, "jobs").job_ids)
 
 
+def complete_service_or_job(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The services, jobs and runs of jobs whose full name begins so."""
+    view = _view(ctx, "services", "jobs")
+    return _beginning(incomplete, {*view.service_ids, *view.job_ids})
+
+
 def complete_task(ctx: typer.Context, incomplete: str) -> list[str]:
     """The services, their slots, and the ids of running tasks that begin so."""
     from meshswarm.cli.targets import label

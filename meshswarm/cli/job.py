@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from meshswarm.cli.arguments import JobName
+from meshswarm.cli.arguments import JobName, JobNames, JobsOrRuns
 from meshswarm.cli.listing import Filters, Watch, show_list
 from meshswarm.cli.log_options import (
     LogFollow,
@@ -155,6 +155,62 @@ def resume(ctx: typer.Context, job: JobName, output: Output = None) -> None:
     _change(options_of(ctx, output), lambda view: ResumeJob(job_id=view.find_job(job).id))
 
 
+@app.command("cancel")
+def cancel(
+    ctx: typer.Context,
+    targets: JobsOrRuns,
+    detach: Detach = False,
+    timeout: Timeout = WAIT_S,
+    output: Output = None,
+) -> None:
+    """Stop a job's runs that are under way, or one of them, and wait until their tasks are gone.
+
+    They have failed then. A run that waits for its turn begins; `job pause` keeps the next fires
+    away. `meshswarm service restart RUN` runs a cancelled one again.
+
+    Example: `meshswarm job cancel shop_backup`
+    """
+    from meshswarm.store.job_commands import CancelRun
+
+    def make(view: "View") -> "list[tuple[Command, set[str]]]":
+        runs = [run for target in targets for run in _under_way(view, target)]
+        return [
+            (CancelRun(service_id=run.service_id), {view.services[run.service_id].spec.name})
+            for run in runs
+        ]
+
+    _stop(options_of(ctx, output), make, detach, timeout)
+
+
+@app.command("rm")
+def rm(
+    ctx: typer.Context,
+    jobs: JobNames,
+    detach: Detach = False,
+    timeout: Timeout = WAIT_S,
+    output: Output = None,
+) -> None:
+    """Remove jobs with all their runs, and wait until what still runs of them is gone.
+
+    Their stack's next deploy brings back those that its file has.
+
+    Example: `meshswarm job rm shop_backup`
+    """
+    from meshswarm.store.job_commands import RemoveJob
+
+    def make(view: "View") -> "list[tuple[Command, set[str]]]":
+        found = [view.find_job(name) for name in jobs]
+        return [
+            (
+                RemoveJob(job_id=job.id),
+                {view.services[run.service_id].spec.name for run in view.runs_of(job.id)},
+            )
+            for job in found
+        ]
+
+    _stop(options_of(ctx, output), make, detach, timeout)
+
+
 # --- parts --------------------------------------------------------------------------------------
 
 
@@ -202,6 +258,53 @@ async def _run(
         return
     await wait(client, options, Goal(whole=frozenset(names)), timeout_s)
     say(f"run {names[-1]} is complete")
+
+
+def _stop(
+    options: Options,
+    make: "Callable[[View], list[tuple[Command, set[str]]]]",
+    detach: bool,
+    timeout_s: float,
+) -> None:
+    """Carry out commands that stop runs, and wait until these are gone, by their names."""
+    from meshswarm.cli.reach import ask
+
+    async def work(client: "Client") -> None:
+        from meshswarm.cli.progress import wait
+        from meshswarm.cli.rows import effects
+        from meshswarm.cli.show import show
+        from meshswarm.cli.waiting import Goal
+
+        made = make(await client.read(*_tables()))  # all of them, before the first is proposed
+        done = [one for command, _ in made for one in (await client.propose(command)).effects]
+        show(options, effects(done))
+        if not detach:
+            gone = frozenset(name for _, names in made for name in names)
+            await wait(client, options, Goal(gone=gone), timeout_s)
+
+    try:
+        ask(options, work)
+    except KeyboardInterrupt:
+        say("interrupted: the cluster goes on with it; meshswarm job ls")
+        raise typer.Exit(130) from None
+
+
+def _under_way(view: "View", target: str) -> "list[Run]":
+    """The runs of a job that are under way, or the one that is meant; there is one at least."""
+    from meshswarm.errors import Conflict
+
+    service = view.service_named(target)
+    run = view.runs.get(service.id) if service is not None else None
+    if run is not None:
+        if run.phase.is_over:
+            raise Conflict(f"the run {target} is over already: it is {run.phase.value}")
+        return [run]
+    job = view.find_job(target)
+    found = [one for one in view.runs_of(job.id) if not one.phase.is_over]
+    if not found:
+        name = job.spec.name
+        raise Conflict(f"no run of job {name} is under way", hint=f"meshswarm job history {name}")
+    return found
 
 
 def _chosen(view: "View", job: "Job", number: int | None) -> "Run":

@@ -1,11 +1,11 @@
-"""`meshswarm why`: for each slot that is missing or unhealthy, the reason."""
+"""`meshswarm why`: for each slot that is missing or unhealthy, the reason; how a job goes."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import typer
 
-from meshswarm.cli.arguments import Service
+from meshswarm.cli.arguments import ServiceOrJob
 from meshswarm.cli.options import Format, Output, options_of
 from meshswarm.cli.talk import age, now_ms
 
@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
 def why(
     ctx: typer.Context,
-    service: Service,
+    service: ServiceOrJob,
     output: Output = None,
 ) -> None:
     """Say what keeps a service from being whole: slot by slot, and node by node.
+
+    Of a job: when it fires, which fires were skipped and why, and how its last run stands; a run
+    is named `JOB-NUMBER`.
 
     Example: `meshswarm why shop_web`
     """
@@ -26,19 +29,28 @@ def why(
     from meshswarm.cli.rows import plain
     from meshswarm.cli.show import show_document
     from meshswarm.control.why import why as explain
+    from meshswarm.control.why_job import why_job
 
     options = options_of(ctx, output)
     view = ask(options, lambda client: client.read())
-    found = view.find_service(service)
-    moment = now_ms()
-    report = explain(view, found, moment)
-    if options.format in (Format.JSON, Format.YAML):
-        show_document(options, plain(report))
-    elif options.format is Format.NAME:
-        for slot in report.slots:
-            print(_name(report, slot))
+    moment, job = now_ms(), view.job_named(service)
+    of_job = None
+    report: WhyReport | None
+    if job is not None and view.service_named(service) is None:
+        of_job = why_job(view, job, moment)
+        report = of_job.run
     else:
-        print("\n".join(in_lines(report, moment)))
+        report = explain(view, view.find_service(service), moment)
+    if options.format in (Format.JSON, Format.YAML):
+        show_document(options, plain(of_job or report))
+        return
+    lines = [] if of_job is None or options.format is Format.NAME else [*of_job.summary]
+    if report is not None:
+        is_short = options.format is Format.NAME
+        slots = (_name(report, slot) for slot in report.slots)
+        lines += slots if is_short else in_lines(report, moment)
+    if lines:
+        print("\n".join(lines))
 
 
 def in_lines(report: "WhyReport", moment_ms: int) -> Iterator[str]:

@@ -174,6 +174,13 @@ def active_runs(view: View, job_id: JobId) -> list[Run]:
     return [run for run in view.runs_of(job_id) if not run.phase.is_over or _still_stops(view, run)]
 
 
+def _is_waited_for(view: View, run: Run) -> bool:
+    """Whether a run that has not ended depends on how this one did."""
+    service = view.services[run.service_id]
+    others = (view.runs.get(one) for one in view.dependents.get(service.spec.name, ()))
+    return any(other is not None and not other.phase.is_over for other in others)
+
+
 def _still_stops(view: View, run: Run) -> bool:
     ids = view.tasks_by_service.get(run.service_id, ())
     return any(not view.tasks[task_id].status.state.is_terminal for task_id in ids)
@@ -189,5 +196,5 @@ def _forget_runs(whatif: WhatIf, job_id: JobId) -> None:
     ):
         runs = [run for run in over if run.phase is phase]
         for run in runs[: max(0, len(runs) - kept)]:
-            if not _still_stops(view, run):
+            if not _still_stops(view, run) and not _is_waited_for(view, run):
                 whatif.do(ForgetRun(service_id=run.service_id))

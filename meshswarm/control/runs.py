@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from attrs import evolve, frozen
 
-from meshswarm.control.dependencies import unmet
+from meshswarm.control.dependencies import Unmet, unmet
 from meshswarm.control.leaving import goes_by_ms, is_leaving
 from meshswarm.control.restart import restart_of, stays_down
 from meshswarm.control.slots import Slot, slots_of
@@ -170,6 +170,10 @@ def _judged(whatif: WhatIf, service: Service, run: Run, tally: Tally) -> Run:
         return goes_on if reachable else counted
     if not reachable and (ended or not service.spec.mode.is_global):
         return _over(whatif.view, service, counted, tally)
+    held = _never_begins(whatif.view, service, run, tally)
+    if held is not None:
+        failed = evolve(counted, phase=RunPhase.FAILED, reason=RunReason.DEPENDENCY)
+        return evolve(failed, message=f"it {held.message}")
     deadline_s = service.spec.active_deadline_s
     if deadline_s is None:
         return counted
@@ -182,6 +186,15 @@ def _judged(whatif: WhatIf, service: Service, run: Run, tally: Tally) -> Run:
         f"{len(tally.complete)} of {ended + len(tally.open)} slots were"
     )
     return evolve(counted, phase=RunPhase.FAILED, reason=RunReason.DEADLINE, message=message)
+
+
+def _never_begins(view: View, service: Service, run: Run, tally: Tally) -> Unmet | None:
+    """What keeps a job's run from beginning for good: were it waited for, the job would not fire
+    any more. A service that runs once is its user's to repair."""
+    if run.job_id is None or any(slot.tasks for slot in (*tally.complete, *tally.open)):
+        return None
+    held = unmet(view, service)
+    return held if held is not None and held.is_hopeless else None
 
 
 def _is_out_of_reach(view: View, slot: Slot) -> bool:

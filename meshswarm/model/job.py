@@ -130,6 +130,10 @@ class RunReason(Enum):
     """Its active deadline passed before all its tasks were complete."""
     REPLACED = "replaced"
     """Its job fired again, and wants the new run instead."""
+    CANCELLED = "cancelled"
+    """A user stopped it."""
+    DEPENDENCY = "dependency"
+    """What it depends on will not come to be as it must."""
 
 
 @frozen(kw_only=True)

@@ -25,7 +25,7 @@ from meshswarm.store.commands import (
     UpdateNode,
     decode_command,
 )
-from meshswarm.store.job_commands import PauseJob, ResumeJob, RunJob
+from meshswarm.store.job_commands import CancelRun, PauseJob, RemoveJob, ResumeJob, RunJob
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import Key, View
 
@@ -147,10 +147,20 @@ class History:
                 return last is not None and (last.phase.is_active or last.phase.is_paused)
             case RunJob(job_id=job_id) | PauseJob(job_id=job_id) | ResumeJob(job_id=job_id):
                 return job_id in before.jobs
+            case CancelRun(service_id=service_id):
+                return service_id in before.runs
+            case RemoveJob(job_id=job_id):
+                job = before.jobs.get(job_id)
+                return job is not None and self._remove_job(job.spec)
             case RollBackService(service_id=service_id):
                 return self._go_back(service_id, before)
             case _:
                 return False
+
+    def _remove_job(self, spec: JobSpec) -> bool:
+        del self.jobs[spec.name]
+        self._forget_stack(spec.stack)
+        return True
 
     def _drop_jobs(self, stack: str) -> None:
         self.jobs = {name: job for name, job in self.jobs.items() if job.stack != stack}
@@ -164,11 +174,15 @@ class History:
         if name is None:
             return False
         _, spec = self.services.pop(name)
+        self._forget_stack(spec.stack)
+        return True
+
+    def _forget_stack(self, stack: str | None) -> None:
+        """A stack goes with the last of its parts."""
         stacks = {other.stack for _, other in self.services.values()}
         stacks |= {job.stack for job in self.jobs.values()}
-        if spec.stack not in stacks:
-            self.stacks.discard(spec.stack or "")
-        return True
+        if stack not in stacks:
+            self.stacks.discard(stack or "")
 
     def _restart(self, service_id: ServiceId, before: View) -> bool:
         """A user has what there is restarted; after a rollout went back, what it went to."""

@@ -15,7 +15,7 @@ from meshswarm.model.service import (
 from meshswarm.model.stack import StackSpec
 from meshswarm.sim.hosts import WORK
 from meshswarm.store.commands import Command, PutStack, RemoveStack, RestartService
-from meshswarm.store.job_commands import PauseJob, ResumeJob, RunJob
+from meshswarm.store.job_commands import CancelRun, PauseJob, RemoveJob, ResumeJob, RunJob
 from meshswarm.store.view import View
 
 STACK = "batch"
@@ -30,6 +30,12 @@ def wish(rng: random.Random, view: View) -> Command:
     if kind <= 3 and jobs:
         verb = rng.choice((RunJob, RunJob, PauseJob, ResumeJob))
         return verb(job_id=rng.choice(jobs).id)
+    # What waits for a service that was cancelled would wait for ever, and rightly so.
+    runs = sorted(run.service_id for run in view.runs.values() if run.job_id is not None)
+    if kind == 5 and runs:
+        return CancelRun(service_id=rng.choice(runs))
+    if kind == 6 and jobs and rng.random() < 0.3:
+        return RemoveJob(job_id=rng.choice(jobs).id)
     once = view.service_named(f"{STACK}_once")
     if kind == 4 and once is not None:
         return RestartService(service_id=once.id)

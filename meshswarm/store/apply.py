@@ -53,10 +53,12 @@ from meshswarm.store.commands import (
     decode_command,
 )
 from meshswarm.store.job_commands import (
+    CancelRun,
     DecideFire,
     ForgetRun,
     PauseJob,
     PlanFire,
+    RemoveJob,
     ResumeJob,
     RunJob,
     SetRun,
@@ -274,6 +276,8 @@ _HANDLERS: dict[type[Simple], Callable[[Transaction, Any], Effects]] = {
     PlanFire: jobs.plan_fire,
     DecideFire: jobs.decide_fire,
     ForgetRun: jobs.forget_run,
+    CancelRun: runs.cancel_run,
+    RemoveJob: users.remove_job,
 }
 """What each command means; a look into a table, for a `match` asks one class after the other."""
 

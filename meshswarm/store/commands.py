@@ -21,10 +21,12 @@ from meshswarm.model.service import ServiceSpec
 from meshswarm.model.stack import StackSpec
 from meshswarm.model.task import DesiredState, Reason, TaskStatus
 from meshswarm.store.job_commands import (
+    CancelRun,
     DecideFire,
     ForgetRun,
     PauseJob,
     PlanFire,
+    RemoveJob,
     ResumeJob,
     RunJob,
     SetRun,
@@ -373,6 +375,8 @@ Simple = (
     | PlanFire
     | DecideFire
     | ForgetRun
+    | CancelRun
+    | RemoveJob
 )
 codec.register_union(Simple)
 

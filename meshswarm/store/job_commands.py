@@ -29,6 +29,20 @@ class ResumeJob:
     job_id: JobId
 
 
+@frozen(kw_only=True)
+class CancelRun:
+    """Stop a run that is under way: it has failed then, and what runs of it is stopped."""
+
+    service_id: ServiceId
+
+
+@frozen(kw_only=True)
+class RemoveJob:
+    """Delete the job and all its runs; what still runs of them is stopped."""
+
+    job_id: JobId
+
+
 # --- controllers ------------------------------------------------------------------------------
 
 

@@ -4,9 +4,9 @@ from attrs import evolve
 
 from meshswarm.errors import Conflict, NotFound
 from meshswarm.ids import ServiceId
-from meshswarm.model.job import Run
+from meshswarm.model.job import Run, RunPhase, RunReason
 from meshswarm.model.service import Service, ServiceSpec
-from meshswarm.store.job_commands import SetRun
+from meshswarm.store.job_commands import CancelRun, SetRun
 from meshswarm.store.revisions import put_revision
 from meshswarm.store.transaction import Transaction
 
@@ -62,6 +62,27 @@ def change(transaction: Transaction, service: Service, spec: ServiceSpec) -> str
         return "updated"
     begin(transaction, service.id)
     return "scaled"
+
+
+def cancel_run(transaction: Transaction, command: CancelRun) -> Effects:
+    """A run under way has failed; what controllers decided of it before counts no longer."""
+    service = transaction.view.services.get(command.service_id)
+    run = transaction.view.runs.get(command.service_id)
+    if service is None or run is None:
+        raise NotFound(f"service {command.service_id} has no run", hint="meshswarm job ls")
+    if run.phase.is_over:
+        return ((service.spec.name, "unchanged"),)
+    transaction.put_run(
+        evolve(
+            run,
+            edition=run.edition + 1,
+            phase=RunPhase.FAILED,
+            reason=RunReason.CANCELLED,
+            message="it was cancelled",
+            ended_at_ms=transaction.view.clock_ms,
+        )
+    )
+    return ((service.spec.name, "cancelled"),)
 
 
 def set_run(transaction: Transaction, command: SetRun) -> Effects:

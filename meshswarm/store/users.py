@@ -22,6 +22,7 @@ from meshswarm.store.commands import (
     UpdateNode,
     UseNewest,
 )
+from meshswarm.store.job_commands import RemoveJob
 from meshswarm.store.order import refuse_circle
 from meshswarm.store.revisions import note_dependencies, put_revision
 from meshswarm.store.rollouts import reload, restart_dependents, roll_out
@@ -129,12 +130,25 @@ def remove_service(transaction: Transaction, command: RemoveService) -> Effects:
     """Drop one service, and its stack's row with the last one."""
     service = _service(transaction, command.service_id)
     transaction.drop_service(service)
-    stack = service.spec.stack
+    _drop_if_empty(transaction, service.spec.stack)
+    return ((service.spec.name, "removed"),)
+
+
+def remove_job(transaction: Transaction, command: RemoveJob) -> Effects:
+    """Drop one job and its runs, and its stack's row with the last part of it."""
+    job = transaction.view.jobs.get(command.job_id)
+    if job is None:
+        raise NotFound(f"there is no job {command.job_id!r}", hint="meshswarm job ls")
+    jobs.drop_job(transaction, job)
+    _drop_if_empty(transaction, job.spec.stack)
+    return ((job.spec.name, "removed"),)
+
+
+def _drop_if_empty(transaction: Transaction, stack: str | None) -> None:
     row = transaction.view.stacks.get(stack) if stack is not None else None
     if row is not None and not _has_parts(transaction.view, row.name):
         files.drop_own(transaction, row, None)
         transaction.drop_stack(row.name)
-    return ((service.spec.name, "removed"),)
 
 
 def _has_parts(view: View, stack: str) -> bool:

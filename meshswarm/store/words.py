@@ -45,10 +45,12 @@ from meshswarm.store.commands import (
     UseNewest,
 )
 from meshswarm.store.job_commands import (
+    CancelRun,
     DecideFire,
     ForgetRun,
     PauseJob,
     PlanFire,
+    RemoveJob,
     ResumeJob,
     RunJob,
     SetRun,
@@ -163,9 +165,9 @@ def _simple(command: Simple, view: View) -> str:  # noqa: C901, PLR0912 -- a tab
         case RevertService():
             name = _service_name(view, command.service_id)
             return f"roll back service {name}{_because(command.message)}"
-        case (
-            SetRun() | RunJob() | PauseJob() | ResumeJob() | PlanFire() | DecideFire() | ForgetRun()
-        ):
+        case RunJob() | PauseJob() | ResumeJob() | CancelRun() | RemoveJob():
+            return _wish_of_job(command, view)
+        case SetRun() | PlanFire() | DecideFire() | ForgetRun():
             return _of_job(command, view)
         case _:
             assert_never(command)
@@ -232,20 +234,26 @@ def _service_name(view: View, service_id: ServiceId) -> str:
     return service_id if service is None else service.spec.name
 
 
-def _of_job(
-    command: SetRun | RunJob | PauseJob | ResumeJob | PlanFire | DecideFire | ForgetRun, view: View
-) -> str:
+def _wish_of_job(command: RunJob | PauseJob | ResumeJob | CancelRun | RemoveJob, view: View) -> str:
     match command:
-        case SetRun():
-            name = _service_name(view, command.service_id)
-            done = f"{_count(command.completed, 'slot')} complete"
-            return f"run of {name} {command.phase.value}, {done}{_because(command.message)}"
         case RunJob():
             return f"run job {_job(view, command.job_id)}"
         case PauseJob():
             return f"pause job {_job(view, command.job_id)}"
         case ResumeJob():
             return f"resume job {_job(view, command.job_id)}"
+        case CancelRun():
+            return f"cancel the run of {_service_name(view, command.service_id)}"
+        case RemoveJob():
+            return f"remove job {_job(view, command.job_id)}"
+
+
+def _of_job(command: SetRun | PlanFire | DecideFire | ForgetRun, view: View) -> str:
+    match command:
+        case SetRun():
+            name = _service_name(view, command.service_id)
+            done = f"{_count(command.completed, 'slot')} complete"
+            return f"run of {name} {command.phase.value}, {done}{_because(command.message)}"
         case PlanFire():
             return f"job {_job(view, command.job_id)} fires at {_instant(command.next_fire_ms)}"
         case DecideFire():

@@ -17,6 +17,7 @@ from meshswarm.store.view import View
 from tests.support.fake_cluster import (
     FakeClient,
     cluster_of,
+    running,
     service,
     then,
     with_stack,
@@ -266,6 +267,69 @@ def test_pause_and_resume(capsys: Capture) -> None:
         job = client.view.job_named("shop_backup")
         assert job is not None
         assert is_paused == job.is_paused
+
+
+def _under_way() -> FakeClient:
+    """Two runs under way, each with a task."""
+    client = _jobs()
+    job = client.view.find_job("shop_backup")
+    for number in (1, 2):
+        client.view = then(client.view, RunJob(job_id=job.id))
+        client.view = with_task(client.view, f"shop_backup-{number}", 1, "n1", TaskState.RUNNING)
+    client.on_change = running
+    return client
+
+
+def test_all_runs_of_a_job_are_cancelled_or_the_one_that_is_named(capsys: Capture) -> None:
+    for target, phases in (
+        ("shop_backup", ["failed", "failed"]),
+        ("shop_backup-1", ["failed", "running"]),
+    ):
+        client = _under_way()
+        assert main(["job", "cancel", target, "-o", "json"], client.connect) == 0
+        assert "cancelled" == json.loads(capsys.readouterr().out)[0]["effect"]
+        job = client.view.find_job("shop_backup")
+        assert phases == [run.phase.value for run in client.view.runs_of(job.id)]
+        live = [task.service_name for task in client.view.tasks.values() if task.is_live]
+        assert (["shop_backup-2"] if "running" in phases else []) == live, "it waited for that"
+
+
+def test_what_is_not_under_way_cannot_be_cancelled(capsys: Capture) -> None:
+    client = _ran(_jobs())
+    assert main(["job", "cancel", "shop_backup"], client.connect) == 6
+    said = capsys.readouterr().err
+    assert "no run of job shop_backup is under way" in said
+    assert "meshswarm job history shop_backup" in said
+    assert main(["job", "cancel", "shop_backup-1"], client.connect) == 6
+    assert "the run shop_backup-1 is over already: it is failed" in capsys.readouterr().err
+    assert main(["job", "cancel", "nothing"], client.connect) == 5
+    assert client.proposed == []
+
+
+def test_a_job_is_removed_with_its_runs(capsys: Capture) -> None:
+    client = _under_way()
+    assert main(["job", "rm", "shop_backup"], client.connect) == 0
+    left = (client.view.jobs, client.view.runs, client.view.services)
+    assert not any(left)
+    assert not [task for task in client.view.tasks.values() if task.is_live]
+    assert main(["job", "rm", "shop_backup"], client.connect) == 5
+
+
+def test_why_takes_jobs_and_runs(capsys: Capture) -> None:
+    client = _under_way()
+    assert main(["why", "shop_backup"], client.connect) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("job shop_backup fires at `*/5 * * * *` in Europe/Paris")
+    assert "run 1 is under way as well" in told
+    assert "0 of 1 slots of the job shop_backup-2 are complete; 1 runs" in told
+    assert main(["why", "shop_backup", "-o", "json"], client.connect) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert ("shop_backup", "shop_backup-2") == (document["job"], document["run"]["service"])
+    assert main(["why", "shop_backup", "-o", "name"], client.connect) == 0
+    assert "" == capsys.readouterr().out, "no slot is as it should not be"
+    assert main(["why", "shop_backup-1"], client.connect) == 0
+    assert "of the job shop_backup-1" in capsys.readouterr().out
+    assert main(["why", "nothing"], client.connect) == 5
 
 
 def test_an_unknown_job_is_not_found(capsys: Capture) -> None:

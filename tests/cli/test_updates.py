@@ -9,8 +9,6 @@ from attrs import evolve
 
 from meshswarm.cli.main import main
 from meshswarm.cli.waiting import Goal, ending, is_reached, progress
-from meshswarm.control.decide import decide
-from meshswarm.control.liveness import Liveness, LivenessPolicy
 from meshswarm.errors import Conflict, MeshswarmError, RolledBack
 from meshswarm.model.resources import Resources
 from meshswarm.model.rollout import FailureAction, RolloutPhase, UpdateOrder, UpdatePolicy
@@ -22,61 +20,18 @@ from meshswarm.model.service import (
     Service,
     TaskSpec,
 )
-from meshswarm.model.task import DesiredState, TaskState, TaskStatus
 from meshswarm.store.commands import (
-    CreateTask,
     PauseRollout,
     PutService,
-    ReportTasks,
     RestartService,
     ResumeRollout,
     RollBackService,
-    Simple,
-    TaskReport,
 )
 from meshswarm.store.view import View
-from tests.support.fake_cluster import FakeClient, cluster_of, service, then
+from tests.support.fake_cluster import FakeClient, cluster_of, running, service, then
 
 Capture = pytest.CaptureFixture[str]
 WEB = "shop_web"
-
-
-def running(view: View) -> View:
-    """A second in the life of a cluster: the real controllers, and agents in a hurry.
-
-    Tasks whose command is `crash` end as soon as they run.
-    """
-    view = evolve(view, clock_ms=view.clock_ms + 1_000)
-    liveness = Liveness(silent_ms=dict.fromkeys(view.nodes, 0), observing_ms=10_000)
-    decision = decide(view, None, liveness, LivenessPolicy(), view.clock_ms)
-    for command in decision.commands:
-        view = view if _is_stale(view, command) else then(view, command)
-    for task in list(view.tasks.values()):
-        if task.node_id is None or task.status.state.is_terminal:
-            continue
-        state = TaskState.RUNNING
-        if task.desired > DesiredState.RUNNING:
-            state = TaskState.SHUTDOWN
-        elif task.desired is DesiredState.READY:
-            state = TaskState.READY
-        elif view.spec_of(task).task.command == ("crash",):
-            state = TaskState.FAILED
-        is_news = state is not task.status.state
-        status = TaskStatus(
-            state=state,
-            message="it ended with exit code 3" if state is TaskState.FAILED else "",
-            since_ms=view.clock_ms if is_news else task.status.since_ms,
-        )
-        report = TaskReport(task_id=task.id, status=status)
-        view = then(view, ReportTasks(node_id=task.node_id, reports=(report,)))
-    return view
-
-
-def _is_stale(view: View, command: Simple) -> bool:
-    """Whether the service has moved on since, as after an earlier command of the same pass."""
-    if not isinstance(command, CreateTask):
-        return False
-    return view.services[command.service_id].version != command.service_version
 
 
 def shop(**policy: object) -> View:

@@ -8,105 +8,46 @@ from meshswarm.model.dependency import Condition, Dependency
 from meshswarm.model.job import (
     Concurrency,
     FireVerdict,
-    Job,
-    JobSpec,
     MissedFires,
-    RunPhase,
     RunReason,
     Schedule,
     Trigger,
 )
-from meshswarm.model.service import Mode, RestartCondition, RestartPolicy
 from meshswarm.model.stack import StackSpec
-from meshswarm.model.task import TaskState, TaskStatus
+from meshswarm.model.task import TaskState
 from meshswarm.store import jobs as stored
 from meshswarm.store.commands import (
     Batch,
-    Command,
     PutService,
     PutStack,
     RemoveStack,
-    ReportTasks,
-    TaskReport,
 )
-from meshswarm.store.job_commands import DecideFire, PauseJob, ResumeJob, RunJob
-from meshswarm.store.view import View, build_view
-from tests.support.builders import NOW_MS, commit, node, service_spec
+from meshswarm.store.job_commands import (
+    DecideFire,
+    PauseJob,
+    ResumeJob,
+    RunJob,
+)
+from meshswarm.store.view import View
+from tests.support.builders import commit, service_spec
 from tests.support.deciding import decided, of_kind
-
-MINUTE = 60_000
-START_MS = NOW_MS - NOW_MS % MINUTE  # a full minute
-ONCE = RestartPolicy(condition=RestartCondition.NONE)
-
-
-def _spec(name: str = "s_job", **fields: object) -> JobSpec:
-    run = service_spec(name, mode=Mode.REPLICATED_JOB, stack="s", restart=ONCE)
-    schedule = fields.pop("schedule", Schedule(cron="*/10 * * * *"))
-    return JobSpec(name=name, stack="s", service=run, schedule=schedule, **fields)  # type: ignore[arg-type]
-
-
-class _Cluster:
-    """A view, a clock, and controllers that decide until they have nothing to add."""
-
-    def __init__(self, *specs: JobSpec, at_ms: int = START_MS) -> None:
-        self.now_ms = at_ms
-        self.view = build_view(View(clock_ms=at_ms), nodes=(node("n1"),))
-        self.fires: list[DecideFire] = []
-        self.propose(PutStack(spec=StackSpec(name="s", services=(), jobs=specs)))
-        self.control()
-
-    def propose(self, command: Command) -> None:
-        applied = commit(self.view, command, at_ms=self.now_ms)
-        assert applied.outcome.error is None, applied.outcome.error
-        self.view = applied.view
-
-    def control(self) -> None:
-        for _ in range(20):
-            decision = decided(self.view, now_ms=self.now_ms)
-            assert decision.refused == ()
-            if not decision.commands:
-                return
-            self.fires += of_kind(decision, DecideFire)
-            self.propose(Batch(commands=decision.commands))
-        raise AssertionError("it never settles")
-
-    def at(self, ms: int) -> None:
-        """The controllers look at this instant, in ms after the start."""
-        self.now_ms = START_MS + ms
-        self.control()
-
-    def end(self, state: TaskState = TaskState.COMPLETE) -> None:
-        """What runs ends."""
-        for one in self.view.tasks.values():
-            if one.node_id is not None and not one.status.state.is_terminal:
-                report = TaskReport(task_id=one.id, status=TaskStatus(state=state))
-                self.propose(ReportTasks(node_id=one.node_id, reports=(report,)))
-        self.control()
-
-    def job(self, name: str = "s_job") -> Job:
-        found = self.view.job_named(name)
-        assert found is not None
-        return found
-
-    def runs(self, name: str = "s_job") -> list[tuple[int, RunPhase]]:
-        return [(run.number, run.phase) for run in self.view.runs_of(self.job(name).id)]
-
-    def verdicts(self) -> list[tuple[int, FireVerdict]]:
-        return [((fire.scheduled_ms - START_MS) // MINUTE, fire.verdict) for fire in self.fires]
-
-
-RUN, SKIP, QUEUE = FireVerdict.RUN, FireVerdict.SKIP, FireVerdict.QUEUE
-RUNNING, COMPLETE, FAILED = RunPhase.RUNNING, RunPhase.COMPLETE, RunPhase.FAILED
-FIRST = 10 - START_MS // MINUTE % 10
-"""Minutes from the start to the first fire."""
-
-
-def _schedule(concurrency: Concurrency = Concurrency.FORBID, **fields: object) -> Schedule:
-    return Schedule(cron="*/10 * * * *", concurrency=concurrency, **fields)  # type: ignore[arg-type]
+from tests.support.jobs import (
+    COMPLETE,
+    FAILED,
+    FIRST,
+    MINUTE,
+    RUN,
+    RUNNING,
+    SKIP,
+    START_MS,
+    JobCluster,
+    job_spec,
+    schedule_of,
+)
 
 
 def test_complaint_04_a_job_waits_for_its_time_and_then_runs_once() -> None:
-    cluster = _Cluster(_spec())
+    cluster = JobCluster(job_spec())
     planned = cluster.job().next_fire_ms
     assert planned == START_MS + FIRST * MINUTE
     assert planned == decided(cluster.view, now_ms=planned - 500).wake_at_ms
@@ -125,7 +66,7 @@ def test_complaint_04_a_job_waits_for_its_time_and_then_runs_once() -> None:
 
 
 def test_a_fire_decided_by_an_old_leader_and_a_new_one_happens_once() -> None:
-    cluster = _Cluster(_spec())
+    cluster = JobCluster(job_spec())
     cluster.now_ms = START_MS + FIRST * MINUTE
     old = decided(cluster.view, now_ms=cluster.now_ms)
     new = decided(cluster.view, now_ms=cluster.now_ms + 3_000)
@@ -137,7 +78,7 @@ def test_a_fire_decided_by_an_old_leader_and_a_new_one_happens_once() -> None:
 
 
 def test_a_fire_is_refused_also_when_its_run_is_long_forgotten() -> None:
-    cluster = _Cluster(_spec(keep_complete=0))
+    cluster = JobCluster(job_spec(keep_complete=0))
     cluster.at(FIRST * MINUTE)
     (fire,) = cluster.fires
     cluster.end()
@@ -148,7 +89,7 @@ def test_a_fire_is_refused_also_when_its_run_is_long_forgotten() -> None:
 
 
 def test_complaint_04_forbid_skips_a_fire_while_a_run_is_under_way_and_says_so() -> None:
-    cluster = _Cluster(_spec())
+    cluster = JobCluster(job_spec())
     for minutes in (FIRST, FIRST + 10):
         cluster.at(minutes * MINUTE)
     assert [(FIRST, RUN), (FIRST + 10, SKIP)] == cluster.verdicts()
@@ -159,7 +100,7 @@ def test_complaint_04_forbid_skips_a_fire_while_a_run_is_under_way_and_says_so()
 
 
 def test_queue_runs_once_when_the_present_run_is_over() -> None:
-    cluster = _Cluster(_spec(schedule=_schedule(Concurrency.QUEUE)))
+    cluster = JobCluster(job_spec(schedule=schedule_of(Concurrency.QUEUE)))
     for minutes in (FIRST, FIRST + 10, FIRST + 20):
         cluster.at(minutes * MINUTE)
     assert [(1, RUNNING)] == cluster.runs()
@@ -172,7 +113,7 @@ def test_queue_runs_once_when_the_present_run_is_over() -> None:
 
 
 def test_allow_runs_beside() -> None:
-    cluster = _Cluster(_spec(schedule=_schedule(Concurrency.ALLOW)))
+    cluster = JobCluster(job_spec(schedule=schedule_of(Concurrency.ALLOW)))
     for minutes in (FIRST, FIRST + 10):
         cluster.at(minutes * MINUTE)
     assert [(1, RUNNING), (2, RUNNING)] == cluster.runs()
@@ -180,7 +121,7 @@ def test_allow_runs_beside() -> None:
 
 
 def test_replace_stops_the_present_run_and_begins_when_it_has_stopped() -> None:
-    cluster = _Cluster(_spec(schedule=_schedule(Concurrency.REPLACE)))
+    cluster = JobCluster(job_spec(schedule=schedule_of(Concurrency.REPLACE)))
     cluster.at(FIRST * MINUTE)
     cluster.at((FIRST + 10) * MINUTE)
     assert [(1, FAILED)] == cluster.runs(), "its task still stops"
@@ -193,31 +134,31 @@ def test_replace_stops_the_present_run_and_begins_when_it_has_stopped() -> None:
 @pytest.mark.parametrize(
     ("schedule", "late_ms", "verdict"),
     [
-        (_schedule(), 0, RUN),
-        (_schedule(), 9 * MINUTE, RUN),
-        (_schedule(missed_fires=MissedFires.SKIP), 60_000, RUN),
-        (_schedule(missed_fires=MissedFires.SKIP), 60_001, SKIP),
-        (_schedule(starting_deadline_s=5), 5_000, RUN),
-        (_schedule(starting_deadline_s=5), 5_001, SKIP),
+        (schedule_of(), 0, RUN),
+        (schedule_of(), 9 * MINUTE, RUN),
+        (schedule_of(missed_fires=MissedFires.SKIP), 60_000, RUN),
+        (schedule_of(missed_fires=MissedFires.SKIP), 60_001, SKIP),
+        (schedule_of(starting_deadline_s=5), 5_000, RUN),
+        (schedule_of(starting_deadline_s=5), 5_001, SKIP),
     ],
 )
 def test_a_late_fire_is_made_up_for_as_the_schedule_says(
     schedule: Schedule, late_ms: int, verdict: FireVerdict
 ) -> None:
-    cluster = _Cluster(_spec(schedule=schedule))
+    cluster = JobCluster(job_spec(schedule=schedule))
     cluster.at(FIRST * MINUTE + late_ms)
     assert [(FIRST, verdict)] == cluster.verdicts()
 
 
 def test_one_run_makes_up_for_all_that_was_missed() -> None:
-    cluster = _Cluster(_spec())
+    cluster = JobCluster(job_spec())
     cluster.at((FIRST + 55) * MINUTE)
     assert [(FIRST + 50, RUN)] == cluster.verdicts()
     assert START_MS + (FIRST + 60) * MINUTE == cluster.job().next_fire_ms
 
 
 def test_after_a_very_long_time_the_last_fire_is_found_in_steps() -> None:
-    cluster = _Cluster(_spec(schedule=Schedule(cron="* * * * *")))
+    cluster = JobCluster(job_spec(schedule=Schedule(cron="* * * * *")))
     cluster.at(3_500 * MINUTE)
     *skipped, last = cluster.verdicts()
     assert (3_500, RUN) == last
@@ -226,7 +167,7 @@ def test_after_a_very_long_time_the_last_fire_is_found_in_steps() -> None:
 
 
 def test_history_is_bounded_for_each_end() -> None:
-    cluster = _Cluster(_spec(keep_complete=2, keep_failed=1))
+    cluster = JobCluster(job_spec(keep_complete=2, keep_failed=1))
     ends = [TaskState.COMPLETE, TaskState.FAILED] * 4
     for number, end in enumerate(ends):
         cluster.at((FIRST + 10 * number) * MINUTE)
@@ -237,7 +178,7 @@ def test_history_is_bounded_for_each_end() -> None:
 
 
 def test_a_paused_job_does_not_fire_and_makes_up_for_nothing() -> None:
-    cluster = _Cluster(_spec())
+    cluster = JobCluster(job_spec())
     cluster.propose(PauseJob(job_id=cluster.job().id))
     cluster.at((FIRST + 5) * MINUTE)
     assert [] == cluster.fires
@@ -249,7 +190,7 @@ def test_a_paused_job_does_not_fire_and_makes_up_for_nothing() -> None:
 
 
 def test_what_was_decided_before_a_pause_is_refused_after_it() -> None:
-    cluster = _Cluster(_spec())
+    cluster = JobCluster(job_spec())
     cluster.now_ms = START_MS + FIRST * MINUTE
     (stale,) = of_kind(decided(cluster.view, now_ms=cluster.now_ms), DecideFire)
     cluster.propose(PauseJob(job_id=cluster.job().id))
@@ -259,9 +200,9 @@ def test_what_was_decided_before_a_pause_is_refused_after_it() -> None:
 
 
 def test_another_schedule_counts_from_when_it_was_put() -> None:
-    cluster = _Cluster(_spec())
+    cluster = JobCluster(job_spec())
     cluster.at((FIRST - 1) * MINUTE + 30_000)
-    hourly = _spec(schedule=Schedule(cron="0 * * * *"))
+    hourly = job_spec(schedule=Schedule(cron="0 * * * *"))
     cluster.propose(PutStack(spec=StackSpec(name="s", services=(), jobs=(hourly,))))
     cluster.control()
     planned = cluster.job().next_fire_ms
@@ -271,14 +212,14 @@ def test_another_schedule_counts_from_when_it_was_put() -> None:
 
 
 def test_complaint_04_time_zones_count() -> None:
-    cluster = _Cluster(_spec(schedule=Schedule(cron="0 3 * * *", timezone="Asia/Kolkata")))
+    cluster = JobCluster(job_spec(schedule=Schedule(cron="0 3 * * *", timezone="Asia/Kolkata")))
     planned = cluster.job().next_fire_ms
     assert planned is not None
     assert 21 * 60 + 30 == planned // MINUTE % (24 * 60)
 
 
-def test_a_run_by_hand_is_one_more_and_changes_nothing_of_the_schedule() -> None:
-    cluster = _Cluster(_spec())
+def test_a_run_by_hand_is_one_more_and_changes_nothing_of_theschedule_of() -> None:
+    cluster = JobCluster(job_spec())
     before = cluster.job().next_fire_ms
     cluster.propose(RunJob(job_id=cluster.job().id))
     cluster.control()
@@ -289,16 +230,16 @@ def test_a_run_by_hand_is_one_more_and_changes_nothing_of_the_schedule() -> None
 
 
 def test_what_is_not_for_hands_is_refused() -> None:
-    cluster = _Cluster(_spec(is_manual=False))
+    cluster = JobCluster(job_spec(is_manual=False))
     applied = commit(cluster.view, RunJob(job_id=cluster.job().id))
     assert applied.outcome.error is not None
     assert "not to be run by hand" in applied.outcome.error.message
 
 
 def test_a_job_runs_the_jobs_that_it_depends_on_first() -> None:
-    late = _spec("s_late", schedule=None)
+    late = job_spec("s_late", schedule=None)
     waits = evolve(late.service, depends_on=(Dependency(service="s_job"),))
-    cluster = _Cluster(_spec(schedule=None), evolve(late, service=waits))
+    cluster = JobCluster(job_spec(schedule=None), evolve(late, service=waits))
     cluster.propose(RunJob(job_id=cluster.job("s_late").id))
     cluster.control()
     assert ["s_job-1"] == [task.service_name for task in cluster.view.tasks.values()]
@@ -313,7 +254,7 @@ def test_a_job_runs_the_jobs_that_it_depends_on_first() -> None:
 def test_no_more_runs_are_under_way_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored, "MAX_RUNS", 1)
     monkeypatch.setattr(controls, "MAX_RUNS", 1)
-    cluster = _Cluster(_spec(schedule=_schedule(Concurrency.ALLOW)))
+    cluster = JobCluster(job_spec(schedule=schedule_of(Concurrency.ALLOW)))
     for minutes in (FIRST, FIRST + 10):
         cluster.at(minutes * MINUTE)
     assert [(FIRST, RUN), (FIRST + 10, SKIP)] == cluster.verdicts()
@@ -324,7 +265,7 @@ def test_no_more_runs_are_under_way_than_may_be(monkeypatch: pytest.MonkeyPatch)
 
 def test_jobs_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored, "MAX_JOBS", 1)
-    spec = StackSpec(name="s", services=(), jobs=(_spec("s_a"), _spec("s_b")))
+    spec = StackSpec(name="s", services=(), jobs=(job_spec("s_a"), job_spec("s_b")))
     applied = commit(View(), PutStack(spec=spec))
     assert applied.outcome.error is not None
     assert "the cluster has 1 jobs, its limit" == applied.outcome.error.message
@@ -332,9 +273,9 @@ def test_jobs_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_runs_survive_a_deploy_of_their_stack_and_go_with_their_job() -> None:
-    cluster = _Cluster(_spec())
+    cluster = JobCluster(job_spec())
     cluster.at(FIRST * MINUTE)
-    cluster.propose(PutStack(spec=StackSpec(name="s", services=(), jobs=(_spec(),))))
+    cluster.propose(PutStack(spec=StackSpec(name="s", services=(), jobs=(job_spec(),))))
     cluster.control()
     assert [(1, RUNNING)] == cluster.runs()
     cluster.propose(PutStack(spec=StackSpec(name="s", services=(), jobs=())))
@@ -343,7 +284,7 @@ def test_runs_survive_a_deploy_of_their_stack_and_go_with_their_job() -> None:
 
 
 def test_a_stack_takes_its_jobs_along() -> None:
-    cluster = _Cluster(_spec())
+    cluster = JobCluster(job_spec())
     cluster.at(FIRST * MINUTE)
     cluster.propose(RemoveStack(name="s"))
     cluster.control()
@@ -353,7 +294,7 @@ def test_a_stack_takes_its_jobs_along() -> None:
 
 
 def test_a_service_cannot_take_the_name_of_a_run() -> None:
-    cluster = _Cluster(_spec())
+    cluster = JobCluster(job_spec())
     cluster.at(FIRST * MINUTE)
     spec = service_spec("s_job-1", stack="s")
     applied = commit(cluster.view, PutService(spec=spec))

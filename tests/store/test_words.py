@@ -37,9 +37,11 @@ from meshswarm.store.commands import (
     UseNewest,
 )
 from meshswarm.store.job_commands import (
+    CancelRun,
     DecideFire,
     PauseJob,
     PlanFire,
+    RemoveJob,
     ResumeJob,
     RunJob,
 )
@@ -89,6 +91,8 @@ WITH_JOB = StackSpec(
         (RunJob(job_id=JobId("j")), "run job j"),
         (PauseJob(job_id=JobId("j")), "pause job j"),
         (ResumeJob(job_id=JobId("j")), "resume job j"),
+        (RemoveJob(job_id=JobId("j")), "remove job j"),
+        (CancelRun(service_id=ServiceId("s")), "cancel the run of s"),
         (PlanFire(job_id=JobId("j"), edition=1, next_fire_ms=None), "job j fires at no time"),
         (
             PlanFire(job_id=JobId("j"), edition=1, next_fire_ms=60_000),

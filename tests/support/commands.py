@@ -49,10 +49,12 @@ from meshswarm.store.commands import (
     UseNewest,
 )
 from meshswarm.store.job_commands import (
+    CancelRun,
     DecideFire,
     ForgetRun,
     PauseJob,
     PlanFire,
+    RemoveJob,
     ResumeJob,
     RunJob,
     SetRun,
@@ -231,6 +233,8 @@ simple: st.SearchStrategy[Simple] = st.one_of(
     st.builds(RunJob, job_id=jobs),
     st.builds(PauseJob, job_id=jobs),
     st.builds(ResumeJob, job_id=jobs),
+    st.builds(CancelRun, service_id=services),
+    st.builds(RemoveJob, job_id=jobs),
     st.builds(
         PlanFire,
         job_id=jobs,
