@@ -455,3 +455,24 @@ async def test_an_impossible_image_name_is_refused(ground: DockerGround) -> None
 
 async def test_no_image_is_refused(ground: DockerGround) -> None:
     assert Reason.IMAGE_NOT_FOUND is (await refusal(ground, ground.made(image=None))).reason
+
+
+async def test_an_image_of_another_platform_is_not_taken_for_it(ground: DockerGround) -> None:
+    """The engine itself says so; and that no registry has one for that, ours has none at all."""
+    with _registry() as registry:
+        ground.client.images.get(IMAGE).tag(f"{registry}/app", "1")
+        try:
+            image = f"{registry}/app:1"
+            failure = await refusal(ground, ground.made(image=image, platform="linux/s390x"))
+        finally:
+            ground.client.images.remove(f"{registry}/app:1")
+    assert Reason.IMAGE_NOT_FOUND is failure.reason
+    assert f"image {registry}/app:1 for linux/s390x is not on this node" in failure.message
+
+
+async def test_the_platform_of_the_host_is_as_good_as_none(ground: DockerGround) -> None:
+    found = ground.client.images.get(IMAGE).attrs
+    platform = f"{found['Os']}/{found['Architecture']}"
+    async with ground.running() as runtime:
+        held = await runtime.prepare(assignment(T1, runs=ground.spec("true", platform=platform)))
+        assert HeldState.CREATED is held.state
