@@ -10,6 +10,7 @@ from meshswarm.control.liveness import Liveness, LivenessPolicy
 from meshswarm.control.losses import give_up_tasks
 from meshswarm.control.nodes import judge
 from meshswarm.control.reaper import reap
+from meshswarm.control.resting import drained_nodes
 from meshswarm.control.schedule import explain_waiting, place
 from meshswarm.control.services import reconcile
 from meshswarm.control.whatif import WhatIf
@@ -166,6 +167,7 @@ def _services_touched(view: View, changed: frozenset[Key]) -> set[ServiceId]:
         found |= waiting
     if may_fit:
         found |= {s.id for s in view.services.values() if s.spec.mode.is_global}
+        found |= _services_staying(view)
     return found | {one for one in waiting - found if _company_of(view, one) & placed}
 
 
@@ -178,6 +180,12 @@ def _services_ordered_by(
     for name in {*names, *(row.spec.name for row in rows)}:
         found |= set(view.dependents.get(name, ()))
     return found
+
+
+def _services_staying(view: View) -> set[ServiceId]:
+    """The services with tasks on drained nodes: they may have stayed for want of another node."""
+    nodes = drained_nodes(view)
+    return {task.service_id for node_id in nodes for task in view.tasks_on(node_id) if task.is_live}
 
 
 def _company_of(view: View, service_id: ServiceId) -> set[str]:

@@ -107,8 +107,8 @@ class _Room:
         self._obstacles: dict[int, str] = {}
 
     def move(self, slot: Slot, task: Task) -> Move | None:
-        """The slot's move; None: not now."""
-        if self._left < 1 or obstacle(self._whatif.view, slot):
+        """The slot's move; None: not now. While two tasks are live there is no third."""
+        if self._left < 1 or slot.surplus or obstacle(self._whatif.view, slot):
             return None
         if _is_drained(self._whatif.view, task):
             if self._nowhere(task.revision):

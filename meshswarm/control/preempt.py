@@ -178,14 +178,15 @@ def _leaves_room(task: Task) -> bool:
 
 
 def budget_of(view: View, service: Service) -> float:
-    """How many more of the service's tasks we may stop now; infinite without a limit."""
+    """How many more of the service's slots we may leave without a task that works; infinite
+    without a limit. A slot that has two of them, in the middle of a move, makes up for no other."""
     spec = service.spec
     if spec.max_unavailable is None and spec.max_unavailable_percent is None:
         return float("inf")
     tasks = [view.tasks[task_id] for task_id in view.tasks_by_service.get(service.id, ())]
-    healthy = sum(task.is_live and task.is_healthy for task in tasks)
+    work = {task.slot or task.node_id for task in tasks if task.is_live and task.is_healthy}
     wanted = _wanted(spec, tasks)
-    return most_missing(spec, wanted) - max(0, wanted - healthy)
+    return most_missing(spec, wanted) - max(0, wanted - len(work))
 
 
 def most_missing(spec: ServiceSpec, wanted: int) -> float:
@@ -200,9 +201,9 @@ def most_missing(spec: ServiceSpec, wanted: int) -> float:
 
 
 def _wanted(spec: ServiceSpec, tasks: Iterable[Task]) -> int:
-    """How many tasks the service should have; of a global one a task that made way counts too."""
+    """How many slots should have a task; of a global service one whose task made way counts too."""
     if spec.mode is Mode.REPLICATED:
         return spec.replicas
     if spec.mode is Mode.GLOBAL:
         return len({task.node_id for task in tasks if task.desired is not DesiredState.REMOVE})
-    return sum(task.is_live for task in tasks)
+    return len({task.slot or task.node_id for task in tasks if task.is_live})

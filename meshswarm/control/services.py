@@ -9,7 +9,7 @@ from itertools import islice
 from attrs import evolve
 
 from meshswarm.control.dependencies import is_still_needed, unmet
-from meshswarm.control.leaving import is_leaving, is_overdue, leaves
+from meshswarm.control.leaving import goes_by_ms, is_leaving, is_overdue, leaves
 from meshswarm.control.restart import Successor, successor
 from meshswarm.control.rollout import carry_on, spend_turns
 from meshswarm.control.runs import reconcile_run
@@ -185,6 +185,9 @@ def _beside(whatif: WhatIf, service: Service, kept: Task, live: Sequence[Task]) 
     ]
     if not olds or has_proved_itself(whatif, service, kept):
         return None
+    by_ms = goes_by_ms(view, olds[-1])
+    if by_ms is not None and by_ms > now_ms:
+        whatif.look_again(service.id, by_ms)
     return olds[-1]
 
 
@@ -204,8 +207,14 @@ def _renew(whatif: WhatIf, service: Service, turn: Turn) -> CreateTask | None:
 
 
 def _add(whatif: WhatIf, service: Service, turn: Turn) -> CreateTask | None:
-    """Draft a task beside the slot's present one; after a failure as a restart would."""
+    """Draft a task beside the slot's present one; after a failure as a restart would.
+
+    In the middle of a move there are two: the older one goes, and the new one waits for that.
+    """
     slot = turn.slot
+    for task in slot.surplus:
+        whatif.do(SetDesired(task_id=task.id, desired=DesiredState.SHUTDOWN))
+    slot = evolve(slot, tasks=tuple(whatif.view.tasks[task.id] for task in slot.tasks))
     since_ms = slot.live.created_at_ms if slot.live else 0
     before = [
         task

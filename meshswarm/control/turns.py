@@ -209,12 +209,15 @@ def began_ms(task: Task, now_ms: int) -> int:
 
 
 def _is_moving(whatif: WhatIf, slot: Slot) -> bool:
-    """Whether the slot's task is on its way up for the first time, on a node that it may keep."""
+    """Whether the slot's task is on its way up for the first time, on a node that it may keep, or
+    has one beside it that leaves."""
     task = slot.live
-    if task is None or task.node_id is None or is_leaving(whatif.view, task):
+    if task is None or task.node_id is None:
         return False
     if any(is_leaving(whatif.view, one) for one in slot.surplus):
         return True
+    if is_leaving(whatif.view, task):
+        return False
     return not task.attempt and not task.is_healthy
 
 

@@ -7,7 +7,7 @@ from meshswarm.model.node import Availability, Node
 from meshswarm.model.rollout import UpdateOrder, UpdatePolicy
 from meshswarm.model.service import Mode, RestartCondition, RestartPolicy, Service
 from meshswarm.model.task import DesiredState, Task, TaskState
-from meshswarm.store.commands import CreateTask, MoveTasks, SetDesired
+from meshswarm.store.commands import CreateTask, MoveTasks, SetDesired, UpdateNode
 from tests.support.builders import NOW_MS, commit, node, service, task, view
 from tests.support.deciding import carried_out, decided, kinds, of_kind
 
@@ -139,3 +139,53 @@ def test_a_task_that_is_to_move_starts_elsewhere_first() -> None:
     assert [(1, N2.id)] == [(c.slot, c.node_id) for c in of_kind(decision, CreateTask)]
     assert [CreateTask] == kinds(decision)
     assert decided(carried_out(marked, decision)).commands == ()
+
+
+def test_a_slot_with_two_tasks_makes_up_for_no_other() -> None:
+    web = spec_with(service("web", replicas=3), max_unavailable=1)
+    leaving = evolve(task(web, 1, N2, id="old"), leaves=True)
+    beside = task(web, 1, N3, id="new", created_at_ms=NOW_MS - 1)
+    stopping = task(web, 2, N1, TaskState.STARTING)
+    before = view([drained(N1), N2, N3], [web], [leaving, beside, stopping, task(web, 3, N1)])
+    decision = decided(before)
+    assert "web-3" not in [c.task_id for c in of_kind(decision, SetDesired)]
+
+
+def test_what_stayed_on_a_drained_node_leaves_once_there_is_another() -> None:
+    web = service("web", replicas=1)
+    paused = evolve(N2, availability=Availability.PAUSE)
+    before = view([drained(N1), paused], [web], [task(web, 1, N1)])
+    assert decided(before).commands == ()
+    active = UpdateNode(node_id=N2.id, availability=Availability.ACTIVE)
+    applied = commit(before, active, at_ms=NOW_MS)
+    decision = decided(applied.view, dirty=applied.changed)
+    assert [SetDesired, CreateTask] == kinds(decision)
+
+
+def test_the_deadline_comes_though_the_new_task_does_not_get_well() -> None:
+    web = spec_with(service("web", replicas=1), update=START_FIRST)
+    old = task(web, 1, N1, id="old")
+    new = task(web, 1, N2, TaskState.STARTING, id="new", created_at_ms=old.created_at_ms + 1)
+    before = view([drained(N1, by_ms=NOW_MS + 500), N2], [web], [old, new])
+    waiting = decided(before)
+    assert ((), NOW_MS + 500) == (waiting.commands, waiting.wake_at_ms)
+    overdue = decided(before, dirty=waiting.revisit, now_ms=NOW_MS + 500)
+    assert overdue.commands == (SetDesired(task_id=old.id, desired=DesiredState.SHUTDOWN),)
+
+
+def test_there_is_no_third_task_in_a_slot() -> None:
+    web = spec_with(service("web", replicas=1), update=START_FIRST)
+    old = evolve(task(web, 1, N1, id="old"), leaves=True)
+    new = task(web, 1, N2, id="new", created_at_ms=NOW_MS - 1)
+    moved_again = view([N1, N2, N3], [web], [old, evolve(new, leaves=True)])
+    assert decided(moved_again).commands == ()
+
+
+def test_a_rollout_in_the_middle_of_a_move_waits_for_the_old_task_to_stop() -> None:
+    web = spec_with(service("web", replicas=1, revision=2), update=START_FIRST)
+    old = evolve(task(web, 1, N1, id="old", revision=1), leaves=True)
+    new = task(web, 1, N2, id="new", revision=1, created_at_ms=NOW_MS - 1)
+    decision = decided(view([N1, N2, N3], [web], [old, new]))
+    stopped = [command.task_id for command in of_kind(decision, SetDesired)]
+    [third] = of_kind(decision, CreateTask)
+    assert (["old"], 2, DesiredState.READY) == (stopped, third.revision, third.desired)

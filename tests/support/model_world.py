@@ -52,6 +52,8 @@ class ModelWorld:
         self.dead_since: dict[NodeId, int] = {}
         self.dirty: frozenset[Key] | None = None
         self.wake_at_ms: int | None = None
+        self._moved: set[tuple[ServiceId, int, NodeId | None]] = set()
+        """Slots with a task that was to leave its node: two may have started, until one stopped."""
 
     # --- the leader -----------------------------------------------------------------------------
 
@@ -115,11 +117,12 @@ class ModelWorld:
             live[slot] += task.is_live
             moving.update([slot] if is_leaving(self.view, task) else [])
             started[slot] += TaskState.STARTING <= task.status.state <= TaskState.RUNNING
-        for counted, what in ((live, "live"), (started, "started")):
+        self._moved = moving | {slot for slot in self._moved if started[slot] > 1}
+        for counted, pairs, what in ((live, moving, "live"), (started, self._moved, "started")):
             beyond = [
                 slot
                 for slot, n in counted.items()
-                if n > max(self._most_in(slot), 2 if slot in moving else 1)
+                if n > max(self._most_in(slot), 2 if slot in pairs else 1)
             ]
             assert not beyond, f"too many {what} tasks in a slot"
 
