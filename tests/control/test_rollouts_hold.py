@@ -1,12 +1,19 @@
 """Whatever happens during rollouts: enough runs, not too much, and the way back is exact."""
 
+import pytest
 from attrs import evolve
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from meshswarm.ids import ServiceId, TaskId
-from meshswarm.model.rollout import FailureAction, UpdateOrder, UpdatePolicy
+from meshswarm.model.rollout import (
+    FailureAction,
+    Rollout,
+    RolloutPhase,
+    UpdateOrder,
+    UpdatePolicy,
+)
 from meshswarm.model.service import Mode, Service, TaskSpec
 from meshswarm.model.task import DesiredState, Health, Task, TaskState
 from meshswarm.store.commands import (
@@ -19,6 +26,8 @@ from meshswarm.store.commands import (
 )
 from tests.support.builders import node, service_spec
 from tests.support.model_world import ModelWorld
+
+pytestmark = pytest.mark.timeout(60)
 
 NODES = [node(name) for name in ("n1", "n2", "n3")]
 CAREFUL = UpdatePolicy(order=UpdateOrder.START_FIRST, failure_action=FailureAction.ROLLBACK)
@@ -46,7 +55,12 @@ class RolloutsHold(RuleBasedStateMachine):
         self.specs: dict[tuple[ServiceId, int], TaskSpec] = {}
         self.taken: dict[ServiceId, set[str]] = {}
         """Slots whose healthy task a rollout took away, and that nothing else has happened to."""
+        self.whole: dict[ServiceId, int] = {}
+        """The revision of each service that was rolled out whole last."""
         self.world.control()
+        for content in "ab":
+            self.deploy("two", 2, content)
+            self.world.settle()
 
     @rule(
         name=st.sampled_from(sorted(POLICIES)),
@@ -65,6 +79,24 @@ class RolloutsHold(RuleBasedStateMachine):
         )
         assert self.world.propose(PutService(spec=spec)).error is None
 
+    @rule(place=places, content=st.sampled_from("abcd"), goes_well=st.none() | st.booleans())
+    def update(self, place: int, content: str, goes_well: bool | None) -> None:
+        """A service gets another version, which is left alone for a while, or crashes at once."""
+        service = self._service(place)
+        if service is None:
+            return
+        self.deploy(service.spec.name, service.spec.replicas or 1, content)
+        for _ in range(0 if goes_well is None else 40):
+            self._control()
+            for task in self.world.movable():
+                self.world.step(task)
+            if goes_well:
+                self.world.now_ms += 3_000
+                continue
+            for task in self._fresh():
+                if task.service_id == service.id:
+                    self.world.report(task, TaskState.FAILED)
+
     @rule(place=places, replicas=st.integers(0, 5))
     def scale(self, place: int, replicas: int) -> None:
         service = self._service(place)
@@ -79,8 +111,12 @@ class RolloutsHold(RuleBasedStateMachine):
         if service is not None:
             self.world.propose(what(service_id=service.id))
 
-    @rule(place=places, which=st.none() | places)
-    def go_back(self, place: int, which: int | None) -> None:
+    @rule(place=places, which=places)
+    def go_back_to(self, place: int, which: int) -> None:
+        self.go_back(place, which)
+
+    @rule(place=places)
+    def go_back(self, place: int, which: int | None = None) -> None:
         service = self._service(place)
         if service is None:
             return
@@ -88,7 +124,8 @@ class RolloutsHold(RuleBasedStateMachine):
         target = None if which is None else kept[which % len(kept)]
         outcome = self.world.propose(RollBackService(service_id=service.id, revision=target))
         after = self.world.view.services[service.id]
-        if outcome.error is None and target is not None:
+        if target is not None:
+            assert (outcome.error is None) == (target != service.revision)
             assert (target, self.specs[service.id, target]) == (after.revision, after.spec.task)
 
     @rule(place=st.integers(0, 2))
@@ -137,10 +174,11 @@ class RolloutsHold(RuleBasedStateMachine):
 
     def _control(self) -> None:
         """The leader's loop; what it takes away and what it adds is within what the user allows."""
-        before = dict(self.world.view.tasks)
+        before, rollouts = dict(self.world.view.tasks), self.world.view.rollouts
         self.world.control()
         for service in self.world.view.services.values():
             self._check_revisions(service)
+            self._check_way_back(service, rollouts.get(service.id))
             self._check_taken(service, before)
             self._check_surge(service)
 
@@ -150,6 +188,17 @@ class RolloutsHold(RuleBasedStateMachine):
             known = self.specs.setdefault((service.id, number), revision.task)
             assert known == revision.task
         assert self.specs[service.id, service.revision] == service.spec.task
+
+    def _check_way_back(self, service: Service, before: Rollout | None) -> None:
+        """What controllers give up goes back to what was whole last, exactly."""
+        whole = self.whole.setdefault(service.id, service.revision)
+        after = self.world.view.rollouts.get(service.id)
+        if before is None or after is None:
+            return
+        if after.phase.goes_back and not before.phase.goes_back:
+            assert (whole, self.specs[service.id, whole]) == (service.revision, service.spec.task)
+        if after.phase in (RolloutPhase.COMPLETED, RolloutPhase.ROLLED_BACK):
+            self.whole[service.id] = service.revision
 
     def _check_taken(self, service: Service, before: dict[TaskId, Task]) -> None:
         """Never below desired less the slots that may be under way, by the rollout's own doing."""
@@ -163,7 +212,7 @@ class RolloutsHold(RuleBasedStateMachine):
                 taken.discard(slot)
             elif stopped:
                 taken.add(slot)
-            if _has_trouble(tasks):
+            if _has_trouble(tasks) or all(task.desired is DesiredState.REMOVE for task in tasks):
                 taken.discard(slot)
         taken &= by_slot.keys()
         policy = POLICIES[service.spec.name]
@@ -205,6 +254,16 @@ class RolloutsHold(RuleBasedStateMachine):
         services = self.world.view.sorted_services()
         return services[place % len(services)] if services else None
 
+    def _fresh(self) -> list[Task]:
+        """Running tasks of versions that are being rolled out onward."""
+        view = self.world.view
+        updating = {
+            rollout.service_id: rollout.revision
+            for rollout in view.rollouts.values()
+            if rollout.phase is RolloutPhase.UPDATING
+        }
+        return [task for task in self._running() if updating.get(task.service_id) == task.revision]
+
     def _running(self) -> list[Task]:
         """Running tasks whose agents live, in a stable order."""
         return [
@@ -242,7 +301,7 @@ def _has_trouble(tasks: list[Task]) -> bool:
 
 
 TestRolloutsHold = RolloutsHold.TestCase
-# The profile of CI has 300 examples of each test; such long ones take a third of them.
+# Short lives, and many: whoever breaks a promise is mostly found by a dozen of them.
 TestRolloutsHold.settings = settings(
-    max_examples=min(settings().max_examples, 100), stateful_step_count=30
+    max_examples=min(2 * settings().max_examples, 200), stateful_step_count=25
 )
