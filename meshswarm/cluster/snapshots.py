@@ -35,6 +35,10 @@ SYNC_BYTES = 4 << 20
 MAX_FRAME_BYTES = 64 << 20
 """A frame, deflated or not; more is damage. One row fits: it came in one entry of the log."""
 
+WORTH_IT, STORED_AT_ONCE = 0.9, 15
+"""After a frame that deflating made no shorter than this part of it, so many are stored as they
+are: deflating what cannot be (sealed secrets, archives) was most of what a snapshot cost."""
+
 SLICES_BETWEEN_FREEZES = 16
 """About 1 MiB of state, a few thousand rows: they take the collector some milliseconds."""
 
@@ -115,13 +119,19 @@ def write_snapshot(
 
 def _pieces(header: bytes, slices: Iterable[bytes]) -> Iterator[bytes]:
     yield _MAGIC + _frame(header)
+    stored_next = 0
     for part in slices:
-        yield _frame(part)
+        frame = _frame(part, level=0 if stored_next else 1)
+        if stored_next:
+            stored_next -= 1
+        elif len(frame) > WORTH_IT * len(part):
+            stored_next = STORED_AT_ONCE
+        yield frame
     yield _LENGTH.pack(0)
 
 
-def _frame(part: bytes) -> bytes:
-    deflated = zlib.compress(part, 1)
+def _frame(part: bytes, level: int = 1) -> bytes:
+    deflated = zlib.compress(part, level)
     assert len(part) <= MAX_FRAME_BYTES, f"a slice of {len(part)} > {MAX_FRAME_BYTES} bytes"
     return _LENGTH.pack(len(deflated)) + deflated
 

@@ -12,9 +12,17 @@ from hypothesis import strategies as st
 
 from meshswarm.cluster import snapshots as snapshots_module
 from meshswarm.cluster.journal import Journal, JournalWrite
-from meshswarm.cluster.snapshots import SnapshotName, check_snapshot, list_snapshots, read_slices
+from meshswarm.cluster.snapshots import (
+    STORED_AT_ONCE,
+    SnapshotName,
+    check_snapshot,
+    list_snapshots,
+    read_slices,
+    write_snapshot,
+)
 from meshswarm.errors import Corrupt
 from meshswarm.ids import ClusterId, Index, Term
+from meshswarm.raft.types import SnapshotMeta
 from tests.cluster.journal_world import (
     CLUSTER,
     CONF,
@@ -214,6 +222,17 @@ def test_a_snapshot_larger_than_a_slice_is_read_back(
     stored(tmp_path, whole)
     assert read(tmp_path, SnapshotName(Index(7), Term(3))) == whole
     assert list_snapshots(tmp_path) == (SnapshotName(Index(7), Term(3)),)
+
+
+def test_what_cannot_be_deflated_is_stored_and_read_back_as_well(tmp_path: Path) -> None:
+    noise = [hashlib.blake2b(bytes([i])).digest() for i in range(40)]
+    slices = [*(b"a" * 10_000 for _ in range(3)), *noise, *(b"b" * 10_000 for _ in range(60))]
+    meta = SnapshotMeta(Index(7), Term(1), CONF)
+    done = write_snapshot(tmp_path, CLUSTER, meta, slices)
+    name = SnapshotName(Index(7), Term(1))
+    assert slices == list(read_slices(tmp_path / str(name), name))
+    stored_at_most = STORED_AT_ONCE * 10_000 + 40 * 100
+    assert done.size < stored_at_most + 50 * 200, "what can be deflated is, soon again"
 
 
 def test_names_sort_by_number_newest_first(tmp_path: Path) -> None:
