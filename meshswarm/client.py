@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from operator import itemgetter
 from typing import Any
 
 from meshswarm import codec
@@ -44,7 +45,15 @@ from meshswarm.mesh.requests import Chunk, Reply
 from meshswarm.model.file import FileKind
 from meshswarm.model.pipe import PipeWish
 from meshswarm.piping import RemotePipe
-from meshswarm.store.commands import Command, PutSecret, encode_command, group_of
+from meshswarm.store.commands import (
+    Batch,
+    Command,
+    Group,
+    PutSecret,
+    Simple,
+    encode_command,
+    size_of,
+)
 from meshswarm.store.feed import Delta, follow, row_of
 from meshswarm.store.outcome import Outcome, outcome_of
 from meshswarm.store.slices import decode_view
@@ -68,6 +77,9 @@ MAX_TOGETHER_BYTES = 256 << 10
 
 ROW_BYTES = 256
 """What a row to look up counts."""
+
+Sized = tuple[Simple | Batch, int]
+"""A command that waits to be sent, and about how many bytes it will take."""
 
 PAUSE_S = 0.05
 PAUSE_MAX_S = 0.5
@@ -104,8 +116,8 @@ class Client:
         self._opened_at: Index | None = None
         self._unanswered: set[int] = set()
         limits = {"most_items": MAX_TOGETHER, "most_bytes": MAX_TOGETHER_BYTES}
-        self._proposals = Gathering[bytes, Outcome](
-            self._propose_all, start, name="proposals", size_of=len, **limits
+        self._proposals = Gathering[Sized, Outcome](
+            self._propose_all, start, name="proposals", size_of=itemgetter(1), **limits
         )
         self._lookups = Gathering[Key, object | None](
             self._look_up_all, start, name="lookups", size_of=lambda _: ROW_BYTES, **limits
@@ -117,7 +129,10 @@ class Client:
         Raises the command's refusal; `Unavailable` if nothing was done; `OutcomeUnknown` if it may
         still be carried out.
         """
-        outcome = await self._proposals.put(encode_command(command))
+        if isinstance(command, Group):  # which cannot be in another one
+            outcome = await self._propose_one(command)
+        else:
+            outcome = await self._proposals.put((command, size_of(command)))
         if outcome.error is not None:
             raise outcome.error
         return outcome
@@ -274,25 +289,31 @@ class Client:
 
     # --- together ---------------------------------------------------------------------------------
 
-    async def _propose_all(self, commands: list[bytes]) -> Sequence[Outcome]:
-        """One request of the cluster for all of them, repeated until it is answered."""
+    async def _propose_all(self, asked: list[Sized]) -> Sequence[Outcome]:
+        """One request of the cluster for all of them."""
+        commands = tuple([command for command, _ in asked])
+        if len(commands) == 1:
+            return [await self._propose_one(commands[0])]
+        outcome = await self._propose_one(Group(commands=commands))
+        return outcome.parts if outcome.error is None else [outcome] * len(commands)
+
+    async def _propose_one(self, command: Command) -> Outcome:
+        """A request of the cluster, repeated until it is answered."""
+        encoded = encode_command(command)
         self._sequence += 1
         sequence = self._sequence
         self._unanswered.add(sequence)
-        command = commands[0] if len(commands) == 1 else group_of(commands)
         try:
             opened_at = await self._begun()
             name = [self._id, sequence, min(self._unanswered) - 1, opened_at]
-            reply = await self._call(Lane.DATA, "propose", [command, name])
+            reply = await self._call(Lane.DATA, "propose", [encoded, name])
             self._turn_to(reply.payloads)
         finally:
             self._unanswered.discard(sequence)  # Answered, or nobody asks for it again.
         outcome = outcome_of(reply.body)
         if isinstance(outcome.error, SessionExpired):
             self._begin_anew()
-        if len(commands) == 1 or outcome.error is not None:
-            return [outcome] * len(commands)
-        return outcome.parts
+        return outcome
 
     async def _begun(self) -> Index:
         """An entry that came before anything that was sent by this name."""

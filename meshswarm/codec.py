@@ -11,7 +11,7 @@ diverged); mesh calls pass `lenient=True`, so that old and new nodes meet.
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar, get_args
 
 import cattrs
@@ -86,6 +86,18 @@ def structure_by(cls: type[T], hook: Callable[[Any, Any], T]) -> None:
         _converter(lenient).register_structure_hook(cls, hook)
 
 
+def hook_for(
+    wanted: Any, *, structure: Callable[[Any], Any], unstructure: Callable[[Any], Any]
+) -> None:
+    """Encode and decode values of exactly this type, which need not be a class, by these."""
+    for lenient in (False, True):
+        converter = _converter(lenient)
+        converter.register_structure_hook_func(
+            lambda found: found == wanted, lambda plain, _: structure(plain)
+        )
+        converter.register_unstructure_hook_func(lambda found: found == wanted, unstructure)
+
+
 def dumps(plain: object) -> bytes:
     """Plain values (numbers, texts, bytes, lists, maps) as canonical CBOR."""
     return cbor2.dumps(plain, canonical=True)
@@ -147,7 +159,22 @@ _REFUSED_TAGS = dict.fromkeys(
 
 def encode(value: object, as_type: Any = None) -> bytes:
     """`value` as canonical CBOR; `as_type` names the union that it belongs to, if any."""
-    return dumps(unstructure(value, as_type))
+    plain = unstructure(value, as_type)
+    if hasattr(value, "__attrs_attrs__") and _FLAT.issuperset(map(type, plain.values())):
+        # The library sorts the keys of each map anew, which takes longer than all the rest.
+        order = _canonical_order(tuple(plain))
+        return cbor2.dumps({name: plain[name] for name in order})
+    return dumps(plain)
+
+
+_FLAT = frozenset((str, bytes, int, bool, type(None)))
+"""What has one encoding only, whether canonical or not."""
+
+
+@lru_cache(maxsize=1_000)
+def _canonical_order(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of attributes as canonical CBOR has them: the shorter one first."""
+    return tuple(sorted(names, key=lambda name: (len(dumps(name)), dumps(name))))
 
 
 def decode(data: bytes, as_type: type[T], *, lenient: bool = False) -> T:

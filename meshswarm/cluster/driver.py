@@ -379,19 +379,19 @@ class Driver:
 
     def _apply_all(self, committed: Sequence[Entry]) -> None:
         view = self.hub.view
-        changed: set[Key] = set()
+        changed: list[frozenset[Key]] = []
         for entry in committed:
             assert entry.index == view.index + 1, f"applying {entry.index} after {view.index}"
             outcome, rows = Outcome(index=entry.index), frozenset[Key]()
             if entry.kind is EntryKind.NORMAL:
                 applied = apply(view, index=entry.index, term=entry.term, data=entry.data)
                 view, outcome, rows = applied.view, applied.outcome, applied.changed
-                changed |= rows
+                changed.append(rows)
             else:
                 view = advance(view, index=entry.index, term=entry.term)
             self.state_hash.note(view, outcome, rows)
             self._settle(entry, outcome)
-        self.hub.publish(view, frozenset(changed))
+        self.hub.publish(view, changed[0].union(*changed[1:]) if changed else frozenset())
         self.core.applied(view.index)
         self._wake_appliers(view.index)
         self.snapshots.note_applied(view.index)

@@ -7,7 +7,7 @@ from attrs import Factory, frozen
 from meshswarm.ids import Version
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, weakref_slot=False)
 class Config:
     """A config in the store; `name` is its key, `data` what a task finds in the file."""
 

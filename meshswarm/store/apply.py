@@ -5,9 +5,9 @@ out changes nothing and comes back as a refusal. What a command means stands in 
 and `placements`; the table at the end of this module says where.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 from attrs import evolve, frozen
 
@@ -172,37 +172,38 @@ def _run(transaction: Transaction, command: Command) -> Outcome:
 def _run_group(transaction: Transaction, group: Group) -> Outcome:
     """Each command on its own, with an outcome of its own."""
     index, parts = transaction.view.index, list[Outcome]()
-    for is_batch, some in groupby(group.commands, lambda part: isinstance(part, Batch)):
+    for is_batch, some in groupby(group.commands, lambda part: type(part) is Batch):
         if is_batch:
             parts += [_run(transaction, part) for part in some]
         else:
-            simple = (part for part in some if not isinstance(part, Batch))
-            parts += [_outcome(index, result) for _, result in _run_each(transaction, simple)]
+            results = _run_each(transaction, cast(list[Simple], list(some)))
+            parts += [_outcome(index, result) for result in results]
     return Outcome(index=index, parts=tuple(parts))
 
 
 def _run_batch(transaction: Transaction, batch: Batch) -> Outcome:
     """Each command on its own; the effects name those that were refused."""
-    effects: list[tuple[str, str]] = []
-    for command, result in _run_each(transaction, batch.commands):
-        if isinstance(result, MeshswarmError):
-            effects.append((type(command).__name__, f"refused: {result.message}"))
+    results = _run_each(transaction, batch.commands)
+    effects = [
+        (type(command).__name__, f"refused: {result.message}")
+        for command, result in zip(batch.commands, results, strict=True)
+        if isinstance(result, MeshswarmError)
+    ]
     return Outcome(index=transaction.view.index, effects=tuple(effects))
 
 
-def _run_each(
-    transaction: Transaction, commands: Iterable[Simple]
-) -> Iterator[tuple[Simple, Result]]:
-    """Commands one after the other: each with what it did, or why it was refused."""
-    for run, some in groupby(commands, lambda command: _RUNS.get(type(command))):
-        alike = list(some)
+def _run_each(transaction: Transaction, commands: Sequence[Simple]) -> list[Result]:
+    """Commands one after the other: what each did, or why it was refused."""
+    results: list[Result] = []
+    for run, same in groupby(map(_RUNS.get, map(type, commands))):
+        begin = len(results)
+        alike = commands[begin : begin + sum(1 for _ in same)]
         if run is None:
-            for command in alike:
-                yield command, _carry_out(transaction, command)
+            results += [_carry_out(transaction, command) for command in alike]
         else:
-            results = run(transaction, alike)
+            results += run(transaction, alike)
             transaction.keep()
-            yield from zip(alike, results, strict=True)
+    return results
 
 
 def _place(transaction: Transaction, commands: Sequence[CreateTask | AssignTask]) -> list[Result]:
@@ -237,7 +238,7 @@ def _carry_out(transaction: Transaction, command: Simple) -> Result:
 def _outcome(index: Index, result: Result) -> Outcome:
     if isinstance(result, MeshswarmError):
         return Outcome.refused(index, result)
-    return Outcome(index=index, effects=result)
+    return Outcome.done(index, result)
 
 
 _HANDLERS: dict[type[Simple], Callable[[Transaction, Any], Effects]] = {

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 from attrs import Factory, field, frozen
 
-from meshswarm import codec
+from meshswarm import codec, columns
 from meshswarm.ids import ClientId, Index, NodeId, ServiceId, TaskId, Version
 from meshswarm.model.file import FileKind
 from meshswarm.model.node import Availability, NodeDescription, NodeRole, NodeState
@@ -123,7 +123,7 @@ class MoveTasks:
     leaves: bool = True
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, weakref_slot=False)
 class PutConfig:
     """Create the config, or replace its content; `version`, if given, must be its present one, and
     0 means that there must be none. Services that use it keep the content that they have.
@@ -379,6 +379,7 @@ Simple = (
     | RemoveJob
 )
 codec.register_union(Simple)
+columns.register_sequence(Simple)
 
 
 @frozen(kw_only=True)
@@ -404,6 +405,7 @@ class Group:
 
 
 codec.register_union(Simple | Batch)
+columns.register_sequence(Simple | Batch)
 Command = Simple | Batch | Group
 codec.register_union(Command)
 
@@ -470,6 +472,17 @@ class LogEntry:
 def encode_command(command: Command) -> bytes:
     """The bytes of a command, as a log entry holds them; equal commands may differ in them."""
     return codec.dumps_in_order(codec.unstructure(command, Command))
+
+
+def size_of(command: Command) -> int:
+    """About how many bytes it will take, or more; raises what encoding it would."""
+    if type(command) is PutConfig and not command.labels:
+        return len(command.name.encode()) + len(command.data) + PUT_CONFIG_BYTES
+    return len(encode_command(command))
+
+
+PUT_CONFIG_BYTES = 50
+"""What a config that is put takes beside its name and data, if it travels alone."""
 
 
 def group_of(commands: Sequence[bytes]) -> bytes:

@@ -126,7 +126,7 @@ def follow(view: View, delta: Delta) -> View:  # noqa: C901, PLR0912 -- a table
         transaction.put_stack(stack)
     for task in delta.tasks:
         transaction.put_task(task)
-    transaction.put_configs(delta.configs)
+    transaction.put_configs({config.name: config for config in delta.configs})
     for rollout in delta.rollouts:
         transaction.put_rollout(rollout)
     for secret in delta.secrets:

@@ -1,10 +1,14 @@
 """What became of a command, and the memory that makes repeating one harmless."""
 
+from collections.abc import Sequence
+from itertools import chain
+
 from attrs import Factory, astuple, evolve, field, frozen
 
 from meshswarm.codec import Undecodable
 from meshswarm.errors import MeshswarmError, from_wire
 from meshswarm.ids import ClientId, Index
+from meshswarm.making import maker
 
 
 @frozen(kw_only=True)
@@ -18,7 +22,7 @@ class Refusal:
     details: tuple[str, ...] = ()
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, weakref_slot=False)
 class Outcome:
     """What applying one command did; equal on every node."""
 
@@ -28,13 +32,16 @@ class Outcome:
     effects: tuple[tuple[str, str], ...] = ()
     """What changed, for people: (object, "created" | "updated" | "unchanged" | "removed" | ...)."""
     parts: "tuple[Outcome, ...]" = ()
-    """Of a group: what became of each of its commands."""
+    """Of a group: what became of each of its commands, at the same index; they have no parts."""
 
     def to_plain(self) -> list[object]:
         """This outcome as plain values for the mesh; `outcome_of` reads them."""
-        refusal = None if self.refusal is None else list(astuple(self.refusal))
-        parts = [part.to_plain() for part in self.parts]
-        return [self.index, refusal, list(map(list, self.effects)), parts]
+        return [self.index, *_plain_of(self), _plain_parts(self.parts)]
+
+    @staticmethod
+    def done(index: Index, effects: tuple[tuple[str, str], ...]) -> "Outcome":
+        """The outcome of a command that was carried out; for those that come by the thousand."""
+        return _outcome(index, None, effects, ())
 
     @staticmethod
     def refused(index: Index, error: MeshswarmError) -> "Outcome":
@@ -54,22 +61,68 @@ class Outcome:
         return None if self.refusal is None else from_wire(list(astuple(self.refusal)))
 
 
+_outcome = maker(Outcome)
+"""Of index, refusal, effects and parts."""
+
+
+def _plain_of(outcome: Outcome) -> tuple[object, list[object]]:
+    """Why it was refused, and its effects: object, what became of it, object, what ..."""
+    refusal = None if outcome.refusal is None else list(astuple(outcome.refusal))
+    return refusal, list(chain.from_iterable(outcome.effects))
+
+
+def _plain_parts(parts: Sequence[Outcome]) -> list[object]:
+    """The parts of a group side by side, for they come by the thousand: the number of effects of
+    each, the effects of all, and the refusals by the places of those that were refused."""
+    if not parts:
+        return []
+    refused = {place: _plain_of(part)[0] for place, part in enumerate(parts) if part.refusal}
+    effects = [part.effects for part in parts]
+    flat = list(chain.from_iterable(chain.from_iterable(effects)))
+    return [list(map(len, effects)), flat, refused]
+
+
 def outcome_of(plain: object) -> Outcome:
     """The outcome that `Outcome.to_plain` described; raises `Undecodable` for anything else."""
     match plain:
-        case [index, None | list() as refusal, list() as effects, list() as parts]:
-            pass
+        case [int() as number, None | list() as refusal, list() as effects, list() as parts] if (
+            type(number) is int
+        ):
+            index = Index(number)
         case _:
             raise Undecodable(f"not an outcome: {plain!r:.100}")
     try:
         return Outcome(
-            index=Index(_whole(index)),
+            index=index,
             refusal=None if refusal is None else _refusal_of(*refusal),
-            effects=tuple([(_text(name), _text(what)) for name, what in effects]),
-            parts=tuple([outcome_of(part) for part in parts]) if parts else (),
+            effects=tuple(_pairs(effects)),
+            parts=_parts_of(index, *parts) if parts else (),
         )
     except (TypeError, ValueError) as error:
         raise Undecodable(f"not an outcome: {plain!r:.100}") from error
+
+
+def _parts_of(
+    index: Index, lengths: object, effects: object, refused: object
+) -> tuple[Outcome, ...]:
+    if not isinstance(lengths, list) or not isinstance(refused, dict):
+        raise TypeError("parts are lengths, effects and refusals")
+    pairs, at = _pairs(effects), 0
+    parts: list[Outcome] = []
+    for place, length in enumerate(lengths):
+        refusal = _refusal_of(*refused[place]) if place in refused else None
+        parts.append(_outcome(index, refusal, tuple(pairs[at : at + _whole(length)]), ()))
+        at += max(0, length)
+    if at != len(pairs):
+        raise ValueError(f"{len(pairs)} effects, parts with {at}")
+    return tuple(parts)
+
+
+def _pairs(effects: object) -> list[tuple[str, str]]:
+    """Object and what became of it, of each effect."""
+    if not isinstance(effects, list) or not set(map(type, effects)) <= {str}:
+        raise TypeError(f"not effects: {effects!r:.100}")
+    return list(zip(effects[::2], effects[1::2], strict=True))
 
 
 def _refusal_of(

@@ -1,7 +1,8 @@
 """One entry's writes: keeps tables and indexes in step, and remembers which rows changed."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from heapq import nsmallest
+from itertools import repeat
 from typing import TypeVar
 
 import attrs
@@ -235,13 +236,10 @@ class Transaction:
         self._set(stacks=self.view.stacks.delete(name))
         self._touched.append((Table.STACKS, name))
 
-    def put_configs(self, configs: Collection[Config]) -> None:
-        """Write configs of different names; their versions are those that they have."""
-        rows = self.view.configs.mutate()
-        for config in configs:
-            rows[config.name] = config
-            self._touched.append((Table.CONFIGS, config.name))
-        self._set_one("configs", rows.finish())
+    def put_configs(self, configs: Mapping[str, Config]) -> None:
+        """Write configs, by their names; their versions are those that they have."""
+        self._set_one("configs", self.view.configs.update(configs))
+        self._touched += zip(repeat(Table.CONFIGS), configs)
 
     def drop_config(self, name: str) -> None:
         """Delete a config's row, if it is there."""

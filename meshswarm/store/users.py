@@ -6,6 +6,7 @@ from attrs import evolve
 
 from meshswarm.errors import Conflict, Invalid, MeshswarmError, NotFound
 from meshswarm.ids import ServiceId, Version, digest_id
+from meshswarm.making import maker
 from meshswarm.model.config import Config
 from meshswarm.model.file import FileKind
 from meshswarm.model.service import Service, ServiceSpec
@@ -201,11 +202,12 @@ def put_configs(
 ) -> list[Effects | MeshswarmError]:
     """Carry these out one after the other, and write what comes of it in one go; what each did."""
     view, created = transaction.view, 0
+    configs, version, now_ms = view.configs, Version(view.index), view.clock_ms
     written: dict[str, Config] = {}
     results: list[Effects | MeshswarmError] = []
     for command in commands:
-        name = command.name
-        present = written.get(name) or view.configs.get(name)
+        name, data, labels = command.name, command.data, command.labels
+        present = written.get(name) or configs.get(name)
         try:
             _check_config(view, command, present, created)
         except MeshswarmError as error:
@@ -213,25 +215,22 @@ def put_configs(
             continue
         if present is None:
             created += 1
-            created_at_ms, effect = view.clock_ms, "created"
-        elif present.data == command.data and present.labels == command.labels:
+            created_at_ms, effect = now_ms, "created"
+        elif present.data == data and present.labels == labels:
             results.append(((name, "unchanged"),))
             continue
         else:
             created_at_ms, effect = present.created_at_ms, "updated"
             if view.pins:
                 files.keep_pinned(transaction, present)
-        written[name] = Config(
-            name=name,
-            data=command.data,
-            labels=command.labels,
-            version=Version(view.index),
-            created_at_ms=created_at_ms,
-            updated_at_ms=view.clock_ms,
-        )
+        written[name] = _config(name, data, labels, version, created_at_ms, now_ms)
         results.append(((name, effect),))
-    transaction.put_configs(written.values())
+    transaction.put_configs(written)
     return results
+
+
+_config = maker(Config)
+"""Of name, data, labels, version, and the times when it was created and updated."""
 
 
 def _check_config(view: View, command: PutConfig, present: Config | None, created: int) -> None:

@@ -1,0 +1,147 @@
+"""Commands side by side: what was put into columns comes out as it was, or is refused."""
+
+import pytest
+from attrs import Factory, frozen
+from hypothesis import given
+from hypothesis import strategies as st
+from immutables import Map
+
+from meshswarm import codec
+from meshswarm.codec import Undecodable
+from meshswarm.columns import Columns
+from meshswarm.ids import Version
+from meshswarm.making import maker
+from meshswarm.model.config import Config
+from meshswarm.store.commands import (
+    Batch,
+    Group,
+    PutConfig,
+    RemoveConfig,
+    Simple,
+    decode_command,
+    encode_command,
+    size_of,
+)
+from meshswarm.store.slices import decode_view, encode_view
+from meshswarm.store.view import View
+from tests.support.commands import simple
+
+alike = st.lists(simple, max_size=12).map(
+    lambda some: tuple(sorted(some, key=lambda command: type(command).__name__))
+)
+
+
+@given(alike)
+def test_commands_of_a_kind_come_out_of_their_columns_as_they_went_in(
+    commands: tuple[Simple, ...],
+) -> None:
+    for whole in (Batch(commands=commands, cause="x"), Group(commands=commands)):
+        assert whole == decode_command(encode_command(whole))
+        assert whole == decode_command(codec.encode(whole, Simple | Batch | Group))
+
+
+@given(alike)
+def test_what_an_earlier_version_logged_as_maps_is_read_alike(
+    commands: tuple[Simple, ...],
+) -> None:
+    maps = [codec.unstructure(command, Simple) for command in commands]
+    logged = codec.dumps({"$": "Batch", "commands": maps, "cause": ""})
+    assert Batch(commands=commands) == decode_command(logged)
+
+
+def test_columns_take_less_than_maps() -> None:
+    puts = tuple(PutConfig(name=f"k{number}", data=bytes(9)) for number in range(100))
+    plain = codec.loads(encode_command(Batch(commands=puts)))
+    columns = {"name": [put.name for put in puts], "data": [put.data for put in puts]}
+    assert {"$": "Batch", "commands": [["PutConfig", columns]]} == plain
+
+
+def test_a_run_in_which_all_hold_the_default_still_says_how_many() -> None:
+    @frozen(kw_only=True)
+    class Idle:
+        words: str = ""
+        labels: dict[str, str] = Factory(dict)
+
+    runs = codec.loads(encode_command(Batch(commands=(RemoveConfig(name="a"),) * 3)))
+    assert {"$": "Batch", "commands": [["RemoveConfig", {"name": ["a"] * 3}]]} == runs
+    idle = Columns(Idle)
+    assert [Idle()] * 3 == idle.decoded(idle.encoded([Idle()] * 3))
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        [],
+        ["PutConfig"],
+        ["PutConfig", {}],
+        ["PutConfig", {"name": []}],
+        ["PutConfig", {"name": ["a"]}],
+        ["PutConfig", {"name": ["a"], "data": []}],
+        ["PutConfig", {"name": ["a"], "data": [b"", b""]}],
+        ["PutConfig", {"name": ["a"], "data": ["text"]}],
+        ["PutConfig", {"name": [1], "data": [b""]}],
+        ["PutConfig", {"name": "a", "data": b"1"}],
+        ["PutConfig", {"name": ["a"], "data": [b""], "labels": [7]}],
+        ["PutConfig", {"name": ["a"], "data": [b""], "colour": ["red"]}],
+        ["PutConfig", {"name": ["a"], "data": [b""]}, 1],
+        ["PutConfig", [["a"], [b""]]],
+        ["PutConfig", 7],
+        ["Nonsense", {"name": ["a"]}],
+        [7, {"name": ["a"]}],
+        [["PutConfig"], {"name": ["a"]}],
+        ["Batch", {"commands": [[], []]}],
+    ],
+)
+def test_what_are_no_columns_is_refused(run: list[object]) -> None:
+    with pytest.raises(Undecodable):
+        decode_command(codec.dumps({"$": "Batch", "commands": [run]}))
+
+
+@pytest.mark.parametrize("commands", [7, {"name": "a"}, "PutConfig", b"PutConfig"])
+def test_what_is_no_list_of_commands_is_refused(commands: object) -> None:
+    with pytest.raises(Undecodable):
+        decode_command(codec.dumps({"$": "Batch", "commands": commands}))
+
+
+@given(simple)
+def test_a_command_takes_no_more_than_it_says(command: Simple) -> None:
+    assert len(encode_command(command)) <= size_of(command)
+
+
+def test_a_value_made_quickly_is_like_any_other() -> None:
+    slowly = Config(
+        name="a",
+        data=b"1",
+        labels={"k": "v"},
+        version=Version(1),
+        created_at_ms=2,
+        updated_at_ms=3,
+    )
+    quickly = maker(Config)("a", b"1", {"k": "v"}, Version(1), 2, 3)
+    assert type(quickly) is Config
+    assert slowly == quickly
+    assert repr(slowly) == repr(quickly)
+    with pytest.raises(AttributeError):
+        quickly.name = "b"  # type: ignore[misc]
+
+
+@given(
+    st.text(max_size=40),
+    st.binary(max_size=40),
+    st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=3),
+    st.integers(0, 2**63),
+)
+def test_a_row_is_canonical_however_it_is_encoded(
+    name: str, data: bytes, labels: dict[str, str], number: int
+) -> None:
+    row = Config(
+        name=name,
+        data=data,
+        labels=labels,
+        version=Version(number),
+        created_at_ms=0,
+        updated_at_ms=number,
+    )
+    assert codec.dumps(codec.unstructure(row)) == codec.encode(row)
+    view = View(configs=Map({name: row}))
+    assert view == decode_view(encode_view(view))
