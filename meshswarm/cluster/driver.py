@@ -2,8 +2,9 @@
 
 The core decides everything (`raft`); this shell carries out each `Ready` by the duties written in
 `raft.ready`. All of it runs on the event loop, in one place, never re-entrantly; only the disk is
-elsewhere (the journal's thread), and its completions come back as calls on the loop. Because ticks
-come from this same loop, a loop that is stuck neither sends heartbeats nor looks alive.
+elsewhere (the journal's thread), and its completions come back as calls on the loop, unless it is
+so quick that the loop itself writes. Because ticks come from this same loop, a loop that is stuck
+neither sends heartbeats nor looks alive.
 """
 
 import asyncio
@@ -203,17 +204,7 @@ class Driver:
         self._send_all(ready.messages)
         arrived = self._install(ready.snapshot) if ready.snapshot is not None else None
         if ready.token is not None:
-            token = ready.token
-            self._journal.submit(
-                JournalWrite(
-                    token=token,
-                    entries=ready.entries,
-                    hard_state=ready.hard_state,
-                    snapshot=arrived,
-                    damage=INCOMPLETE if self.core.is_recovering else "",
-                ),
-                lambda: self._persisted(token),
-            )
+            self._save(ready, ready.token, arrived)
         if ready.committed:
             self._apply_all(ready.committed)
         for state in ready.read_states:
@@ -226,6 +217,20 @@ class Driver:
             self.snapshots.supply(peer)
         if ready.soft_state is not None:
             self._note_role()
+
+    def _save(self, ready: Ready, token: int, arrived: Stored | None) -> None:
+        """Have the journal write it; what waits for that is sent now, or once it is durable."""
+        write = JournalWrite(
+            token=token,
+            entries=ready.entries,
+            hard_state=ready.hard_state,
+            snapshot=arrived,
+            damage=INCOMPLETE if self.core.is_recovering else "",
+        )
+        if self._journal.write_at_once(write):
+            self._send_all(self.core.persisted(token))
+        else:
+            self._journal.submit(write, partial(self._persisted, token))
 
     def _persisted(self, token: int) -> None:
         self._carefully(lambda: self._send_all(self.core.persisted(token)))

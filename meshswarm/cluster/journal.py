@@ -1,11 +1,14 @@
 """A manager's durable log: queued writes become durable in groups, with one sync for each group.
 
-*Invariants:* writes become durable in the order of `submit`, and are acknowledged in that order,
+*Invariants:* writes become durable in the order they come in, and are acknowledged in that order,
 after their sync; term, vote, commit index and log change together; after an error nothing is
 written any more, since a sync that failed once proves nothing when it succeeds later, and the
 manager must stop; only a disk without room is waited for (`journal_disk`). Two threads, each in an
-executor of its own: the writer owns the database, the other writes snapshots aside. Everything
+executor of its own: the writer works on the files, the other writes snapshots aside. Everything
 public is called on the event loop.
+
+A small write for which nothing has to wait is made by the event loop itself (`write_at_once`), as
+long as the disk is quick: to wake a thread and to be woken by it took longer than the sync.
 """
 
 import asyncio
@@ -22,6 +25,7 @@ from typing import TypeVar
 from attrs import evolve, frozen
 
 from meshswarm.cluster.journal_disk import DiskWatch, free_bytes, is_full
+from meshswarm.cluster.journal_files import JournalFiles, JournalWrite
 from meshswarm.cluster.journal_mark import Head, Mark
 from meshswarm.cluster.journal_recovery import (
     DATABASE,
@@ -33,14 +37,13 @@ from meshswarm.cluster.journal_recovery import (
 from meshswarm.cluster.snapshots import (
     SnapshotName,
     Stored,
-    adopt_part,
     prune_snapshots,
     unhurried,
     write_snapshot,
 )
 from meshswarm.errors import Corrupt, Unavailable
 from meshswarm.ids import ClusterId, Index, NodeId
-from meshswarm.raft.types import ConfState, Entry, HardState, SnapshotMeta
+from meshswarm.raft.types import ConfState, Entry, SnapshotMeta
 
 __all__ = ["Damage", "Journal", "JournalWrite", "Recovered"]
 
@@ -60,33 +63,11 @@ CHECKPOINT_BYTES = 16 << 20
 MAX_WAL_BYTES = 32 << 20
 """Write-ahead log after which a checkpoint is made even though something waits."""
 
-DROPPED_AT_ONCE = 1_000
-"""Compacted entries removed in one transaction, so that no commit waits for many."""
-
 SNAPSHOT_SHARE = 0.5
 """Of one core's time, what writing a snapshot may take."""
 
-ENTRY_BYTES = 64
-"""What an entry counts besides its data."""
-
-
-@frozen(kw_only=True)
-class JournalWrite:
-    """What one `Ready` wants durable, applied in the order snapshot, entries, hard state."""
-
-    token: int
-    entries: tuple[Entry, ...] = ()
-    """Consecutive; they replace everything from the first one's index on."""
-    hard_state: HardState | None = None
-    snapshot: Stored | None = None
-    """The leader's, which arrived and was synced as a part: it takes the place of the whole log."""
-    damage: str = ""
-    """What is missing besides, in words; it stays noted until `Journal.mark_healed`."""
-
-    @property
-    def size(self) -> int:
-        """Bytes, roughly."""
-        return ENTRY_BYTES + sum(len(entry.data) + ENTRY_BYTES for entry in self.entries)
+AT_ONCE_BYTES = 8 << 10
+"""The largest write for which the event loop waits."""
 
 
 @frozen
@@ -114,11 +95,13 @@ class Journal:
         self._failure: BaseException | None = None
         self._saving = False
         self._closed = False
+        self._unacknowledged = 0
         self._writer = ThreadPoolExecutor(1, "journal")
         self._archivist = ThreadPoolExecutor(1, "journal-snapshots")
-        # The writer's own.
-        self._table, self._mark, self._head = opened.table, opened.mark, opened.head
-        self._first = self._table.first_index() or Index(self._head.last_index + 1)
+        self._turn = threading.Lock()
+        # Of whoever has the turn.
+        self._files = JournalFiles(directory, opened, owner)
+        self._table = self._files.table
         self._wal_bytes = 0
         # Shared under the lock.
         self._shared = threading.Lock()
@@ -169,6 +152,7 @@ class Journal:
                     f"the limit is {MAX_QUEUED_BYTES}",
                     where=str(self._directory),
                 )
+            self._unacknowledged += 1
             self._queue.append(_Queued(write, done, size))
             self._queued_bytes += size
             if self._is_draining:
@@ -179,10 +163,48 @@ class Journal:
     def _drain_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         self._writer.submit(self._drain, loop).add_done_callback(self._note_end)
 
+    def write_at_once(self, write: JournalWrite) -> bool:
+        """Make `write` durable before this returns, if that will be soon: it is small, nothing else
+        waits or is being done, and the disk was quick of late. False: nothing was done.
+
+        A disk that stalls now stalls the event loop. The node is silent then, as with any stuck
+        loop: others elect, and this one gives leadership away afterwards (`abdication`). For long
+        the loop waits for such a disk no more. Raises the failure that stopped the journal.
+        """
+        self.raise_if_failed()
+        assert not self._closed, f"write {write.token} to a closed journal"
+        small = write.snapshot is None and write.size <= AT_ONCE_BYTES
+        if not small or not self.disk.pace.is_quick or self._unacknowledged:
+            return False
+        if self._wal_bytes > CHECKPOINT_BYTES or not self._turn.acquire(blocking=False):
+            return False
+        try:
+            with self.disk.working():
+                return self._written(write)
+        finally:
+            self._turn.release()
+
+    def _written(self, write: JournalWrite) -> bool:
+        """Whether it is; False if there is no room, for which only the writer may wait."""
+        try:
+            self._files.acknowledge(self._files.commit([write]))
+        except (OSError, sqlite3.Error) as error:
+            if is_full(error):
+                return False  # What is durable, but for the mark, is only written once more.
+            raise self._fail(error) from error
+        self._note_commit(write.size)
+        return True
+
+    def _note_commit(self, size: int) -> None:
+        self.disk.committed(self._table.sync_ms)
+        self._commits += 1
+        # A commit writes whole pages: the entries', and about two more.
+        self._wal_bytes += size + 3 * 4096
+
     def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._failure is not None:
             return
-        with self.disk.working():
+        with self._turn, self.disk.working():
             self._write_group(loop)
         with self._shared:
             self._is_draining = bool(self._queue)
@@ -194,61 +216,23 @@ class Journal:
         with self._shared:
             group, self._queue, self._queued_bytes = self._queue, [], 0
         if group:
-            self._commit(group)
-            loop.call_soon_threadsafe(_call_all, [queued.done for queued in group])
+            writes = [queued.write for queued in group]
+            self._acknowledge(self.disk.until_it_fits(partial(self._files.commit, writes)))
+            self._note_commit(sum(queued.size for queued in group))
+            loop.call_soon_threadsafe(self._tell, group)
             self._tidy_up(group)
 
-    def _commit(self, group: list[_Queued]) -> None:
-        self._acknowledge(self.disk.until_it_fits(partial(self._transact, group)))
-        self.disk.sync_ms.add(self._table.sync_ms)
-        self._commits += 1
-
-    def _transact(self, group: list[_Queued]) -> Head:
-        """Write the group as one transaction; the head that follows from it."""
-        head = self._head
-        with self._table.transaction():
-            for queued in group:
-                head = self._write(queued.write, head)
-            head = evolve(head, counter=head.counter + 1)
-            assert head.hard_state.commit <= head.last_index, f"{head.hard_state} in {head}"
-            self._table.write_head(head)
-        return head
-
-    def _write(self, write: JournalWrite, head: Head) -> Head:
-        """Carry `write` out in the open transaction; the head that follows from it."""
-        if (snapshot := write.snapshot) is not None:
-            meta = snapshot.meta
-            adopt_part(self._directory, snapshot)
-            self._table.truncate_from(Index(0))
-            self._first = Index(meta.index + 1)
-            head = evolve(
-                head, last_index=meta.index, snapshot_index=meta.index, snapshot_term=meta.term
-            )
-        if entries := write.entries:
-            first, last = entries[0].index, entries[-1].index
-            assert first <= head.last_index + 1, f"entry {first} after {head.last_index}"
-            assert last == first + len(entries) - 1, f"{len(entries)} entries {first}..{last}"
-            if first <= head.last_index:
-                self._table.truncate_from(first)
-            self._table.append(entries)
-            head = evolve(head, last_index=last)
-        if write.hard_state is not None:
-            head = evolve(head, hard_state=write.hard_state)
-        return evolve(head, damage=write.damage) if write.damage else head
-
-    def _acknowledge(self, head: Head) -> None:
-        """Take a head that is durable as ours, and let the mark say so."""
-        mark = evolve(self._owner, head=head)
-        self.disk.until_it_fits(lambda: self._mark.write(mark))
-        self._head = head
+    def _tell(self, group: list[_Queued]) -> None:
+        """On the event loop: the group is durable."""
+        self._unacknowledged -= len(group)
+        for queued in group:
+            queued.done()
 
     def _tidy_up(self, group: list[_Queued]) -> None:
         """What can wait until the group is acknowledged: old snapshots, the write-ahead log."""
         if any(queued.write.snapshot for queued in group):
             # Not here: to remove a large file takes a while, and commits wait for this thread.
             self._archivist.submit(self._prune_snapshots).add_done_callback(self._note_end)
-        # A commit writes whole pages: the entries', and about two more.
-        self._wal_bytes += sum(queued.size for queued in group) + 3 * 4096
         with self._shared:
             is_idle = not self._queue
         if self._wal_bytes > (CHECKPOINT_BYTES if is_idle else MAX_WAL_BYTES):
@@ -264,6 +248,9 @@ class Journal:
         else:
             self._wal_bytes = 0
 
+    def _acknowledge(self, head: Head) -> None:
+        self.disk.until_it_fits(partial(self._files.acknowledge, head))
+
     async def mark_damaged(self, what: str) -> None:
         """Note durably that entries are missing: the node does not vote after a restart either."""
         await self._in_writer(partial(self._write_damage, what))
@@ -273,16 +260,10 @@ class Journal:
         await self._in_writer(partial(self._write_damage, ""))
 
     def _write_damage(self, what: str) -> None:
-        self._write_head(evolve(self._head, damage=what))
+        self._write_head(evolve(self._files.head, damage=what))
 
     def _write_head(self, head: Head) -> None:
-        head = evolve(head, counter=head.counter + 1)
-        self.disk.until_it_fits(partial(self._replace_head, head))
-        self._acknowledge(head)
-
-    def _replace_head(self, head: Head) -> None:
-        with self._table.transaction():
-            self._table.write_head(head)
+        self._acknowledge(self.disk.until_it_fits(partial(self._files.replace_head, head)))
 
     # --- snapshots ------------------------------------------------------------------------------
 
@@ -320,7 +301,7 @@ class Journal:
     @property
     def newest_snapshot(self) -> SnapshotName | None:
         """The snapshot that the log stands on."""
-        head = self._head
+        head = self._files.head
         return (
             SnapshotName(head.snapshot_index, head.snapshot_term) if head.snapshot_index else None
         )
@@ -340,22 +321,18 @@ class Journal:
 
     def _adopt(self, meta: SnapshotMeta) -> None:
         """Let the log stand on that snapshot, unless the leader's newer one came first."""
-        head = self._head
+        head = self._files.head
         assert meta.index <= head.last_index, f"{meta} beyond {head.last_index}"
         if meta.index > head.snapshot_index:
             self._write_head(evolve(head, snapshot_index=meta.index, snapshot_term=meta.term))
 
     def _drop_some(self, before: Index) -> bool:
-        more = self.disk.until_it_fits(partial(self._drop_first, before))
-        self._first = self._table.first_index() or Index(self._head.last_index + 1)
-        return more
-
-    def _drop_first(self, before: Index) -> bool:
-        with self._table.transaction():
-            return self._table.drop_first(before, DROPPED_AT_ONCE)
+        return self.disk.until_it_fits(partial(self._files.drop_some, before))
 
     def _prune_snapshots(self) -> None:
-        prune_snapshots(self._directory, newest=self._head.snapshot_index, log_first=self._first)
+        prune_snapshots(
+            self._directory, newest=self._files.head.snapshot_index, log_first=self._files.first
+        )
 
     # --- reading --------------------------------------------------------------------------------
 
@@ -379,14 +356,14 @@ class Journal:
             "fsync_p99_ms": sync_ms.p99,
             "queued_bytes": queued,
             "bytes": sum(file.stat().st_size for file in files if file.exists()),
-            "first_index": self._first,
-            "last_index": self._head.last_index,
-            "snapshot_index": self._head.snapshot_index,
-            "incarnation": self._head.incarnation,
+            "first_index": self._files.first,
+            "last_index": self._files.head.last_index,
+            "snapshot_index": self._files.head.snapshot_index,
+            "incarnation": self._files.head.incarnation,
             "free_bytes": self.disk.free_bytes,
             "low_space": self.disk.low_space,
             "is_full": self.disk.is_full,
-            "damage": self._head.damage or None,
+            "damage": self._files.head.damage or None,
             "last_error": str(self._failure) if self._failure else None,
         }
 
@@ -421,14 +398,13 @@ class Journal:
                 if not is_full(error):
                     raise
                 log.warning("the disk is full: what was not acknowledged is not kept")
-        self._table.close()
-        self._mark.close()
+        self._files.close()
 
     async def _in_writer(self, job: Callable[[], T]) -> T:
         def unless_failed() -> T:
             # Checked in the thread: the failure may be that of the job just before.
-            self.raise_if_failed()
-            with self.disk.working():
+            with self._turn, self.disk.working():
+                self.raise_if_failed()
                 return job()
 
         return await self._in(self._writer, unless_failed)
@@ -448,11 +424,6 @@ class Journal:
         if self._failure is None:
             self._failure = _translated(error, self._directory)
         return self._failure
-
-
-def _call_all(callbacks: list[Callable[[], None]]) -> None:
-    for callback in callbacks:
-        callback()
 
 
 def _translated(error: BaseException, directory: Path) -> BaseException:

@@ -26,6 +26,12 @@ T = TypeVar("T")
 RETRY_S = 0.1
 """Between two attempts while the disk is full."""
 
+QUICK_MS = 2.0
+"""What a commit takes on average at most for the event loop itself to wait for the next one."""
+
+STALL_MS, WARY_COMMITS = 50.0, 1_000
+"""After one that took so long, so many are not waited for."""
+
 ASKED_EVERY_S = 1.0
 """How often the free space is asked for at most."""
 
@@ -50,6 +56,27 @@ def free_bytes(directory: Path) -> int:
     return disk.f_bavail * disk.f_frsize
 
 
+class Pace:
+    """How quick the commits of late were; told of each of them by whoever made it."""
+
+    def __init__(self) -> None:
+        self._mean_ms = QUICK_MS
+        self._wary = 0
+
+    def note(self, commit_ms: float) -> None:
+        """One more."""
+        self._mean_ms += (commit_ms - self._mean_ms) / 16
+        if commit_ms >= STALL_MS:
+            self._wary = WARY_COMMITS
+        elif self._wary:
+            self._wary -= 1
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether the next one is worth waiting for."""
+        return not self._wary and self._mean_ms < QUICK_MS
+
+
 class DiskWatch:
     """Kept by a journal: the writer's thread says what it does, the event loop asks."""
 
@@ -57,6 +84,7 @@ class DiskWatch:
         self, directory: Path, min_free_bytes: int, free_bytes: Callable[[Path], int] = free_bytes
     ) -> None:
         self.sync_ms = Recent()
+        self.pace = Pace()
         self.is_full = False
         """Whether the last write did not fit; it is tried again until it does."""
         self._directory = directory
@@ -67,7 +95,12 @@ class DiskWatch:
         self._since_s: float | None = None
         self._gave_up = threading.Event()
 
-    # --- on the writer's thread -----------------------------------------------------------------
+    # --- on the thread that writes --------------------------------------------------------------
+
+    def committed(self, sync_ms: float) -> None:
+        """A commit is durable, whose sync took so long."""
+        self.sync_ms.add(sync_ms)
+        self.pace.note(sync_ms)
 
     @contextmanager
     def working(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ import errno
 import os
 import struct
 import zlib
+from functools import lru_cache
 from pathlib import Path
 
 from attrs import frozen
@@ -68,6 +69,25 @@ def unseal(sealed: bytes) -> bytes:
     return data
 
 
+@lru_cache(maxsize=4)
+def encoded_head(head: Head) -> bytes:
+    """The bytes of a head; each commit asks for them twice, for the database and for the mark."""
+    return codec.encode(head)
+
+
+def sealed_mark(owner: Mark, head: Head) -> bytes:
+    """The bytes of the mark that says of `head` that it is the owner's: canonical CBOR, put
+    together of what is encoded already."""
+    before, after = _around_head(owner.cluster_id, owner.node_id)
+    return seal(b"".join((before, encoded_head(head), after)))
+
+
+@lru_cache(maxsize=4)
+def _around_head(cluster_id: ClusterId, node_id: NodeId) -> tuple[bytes, bytes]:
+    after = ("node_id", node_id, "cluster_id", cluster_id)
+    return codec.map_head(3) + codec.dumps("head"), b"".join(map(codec.dumps, after))
+
+
 class SyncFailed(OSError):
     """The kernel could not make a file durable; what was written to it may be lost, unnoticed."""
 
@@ -117,15 +137,18 @@ class MarkFile:
 
     def write(self, mark: Mark, *, sync: bool = False) -> None:
         """Note `mark`, whose commit must be durable already."""
-        sealed = seal(codec.encode(mark))
+        self.write_sealed(mark.head.counter, sealed_mark(mark, mark.head))
+        if sync:
+            sync_data(self._descriptor)
+
+    def write_sealed(self, counter: int, sealed: bytes) -> None:
+        """As `write`, of a mark that is encoded already; without a sync of its own."""
         assert len(sealed) <= SLOT_BYTES - _LENGTH.size, f"mark of {len(sealed)} > {SLOT_BYTES}"
         slot = _LENGTH.pack(len(sealed)) + sealed
-        offset = mark.head.counter % 2 * SLOT_BYTES
+        offset = counter % 2 * SLOT_BYTES
         written = os.pwrite(self._descriptor, slot.ljust(SLOT_BYTES, b"\0"), offset)
         if written < SLOT_BYTES:  # a file system that copies on write may need room even for this
             raise OSError(errno.ENOSPC, f"wrote {written} of {SLOT_BYTES} bytes of the mark")
-        if sync:
-            sync_data(self._descriptor)
 
     def close(self) -> None:
         """Give the file back."""

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from attrs import frozen
 
 from meshswarm import codec
-from meshswarm.cluster.journal_mark import Head, seal, unseal
+from meshswarm.cluster.journal_mark import Head, encoded_head, seal, unseal
 from meshswarm.errors import Conflict, Corrupt
 from meshswarm.ids import ClusterId, Index, NodeId, Term
 from meshswarm.raft.types import ConfState, Entry, EntryKind
@@ -110,7 +110,7 @@ class LogTable:
     def write_head(self, head: Head) -> None:
         """Replace the head."""
         self._db.execute(
-            "UPDATE meta SET value = ? WHERE name = 'head'", (seal(codec.encode(head)),)
+            "UPDATE meta SET value = ? WHERE name = 'head'", (seal(encoded_head(head)),)
         )
 
     def append(self, entries: Sequence[Entry]) -> None:

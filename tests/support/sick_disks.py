@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from meshswarm.cluster.journal import Journal
+from meshswarm.cluster.journal_disk import STALL_MS
 from meshswarm.cluster.journal_table import LogTable
 
 MANY_PAGES = 1 << 30
@@ -26,6 +27,7 @@ class SickDisk:
         self._works.set()
         self._error: sqlite3.Error | None = None
         self.commits_tried = 0
+        journal.disk.pace.note(STALL_MS)  # It is known to be sick: no event loop waits for it.
         self._transaction = self._table.transaction
         self._table.transaction = self._shim  # type: ignore[method-assign]
 
