@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from attrs import define, field
 
 from meshswarm.ids import NodeId, ServiceId, TaskId
+from meshswarm.model.job import RunPhase
 from meshswarm.model.node import Availability, NodeState
 from meshswarm.model.rollout import RolloutReason, UpdateOrder
 from meshswarm.model.service import Service, TaskSpec
@@ -199,17 +200,19 @@ def slot_faults(view: View, alive: Iterable[NodeId]) -> list[str]:
                 t for t in live if t.node_id and by_node.get(t.node_id) is not Availability.PAUSE
             ]
         rollout = view.rollouts.get(service.id)
-        waits = _waits_for_a_user(view, service)
-        if rollout is not None and rollout.phase.is_active and not waits:
+        is_held = _waits_for_a_user(view, service)
+        if rollout is not None and rollout.phase.is_active and not is_held:
             found.append(f"{service.spec.name} is {rollout.phase.value}")
-        # A rollout that is paused, or waits for a paused one, leaves what it did not reach alone.
-        any_revision = rollout is not None and (rollout.phase.is_paused or waits)
+        # A rollout that is paused, or waits for a user, leaves what it did not reach alone.
+        any_revision = is_held or (rollout is not None and rollout.phase.is_paused)
         good = [
             task
             for task in live
             if task.is_healthy and (any_revision or task.revision == service.revision)
         ]
         places = {(task.slot, None if task.slot else task.node_id) for task in good}
+        if is_held and len(live) == len(good) == len(places) <= wanted:
+            continue
         if not len(live) == len(good) == len(places) == wanted:
             found.append(
                 f"{service.spec.name}: {len(good)} good of {len(live)} tasks, wanted {wanted}"
@@ -218,13 +221,18 @@ def slot_faults(view: View, alive: Iterable[NodeId]) -> list[str]:
 
 
 def _waits_for_a_user(view: View, service: Service) -> bool:
-    """Whether a service that it waits for, at first or second hand, is paused in its rollout."""
-    for dependency in service.spec.depends_on:
-        other = view.service_named(dependency.service)
-        rollout = view.rollouts.get(other.id) if other is not None else None
+    """Whether something that it depends on will not come to be so by itself: it is gone, it failed,
+    or its rollout is paused. New tasks wait for that, and a rollout up to its progress deadline."""
+    for one in service.spec.depends_on:
+        other = view.service_named(one.service)
+        if other is None:
+            return True
+        run, rollout = view.runs.get(other.id), view.rollouts.get(other.id)
+        if run is not None and run.phase is RunPhase.FAILED:
+            return True
         if rollout is not None and rollout.phase.is_paused:
             return True
-        if other is not None and _waits_for_a_user(view, other):
+        if _waits_for_a_user(view, other):
             return True
     return False
 
@@ -235,6 +243,7 @@ def _run_faults(view: View, service: Service, live: list[Task]) -> list[str]:
     is_held = service.spec.mode.is_global and any(
         node.availability is Availability.PAUSE for node in nodes
     )
+    is_held |= _waits_for_a_user(view, service)
     if view.runs[service.id].phase.is_over or (is_held and not live):
         return []
     return [f"the job {service.spec.name} has not ended"]
