@@ -315,6 +315,23 @@ def prefer(texts: Sequence[str]) -> Edit:
     return edit
 
 
+def max_skew(most: int) -> Edit:
+    """Another limit of how far the first preference's values may be apart."""
+
+    def edit(spec: ServiceSpec) -> ServiceSpec:
+        if most and (spec.mode.is_global or not spec.task.placement.spread_over):
+            raise _unfit(
+                "it needs a preference, as --placement-pref-add spread=node.labels.zone, and not "
+                "to be global",
+                "--max-skew",
+            )
+        return evolve(
+            spec, task=evolve(spec.task, placement=evolve(spec.task.placement, max_skew=most))
+        )
+
+    return edit
+
+
 def no_longer_prefer(texts: Sequence[str]) -> Edit:
     """Without these labels to spread over."""
     removed = [parsed(_preference, text, "--placement-pref-rm") for text in texts]

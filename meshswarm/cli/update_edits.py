@@ -92,6 +92,7 @@ EDITS: Mapping[str, Callable[[Any], Edit]] = {
     "generic_resource_add": edit_lists.reserve,
     "placement_pref_rm": edit_lists.no_longer_prefer,
     "placement_pref_add": edit_lists.prefer,
+    "max_skew": edit_lists.max_skew,
     "replicas_max_per_node": _field(edit.placement, "max_replicas_per_node"),
     "platform": _field(edit.task, "platform", _platform),
     "no_healthcheck": edit.no_healthcheck,

@@ -62,6 +62,9 @@ OPTIONS: Mapping[str, Any] = {
     "generic_resource_add": _texts("KIND=NUMBER", "Reserve devices for each task alone"),
     "placement_pref_rm": _texts("PREFERENCE", "No longer spread over a label"),
     "placement_pref_add": _texts("PREFERENCE", "As `spread=node.labels.zone`"),
+    "max_skew": _option(
+        int, "Tasks that a value of the first preference may be ahead; 0: any.", min=0
+    ),
     "replicas_max_per_node": _option(int, "Tasks on one node at most; 0: any.", min=0),
     "platform": _option(str, "The nodes that may run it, as linux/arm64; empty: any.", "OS/ARCH"),
     "no_healthcheck": Annotated[

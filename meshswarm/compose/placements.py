@@ -13,6 +13,7 @@ from meshswarm.compose.report import Unfit
 from meshswarm.compose.shapes import applied, section, text
 from meshswarm.model.placement import Affinity, Placement, Strategy
 from meshswarm.model.resources import DeviceRequest
+from meshswarm.model.service import Mode
 
 MAX_PRIORITY = 1_000
 MAX_DEVICES = 1_000
@@ -89,9 +90,19 @@ def placement_of(
     wished: Section | None = own.get("placement") if own else None
     defaults = Placement()
     preferences = placed.get("preferences", ()) if placed else ()
+    if wished and "max_skew" in wished.places:
+        mode: Mode = deploy.get("mode", Mode.REPLICATED)
+        if mode.is_global:
+            wished.at("max_skew").fault("a global service has one task on every node")
+        elif not preferences and not (placed and placed.is_wrong("preferences")):
+            wished.at("max_skew").fault(
+                "needs a label to go by, as in `deploy.placement: {preferences: "
+                "[{spread: node.labels.zone}]}`"
+            )
     return Placement(
         strategy=wished.get("strategy", defaults.strategy) if wished else defaults.strategy,
         spread_over=tuple(key for one in preferences if (key := _preference(one)) is not None),
+        max_skew=wished.get("max_skew", 0) if wished else 0,
         max_replicas_per_node=placed.get("max_replicas_per_node", 0) if placed else 0,
         affinities=(
             *_affinities(wished, "affinity", False, stack, services),

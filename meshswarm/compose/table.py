@@ -161,6 +161,11 @@ _SERVICE: _Rows = (
             choice(placements.STRATEGIES),
             "spread (default), binpack: the fullest, or balanced: the least used",
         ),
+        _yes(
+            "max_skew",
+            whole(1, MAX_COUNT),
+            "How many tasks a value of the first spread preference may be ahead of the emptiest",
+        ),
         _yes("affinity", placements.rules, "Services on whose nodes it runs"),
         _yes("affinity.*.service", text, "Its name in this file, or its full name"),
         _yes("affinity.*.required", shapes.flag, "false: if it can be had (true)"),

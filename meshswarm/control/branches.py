@@ -5,6 +5,7 @@ n + k log n however many labels there are.
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from meshswarm.control.score import URGENT, Score, node_of
@@ -58,6 +59,7 @@ class Branch:
         self._below: dict[str, Branch | Leaves] = {}
         self._taken: dict[str, int] = {}
         self._heap: list[tuple[Key, str]] = []
+        self._is_heap = False
 
     def __bool__(self) -> bool:
         """Whether there is a node."""
@@ -91,9 +93,10 @@ class Branch:
             del self._below[value]
 
     def _ready(self) -> list[tuple[Key, str]]:
-        if not self._heap:
+        if not self._is_heap:
             self._heap = [(self._key(value), value) for value in self._below]
             heapq.heapify(self._heap)
+            self._is_heap = True
         return self._heap
 
     def _key(self, value: str) -> Key:
@@ -103,6 +106,52 @@ class Branch:
         return best[:URGENT], count, best, value
 
 
-def branches(counts: Sequence[Mapping[Path, int]]) -> Branch | Leaves:
-    """An empty tree; `counts` are the service's tasks now, by each beginning of a path."""
+class EvenBranch(Branch):
+    """The same where no value may get further than `most` tasks ahead of the one with the fewest.
+
+    `tasks` are those of every value that counts, also of such as have no node that takes one. A
+    value that is too far ahead stands aside until the lowest has caught up.
+    """
+
+    def __init__(
+        self, counts: Sequence[Mapping[Path, int]], tasks: Mapping[str, int], most: int
+    ) -> None:
+        super().__init__(counts)
+        self._tasks, self._most = dict(tasks), most
+        self._levels = Counter(self._tasks.values())
+        self._lowest = min(self._levels, default=0)
+        self._aside: list[tuple[Key, str]] = []
+
+    def __bool__(self) -> bool:
+        """Whether there is a node that may have a task now."""
+        return bool(self._ready())
+
+    def take(self, take: Take) -> None:
+        """Give the best node of the emptiest branch a task."""
+        value = self._ready()[0][1]
+        super().take(take)
+        count = self._tasks[value]
+        self._tasks[value] = count + 1
+        self._levels[count] -= 1
+        self._levels[count + 1] += 1
+        if count == self._lowest and not self._levels[count]:
+            self._lowest += 1  # its only task went one up, so there is somebody
+            for one in self._aside:
+                heapq.heappush(self._heap, one)
+            self._aside.clear()
+
+    def _ready(self) -> list[tuple[Key, str]]:
+        heap = super()._ready()
+        while heap and self._tasks[heap[0][1]] + 1 - self._lowest > self._most:
+            self._aside.append(heapq.heappop(heap))
+        return heap
+
+
+def branches(
+    counts: Sequence[Mapping[Path, int]], even: tuple[Mapping[str, int], int] | None = None
+) -> Branch | Leaves:
+    """An empty tree; `counts` are the service's tasks now, by each beginning of a path, `even`
+    those by the first label's values and how many more than the fewest one may have."""
+    if even is not None:
+        return EvenBranch(counts, *even)
     return Branch(counts) if counts else Leaves()

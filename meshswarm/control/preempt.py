@@ -13,6 +13,7 @@ from attrs import frozen
 
 from meshswarm.control.filters import filters_by_load, first_refusal, suits
 from meshswarm.control.loads import load_of, more_of
+from meshswarm.control.skew import Skew, skew_of
 from meshswarm.control.whatif import WhatIf
 from meshswarm.ids import NodeId, ServiceId, TaskId
 from meshswarm.model.node import Node
@@ -50,6 +51,7 @@ def make_room(
     whatif.release(waiting)
     room = _Room(whatif, service.spec.name, spec, lesser)
     suited = suits(spec)
+    skew = skew_of(whatif, spec, service.spec.name) if only is None else None
     nodes = [
         node
         for node in whatif.candidates(spec)
@@ -59,20 +61,41 @@ def make_room(
     heapq.heapify(offers)
     for task_id in waiting:
         # Others may have used up a budget since the offer was made: it is made anew.
-        best = _best(whatif, room, offers)
+        best = _best(whatif, room, offers, skew)
         if best is None:
             return
         room.take(best, task_id)
+        if skew is not None:
+            skew.note(whatif.view.nodes[best.node_id])
         whatif.promised.add(task_id)
         further = room.offer(whatif.view.nodes[best.node_id])
         if further is not None:
             heapq.heappush(offers, further)
 
 
-def _best(whatif: WhatIf, room: "_Room", offers: list[_Offer]) -> _Offer | None:
-    """The best of the offers as they are now, taken off the heap."""
+def _best(whatif: WhatIf, room: "_Room", offers: list[_Offer], skew: Skew | None) -> _Offer | None:
+    """The best of the offers as they are now, taken off the heap; those whose node would get too
+    far ahead of others stay there."""
+    ahead: list[_Offer] = []
+    try:
+        return _next_best(whatif, room, offers, skew, ahead)
+    finally:
+        for one in ahead:
+            heapq.heappush(offers, one)
+
+
+def _next_best(
+    whatif: WhatIf,
+    room: "_Room",
+    offers: list[_Offer],
+    skew: Skew | None,
+    ahead: list[_Offer],
+) -> _Offer | None:
     while offers:
         best = heapq.heappop(offers)
+        if skew is not None and skew.against(whatif.view.nodes[best.node_id]) is not None:
+            ahead.append(best)
+            continue
         renewed = room.offer(whatif.view.nodes[best.node_id])
         if renewed is not None and renewed <= best:
             return renewed

@@ -25,6 +25,7 @@ from meshswarm.control.filters import (
 from meshswarm.control.loads import Load, load_of, more_of
 from meshswarm.control.preempt import make_room
 from meshswarm.control.score import Score, Standing, recent_failures
+from meshswarm.control.skew import skew_of
 from meshswarm.control.whatif import WhatIf
 from meshswarm.ids import NodeId, ServiceId, TaskId
 from meshswarm.model.node import Node
@@ -101,9 +102,12 @@ def why_nowhere(
     thought away; empty if one does."""
     nodes = whatif.view.sorted_nodes() if only is None else [whatif.view.nodes[only]]
     aside = _nodes_of(whatif, without)
+    skew = skew_of(whatif, spec, name, without) if only is None else None
     found: list[Refusal] = []
     for node in nodes:
         against = refusal(node, spec, _load(whatif, node.id, without, aside), name)
+        if against is None and skew is not None:
+            against = skew.against(node)
         if against is None:
             return ""
         found.append(against)
@@ -173,7 +177,8 @@ def _place_group(whatif: WhatIf, group: Group, failures: Counter[NodeId]) -> Seq
     aside = _nodes_of(whatif, group.predecessors)
     suited, by_load = suits(spec), filters_by_load(spec)
     follow = _Following(whatif, group, standing, aside)
-    tree = branches(_counts(whatif, group))
+    skew = skew_of(whatif, spec, name)
+    tree = branches(_counts(whatif, group), None if skew is None else (skew.tasks, skew.most))
 
     add, score, known = tree.add, standing.score, whatif.loads
     path_of = _path_of(spec)

@@ -14,9 +14,11 @@ from meshswarm.control.leaving import tell_leaving
 from meshswarm.control.loads import load_of
 from meshswarm.control.restart import restart_of, stays_down
 from meshswarm.control.runs import is_complete
+from meshswarm.control.skew import Skew, skew_of
 from meshswarm.control.slots import Slot
 from meshswarm.control.steps import slots_wanted
 from meshswarm.control.telling import tell_rollout, tell_run
+from meshswarm.control.whatif import WhatIf
 from meshswarm.ids import NodeId, TaskId
 from meshswarm.model.node import Node, NodeState
 from meshswarm.model.service import Service, TaskSpec
@@ -216,15 +218,22 @@ def _refusals(view: View, service: Service, slot: Slot) -> dict[str, tuple[str, 
     if (task is not None and task.node_id is not None) or _stays_down(view, service, slot):
         return {}
     spec = view.spec_of(task).task if task else service.spec.task
-    nodes = view.sorted_nodes() if slot.node_id is None else [view.nodes[slot.node_id]]
-    return {node.name: _against(view, service, slot, spec, node.id) for node in nodes}
+    if slot.node_id is not None:
+        node = view.nodes[slot.node_id]
+        return {node.name: _against(view, service, slot, spec, node, None)}
+    skew = skew_of(WhatIf(view, view.clock_ms), spec, service.spec.name)
+    return {
+        node.name: _against(view, service, slot, spec, node, skew) for node in view.sorted_nodes()
+    }
 
 
 def _against(
-    view: View, service: Service, slot: Slot, spec: TaskSpec, node_id: NodeId
+    view: View, service: Service, slot: Slot, spec: TaskSpec, node: Node, skew: Skew | None
 ) -> tuple[str, ...]:
-    load = load_of(view, node_id, without=[task.id for task in slot.stopping])
-    found = refusals(view.nodes[node_id], spec, load, service.spec.name)
+    load = load_of(view, node.id, without=[task.id for task in slot.stopping])
+    found = [*refusals(node, spec, load, service.spec.name)]
+    if skew is not None and (ahead := skew.against(node)) is not None:
+        found.append(ahead)
     return tuple(str(refusal) for refusal in found)
 
 

@@ -36,6 +36,9 @@ class Placement:
     strategy: Strategy = Strategy.SPREAD
     spread_over: tuple[str, ...] = ()
     """`node.labels.X` or `engine.labels.X`: evenly over its values, then over the next one's."""
+    max_skew: int = field(default=0, validator=ge(0))
+    """So many more tasks may a value of the first of `spread_over` have than the one with the
+    fewest; 0: no limit."""
     max_replicas_per_node: int = field(default=0, validator=ge(0))
     """0: no limit."""
     affinities: tuple[Affinity, ...] = ()

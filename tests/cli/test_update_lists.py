@@ -153,6 +153,7 @@ def test_devices_preferences_and_what_is_one_number(client: FakeClient) -> None:
         *("--generic-resource-add", "gpu=2", "--generic-resource-add", "ssd=1"),
         *("--placement-pref-add", "spread=node.labels.zone"),
         *("--placement-pref-add", "spread=node.labels.Rack", "--replicas-max-per-node", "3"),
+        *("--max-skew", "1"),
         *("--platform", "Linux/ARM64", "--limit-pids", "50", "--restart-window", "1m"),
         *("--max-unavailable", "25%", "--update-parallelism", "3", "--restart-delay", "10m"),
         *("--rollback-failure-action", "continue", "--args", "serve -v"),
@@ -160,7 +161,7 @@ def test_devices_preferences_and_what_is_one_number(client: FakeClient) -> None:
     spec = client.view.find_service("web").spec
     assert task.devices == (DeviceRequest(kind="gpu", count=2), DeviceRequest(kind="ssd", count=1))
     assert task.placement == Placement(
-        spread_over=("node.labels.zone", "node.labels.Rack"), max_replicas_per_node=3
+        spread_over=("node.labels.zone", "node.labels.Rack"), max_skew=1, max_replicas_per_node=3
     )
     assert (task.platform, task.limits) == ("linux/arm64", Resources(pids=50))
     assert task.restart == RestartPolicy(window_s=60.0, delay_s=600.0, max_delay_s=600.0)
@@ -249,6 +250,7 @@ def test_a_health_check_is_given_changed_and_taken_away(client: FakeClient) -> N
         ("--health-cmd x --no-healthcheck", "does not go with --health-cmd"),
         ("--max-unavailable 101%", "no share from 0% to 100%"),
         ("--max-concurrent 2", "it is for replicated jobs"),
+        ("--max-skew 1", "it needs a preference, as --placement-pref-add"),
         ("--rollback-failure-action rollback", "must be pause or continue"),
         ("--rollback-delay 5", "--rollback-delay"),
     ],

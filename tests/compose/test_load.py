@@ -70,6 +70,7 @@ services:
       max_unavailable: 1
       placement:
         strategy: binpack
+        max_skew: 2
         affinity: [agent, {service: other_db, required: false}]
         anti_affinity: [web]
   agent:
@@ -138,6 +139,7 @@ FULL_SPEC = StackSpec(
                 placement=Placement(
                     strategy=Strategy.BINPACK,
                     spread_over=("node.labels.Zone", "engine.labels.rack"),
+                    max_skew=2,
                     max_replicas_per_node=2,
                     affinities=(
                         Affinity(service="shop_agent"),
