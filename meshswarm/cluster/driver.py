@@ -17,6 +17,7 @@ from meshswarm.cluster.abdication import Abdication
 from meshswarm.cluster.hub import Hub
 from meshswarm.cluster.journal import Journal, JournalWrite
 from meshswarm.cluster.metrics import DriverMetrics
+from meshswarm.cluster.notices import Notices
 from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.cluster.snapshot_sending import Call
 from meshswarm.cluster.snapshots import Stored
@@ -45,9 +46,6 @@ INCOMPLETE = "entries that the others hold are missing here"
 
 SNAPSHOT_RETRY_S = 10.0
 """Until a snapshot is tried again that the disk had no room for."""
-
-NOTICE_S = 0.002
-"""How long a follower may wait for a commit index that comes without entries."""
 
 TURN_S = 0.02
 """How long the loop may be kept from all else by what Raft wants done."""
@@ -85,7 +83,7 @@ class Driver:
         self._last_leader: NodeId | None = None
         self._reads: dict[object, Confirmed] = {}
         self._read_number = 0
-        self._notices: dict[NodeId, AppendEntries] = {}
+        self._notices = Notices(self._carefully_pass_on, asyncio.get_running_loop())
         self._pump_scheduled = False
         self.snapshots = Snapshots(
             core,
@@ -241,30 +239,18 @@ class Driver:
             if isinstance(message, InstallSnapshot):
                 self.snapshots.send(message)
             elif isinstance(message, AppendEntries) and not message.entries:
-                self._send_notice(message)
+                self._notices.put(message)
             else:
                 if isinstance(message, AppendEntries):
-                    self._notices.pop(message.to, None)  # this one tells the commit index too
+                    self._notices.overtaken(message.to)
                 self._pass_on(message)
 
     def _pass_on(self, message: Message) -> None:
         if not self._send(message):
             self.core.unreachable(message.to)
 
-    def _send_notice(self, message: AppendEntries) -> None:
-        """Send an append without entries a little later, unless one with entries goes out first.
-
-        It tells a commit index. With one write after the other, these and their answers would be
-        half of all messages, and stand between a command's commit and its answer.
-        """
-        if not self._notices:
-            asyncio.get_running_loop().call_later(NOTICE_S, self._send_notices)
-        self._notices[message.to] = message
-
-    def _send_notices(self) -> None:
-        notices, self._notices = self._notices, {}
-        for message in notices.values():
-            self._carefully(partial(self._pass_on, message))
+    def _carefully_pass_on(self, message: Message) -> None:
+        self._carefully(partial(self._pass_on, message))
 
     # --- input --------------------------------------------------------------------------------
 
