@@ -41,7 +41,7 @@ from meshswarm.mesh.gathering import Gathering, Start
 from meshswarm.mesh.keys import KeyPair
 from meshswarm.mesh.links import Link
 from meshswarm.mesh.peers import Lane, Peer
-from meshswarm.mesh.requests import Chunk, Reply
+from meshswarm.mesh.requests import Chunk, Reply, whole_of
 from meshswarm.model.file import FileKind
 from meshswarm.model.pipe import PipeWish
 from meshswarm.piping import RemotePipe
@@ -150,7 +150,7 @@ class Client:
         Raises `Unavailable` without a leader or quorum.
         """
         reply = await self._call(Lane.DATA, "read", {"tables": _names(tables)}, repeatable=True)
-        return decode_view(_blob(reply))
+        return decode_view(whole_of(reply))
 
     async def watch(self, *tables: Table) -> AsyncGenerator[View, None]:
         """The present view of these tables (none: all), then a newer one after every change.
@@ -165,9 +165,9 @@ class Client:
             async with aclosing(self._chunks(Lane.DATA, "watch", lambda: body)) as chunks:
                 async for chunk in chunks:
                     if chunk.body == {"full": True}:
-                        view = decode_view(_blob(chunk))
+                        view = decode_view(whole_of(chunk))
                     else:
-                        view = follow(view, codec.decode(_blob(chunk), Delta))
+                        view = follow(view, codec.decode(whole_of(chunk), Delta))
                     if view.index >= newest:
                         newest = view.index
                         yield view
@@ -175,14 +175,14 @@ class Client:
     async def files(self, kind: FileKind) -> list[FileRow]:
         """All configs or secrets by name, without their contents."""
         reply = await self._call(Lane.DATA, "files", {"kind": kind.value}, repeatable=True)
-        return codec.decode(_blob(reply), list[FileRow], lenient=True)
+        return codec.decode(whole_of(reply), list[FileRow], lenient=True)
 
     async def watch_files(self, kind: FileKind) -> AsyncGenerator[list[FileRow], None]:
         """The same, then all of them anew after every change; goes on at another manager."""
         body = {"kind": kind.value}
         async with aclosing(self._chunks(Lane.DATA, "files.watch", lambda: body)) as chunks:
             async for chunk in chunks:
-                yield codec.decode(_blob(chunk), list[FileRow], lenient=True)
+                yield codec.decode(whole_of(chunk), list[FileRow], lenient=True)
 
     async def sealed(self, name: str, content: bytes, **fields: Any) -> PutSecret:
         """The command that puts this secret, its content sealed by a manager.
@@ -194,7 +194,7 @@ class Client:
         )
         match reply.body:
             case [bytes() as digest, str() as key_id]:
-                sealed = _blob(reply)
+                sealed = whole_of(reply)
                 return PutSecret(name=name, sealed=sealed, digest=digest, key_id=key_id, **fields)
             case _:
                 raise codec.Undecodable("the manager did not seal it")
@@ -473,12 +473,6 @@ async def _status_of(link: Link) -> Answer:
         return Answer(name=name, address=address, status=status)
     except MeshswarmError as error:
         return Answer(name=name, address=address, error=error)
-
-
-def _blob(message: Reply | Chunk) -> bytes:
-    if len(message.payloads) != 1:
-        raise codec.Undecodable(f"{len(message.payloads)} payloads where there should be one")
-    return message.payloads[0]
 
 
 def _names(tables: Sequence[Table]) -> list[str]:

@@ -20,7 +20,7 @@ from meshswarm.errors import Conflict, MeshswarmError, Unavailable
 from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.links import Link
 from meshswarm.mesh.peers import Lane, Peer
-from meshswarm.mesh.requests import Chunk
+from meshswarm.mesh.requests import Chunk, whole_of
 from meshswarm.model.file import FileUse
 from meshswarm.model.node import NodeDescription
 from meshswarm.store.assignments import AssignmentChange, SessionHello
@@ -222,8 +222,4 @@ class Session:
 
 
 def _change_of(chunk: Chunk) -> AssignmentChange:
-    match chunk.payloads:
-        case (bytes() as data,):
-            return codec.decode(data, AssignmentChange, lenient=True)
-        case _:
-            raise codec.Undecodable("the manager sent no assignments")
+    return codec.decode(whole_of(chunk), AssignmentChange, lenient=True)

@@ -17,7 +17,7 @@ from meshswarm.errors import Denied, Invalid, MeshswarmError
 from meshswarm.ids import NodeId
 from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.peers import Peer, PeerRole
-from meshswarm.mesh.requests import Answer, Chunk, Reply, Request
+from meshswarm.mesh.requests import Answer, Chunk, Reply, Request, in_parts
 from meshswarm.model.file import FileKind
 from meshswarm.store.commands import RegisterNode, ReportTasks, decode_command
 from meshswarm.store.commands import Request as Name
@@ -162,7 +162,7 @@ class Service:
     async def _read(self, request: Request) -> Reply:
         tables = _tables(request.body)
         view = await self._proposals.read()
-        return Reply(None, (encode_view(only(view, tables)),))
+        return Reply(None, in_parts(encode_view(only(view, tables))))
 
     async def _rows(self, request: Request) -> Reply:
         return self._found(await self._proposals.read(), _keys(request.body))
@@ -208,11 +208,11 @@ class Service:
                 await watch.wait()
                 view, keys = watch.take()
                 if keys is None:
-                    yield Chunk({"full": True}, (encode_view(only(view, tables)),))
+                    yield Chunk({"full": True}, in_parts(encode_view(only(view, tables))))
                     continue
                 delta = delta_of(view, keys, tables)
                 if not delta.is_empty:
-                    yield Chunk({"full": False}, (codec.encode(delta),))
+                    yield Chunk({"full": False}, in_parts(codec.encode(delta)))
                     await asyncio.sleep(GATHER_S)
 
     async def _tell_applied(self, request: Request) -> Reply:

@@ -25,7 +25,7 @@ from meshswarm.ids import NodeId, Version
 from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.links import Link
 from meshswarm.mesh.peers import NODES, Lane, Peer, PeerRole
-from meshswarm.mesh.requests import Chunk, Reply, Request
+from meshswarm.mesh.requests import Chunk, Reply, Request, in_parts
 from meshswarm.model.file import FileKind, FileUse
 from meshswarm.store.assignments import AssignmentChange, SessionHello, Told
 from meshswarm.store.commands import RegisterNode
@@ -209,7 +209,7 @@ class Sessions:
             await self._proposals.read()
             with self._driver.hub.watching_node(peer.id) as watch:
                 async for change in _changes(peer.id, watch):
-                    yield Chunk(None, (codec.encode(change),))
+                    yield Chunk(None, in_parts(codec.encode(change)))
         finally:
             if self._serving.get(peer.id) == incarnation:
                 del self._serving[peer.id], self._serving_peers[peer.id]

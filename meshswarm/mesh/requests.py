@@ -31,10 +31,25 @@ class Reply:
 
 @frozen
 class Chunk:
-    """One piece of a stream; keep it within 256 KiB: a whole window of them is in memory."""
+    """One piece of a stream; keep it within 256 KiB where many follow each other: a whole window of
+    them is in memory."""
 
     body: object = None
     payloads: tuple[bytes, ...] = ()
+
+
+PART_BYTES = 4 << 20
+"""A value that may be of any size travels in payloads of so many bytes."""
+
+
+def in_parts(data: bytes) -> tuple[bytes, ...]:
+    """The payloads that `data` travels in: one, unless it is large."""
+    return tuple(data[at : at + PART_BYTES] for at in range(0, len(data), PART_BYTES)) or (b"",)
+
+
+def whole_of(message: Reply | Chunk) -> bytes:
+    """What its payloads are parts of."""
+    return message.payloads[0] if len(message.payloads) == 1 else b"".join(message.payloads)
 
 
 NotifyHandler = Callable[[Peer, object, tuple[bytes, ...]], None]
