@@ -4,10 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+import typer
 from attrs import evolve
+from typer.main import get_command
 
 from meshswarm.answers import TaskLines
-from meshswarm.cli.main import main
+from meshswarm.cli.complete import complete_service_or_job
+from meshswarm.cli.main import app, main
+from meshswarm.cli.options import Options
 from meshswarm.model.job import JobSpec, RunPhase, RunReason, Schedule
 from meshswarm.model.service import Mode, ServiceSpec
 from meshswarm.model.stack import StackSpec
@@ -330,6 +334,14 @@ def test_why_takes_jobs_and_runs(capsys: Capture) -> None:
     assert main(["why", "shop_backup-1"], client.connect) == 0
     assert "of the job shop_backup-1" in capsys.readouterr().out
     assert main(["why", "nothing"], client.connect) == 5
+
+
+def test_jobs_and_their_runs_are_completed_where_both_are_meant() -> None:
+    client = _under_way()
+    root = typer.Context(get_command(app), obj=Options(connect=client.connect))
+    every = ["shop_backup", "shop_backup-1", "shop_backup-2"]
+    assert every == complete_service_or_job(root, "shop_b")
+    assert ["shop_backup-2"] == complete_service_or_job(root, "shop_backup-2")
 
 
 def test_an_unknown_job_is_not_found(capsys: Capture) -> None:
