@@ -30,7 +30,7 @@ from meshswarm.model.rollout import (
 )
 from meshswarm.model.service import RestartCondition, Service
 from meshswarm.model.task import DesiredState, Health, Reason, Task, TaskState
-from meshswarm.store.commands import RevertService, SetRollout
+from meshswarm.store.commands import RevertService, SetDesired, SetRollout
 
 MAX_QUOTED = 200
 """Characters of a failed task's message that the rollout's quotes."""
@@ -56,7 +56,10 @@ def carry_on(whatif: WhatIf, service: Service, slots: Sequence[Slot]) -> None:
             _give_up(whatif, after, policy, RolloutReason.TASKS_FAILED, message)
             return
     if after != rollout:
+        # What is borne is got on from: each slot has a deadline of its own.
+        after = evolve(after, progressed_at_ms=whatif.now_ms)
         _write(whatif, after)
+    _take_back(whatif, service, rollout, slots)
     standing = standing_of(whatif, service, slots)
     after = _counted(whatif, after, policy, standing)
     if _is_whole(whatif, service, slots, after, standing):
@@ -86,6 +89,17 @@ def spend_turns(whatif: WhatIf, service: Service, turns: int) -> None:
 # --- failures ---------------------------------------------------------------------------------
 
 
+def _take_back(whatif: WhatIf, service: Service, rollout: Rollout, slots: Sequence[Slot]) -> None:
+    """Stop new tasks that did not get healthy in time beside old ones that work, so that these
+    stay and other slots have their turn; such slots are tried again when all others were."""
+    for slot in slots:
+        task = slot.live
+        if task is None or not any(one.is_healthy for one in slot.surplus):
+            continue
+        if not is_out_of_reach(whatif, service, slot) and _is_late(whatif, service, rollout, slot):
+            whatif.do(SetDesired(task_id=task.id, desired=DesiredState.SHUTDOWN))
+
+
 def _failure(whatif: WhatIf, service: Service, rollout: Rollout, slot: Slot) -> str | None:
     """How a task of this rollout has failed in the slot, in this phase; None: none has."""
     if is_out_of_reach(whatif, service, slot):
@@ -97,15 +111,24 @@ def _failure(whatif: WhatIf, service: Service, rollout: Rollout, slot: Slot) -> 
         if task.status.state.is_terminal and _has_failed(whatif, task, policy):
             return task.status.message or task.status.reason.value or task.status.state.label
     live = slot.live
-    if live is None or live.revision != service.revision or live.is_healthy:
+    if live is None or not _is_late(whatif, service, rollout, slot):
         return None
+    said = f": {live.status.message}" if live.status.message else ""
+    waited = f"it is {live.status.state.label} and not healthy"
+    return f"{waited} after {policy.healthy_deadline_s:g} s{said}"
+
+
+def _is_late(whatif: WhatIf, service: Service, rollout: Rollout, slot: Slot) -> bool:
+    """Whether the slot's new task should be healthy by now, and is not; else looks again then."""
+    live = slot.live
+    if live is None or live.revision != service.revision or live.is_healthy:
+        return False
+    policy = policy_of(whatif.view, service)
     deadline_ms = _healthy_by_ms(whatif, rollout, slot, live, policy)
-    if deadline_ms <= whatif.now_ms:
-        said = f": {live.status.message}" if live.status.message else ""
-        waited = f"it is {live.status.state.label} and not healthy"
-        return f"{waited} after {policy.healthy_deadline_s:g} s{said}"
-    whatif.look_again(service.id, deadline_ms)
-    return None
+    if deadline_ms > whatif.now_ms:
+        whatif.look_again(service.id, deadline_ms)
+        return False
+    return True
 
 
 def _has_failed(whatif: WhatIf, task: Task, policy: UpdatePolicy) -> bool:

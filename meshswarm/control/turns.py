@@ -68,12 +68,15 @@ def standing_of(whatif: WhatIf, service: Service, slots: Sequence[Slot]) -> Stan
     """How the slots stand; looks again when time alone may tell."""
     rollout = whatif.view.rollouts.get(service.id)
     failed = frozenset(rollout.failed if rollout else ())
+    is_first = policy_of(whatif.view, service).order is UpdateOrder.START_FIRST
     well: list[Slot] = []
     busy: list[Slot] = []
     outdated: list[Slot] = []
     for slot in slots:
         if is_outdated(slot, service):
             outdated.append(slot)
+            if is_first and slot.live is not None and slot.stopping:
+                busy.append(slot)  # a task beside the old one was taken back, and may still run
         elif slot.latest is None or (is_out_of_reach(whatif, service, slot) and not slot.surplus):
             continue
         elif is_well(whatif, service, slot):

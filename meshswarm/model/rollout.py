@@ -43,9 +43,10 @@ class UpdatePolicy:
     """How long a new task must have been running and healthy to count as well, doubled with every
     failure that led to it. None: 2 s, or no time at all if a health check vouches for it."""
     healthy_deadline_s: float = field(default=300.0, validator=gt(0))
-    """A new task that does not count as well so long after its creation has failed."""
+    """A new task that does not count as well so long after its creation has failed; if the rollout
+    goes on all the same, it is stopped where an old one still works beside it."""
     progress_deadline_s: float = field(default=600.0, validator=gt(0))
-    """If no slot came to count as well for so long, the rollout has failed."""
+    """If no slot came to count as well for so long, or to fail bearably, it has failed."""
     step: bool = False
     """Pause after every `parallelism` slots until told to go on."""
 
@@ -121,7 +122,7 @@ class Rollout:
     well: int = 0
     """Slots whose task of this revision counted as well when it was last looked."""
     progressed_at_ms: int
-    """When `well` last rose: from here on runs the progress deadline."""
+    """When `well` last rose or a slot failed bearably: from here on runs the progress deadline."""
     not_before_ms: int = 0
     """No slot has its turn before this instant (the policy's delay)."""
     failed: tuple[str, ...] = ()

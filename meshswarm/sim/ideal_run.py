@@ -188,20 +188,8 @@ class Play:
 
 
 def drawn(rng: random.Random) -> Play:
-    """A rollout by chance. Its deadlines outlast whatever may happen to a node.
-
-    One kind has no end of its own, and is not drawn: start-first and come what may, what never gets
-    healthy keeps its turn beside its old task until the rollout's deadline, unless that one dies.
-    """
+    """A rollout by chance. Its deadlines outlast whatever may happen to a node."""
     nature = rng.choice(NATURES)
-    play = _drawn(rng, nature)
-    endless = (UpdateOrder.START_FIRST, FailureAction.CONTINUE)
-    if nature == NATURES[-1] and (play.policy.order, play.policy.failure_action) == endless:
-        return evolve(play, policy=evolve(play.policy, failure_action=FailureAction.PAUSE))
-    return play
-
-
-def _drawn(rng: random.Random, nature: Nature) -> Play:
     return Play(
         replicas=rng.choice((0, 1, 2, 3, 5)),
         nature=nature,
@@ -211,8 +199,7 @@ def _drawn(rng: random.Random, nature: Nature) -> Play:
             order=rng.choice(tuple(UpdateOrder)),
             failure_action=rng.choice(tuple(FailureAction)),
             monitor_s=rng.choice((1.0, 4.0)),
-            # Start-first, what never gets healthy keeps its turn: which slots fail is then luck.
-            max_failure_ratio=0.0 if nature == NATURES[-1] else rng.choice((0.0, 0.0, 0.5)),
+            max_failure_ratio=rng.choice((0.0, 0.0, 0.5)),
             healthy_deadline_s=40.0,
             progress_deadline_s=240.0,
         ),

@@ -115,6 +115,44 @@ def test_a_rollout_that_goes_on_is_over_though_what_fails_is_tried_again_beside_
     assert shop.rollout.message == "0 of 2 slots have revision 2, and 2 failed on the way"
 
 
+@pytest.mark.parametrize(
+    "policy",
+    [{"failure_action": FailureAction.CONTINUE}, {"max_failure_ratio": 1.0, "parallelism": 2}],
+)
+def test_beside_what_never_gets_healthy_old_tasks_stay_and_the_rollout_comes_to_its_end(
+    policy: dict[str, Any],
+) -> None:
+    shop = Shop(5, order=UpdateOrder.START_FIRST, **policy)
+    shop.begins()
+    shop.never_well.add("b")
+    shop.deploy("b")
+    tried: set[int] = set()
+
+    def ends() -> bool:
+        assert [1] * 5 == shop.running(), "who works goes on"
+        extra = [task for task in shop.of_revision(2) if not task.status.state.is_terminal]
+        assert len(extra) <= policy.get("parallelism", 1)
+        tried.update(task.slot for task in shop.of_revision(2))
+        return not shop.rollout.phase.is_active
+
+    shop.until(ends)
+    assert {1, 2, 3, 4, 5} == tried
+    assert shop.is_at(RolloutPhase.COMPLETED)
+    assert shop.rollout.message == "0 of 5 slots have revision 2, and 5 failed on the way"
+
+
+def test_a_slot_that_was_passed_over_gets_the_new_version_once_that_works() -> None:
+    shop = Shop(3, order=UpdateOrder.START_FIRST, failure_action=FailureAction.CONTINUE)
+    shop.begins()
+    shop.never_well.add("b")
+    shop.deploy("b")
+    shop.until(lambda: "1" in shop.rollout.failed)
+    shop.never_well.clear()
+    shop.ends()
+    shop.settle()
+    assert (shop.rollout.phase, shop.running()) == (RolloutPhase.COMPLETED, [2, 2, 2])
+
+
 def test_so_many_slots_as_the_ratio_allows_may_fail() -> None:
     for ratio, phase in ((0.5, RolloutPhase.COMPLETED), (0.2, RolloutPhase.PAUSED)):
         shop = Shop(4, max_failure_ratio=ratio)

@@ -37,6 +37,9 @@ POLICIES = {
     "beside": CAREFUL,
     "pairs": evolve(CAREFUL, parallelism=2, max_failure_ratio=0.5, delay_s=3.0),
     "going": UpdatePolicy(failure_action=FailureAction.CONTINUE, progress_deadline_s=20.0),
+    "anyway": UpdatePolicy(
+        order=UpdateOrder.START_FIRST, failure_action=FailureAction.CONTINUE, healthy_deadline_s=5.0
+    ),
     "steps": UpdatePolicy(step=True, healthy_deadline_s=15.0, min_healthy_s=1.0),
     "agent": UpdatePolicy(failure_action=FailureAction.ROLLBACK),
 }

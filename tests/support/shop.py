@@ -6,7 +6,7 @@ from typing import Any
 from meshswarm.model.node import Node
 from meshswarm.model.rollout import Rollout, RolloutPhase, UpdatePolicy
 from meshswarm.model.service import Mode, RestartPolicy, Service
-from meshswarm.model.task import Task, TaskState
+from meshswarm.model.task import Health, Task, TaskState
 from meshswarm.store.commands import Command, PutService
 from tests.support.builders import node, service_spec
 from tests.support.model_world import ModelWorld
@@ -24,6 +24,8 @@ class Shop(ModelWorld):
         self.mode, self.restart = Mode.REPLICATED, RestartPolicy()
         self.bad: set[str] = set()
         """What the command of crashing tasks is."""
+        self.never_well: set[str] = set()
+        """What that of tasks is whose check never says anything."""
 
     def deploy(self, version: str, **fields: Any) -> None:
         """Put the service in another version."""
@@ -100,9 +102,19 @@ class Shop(ModelWorld):
             self.report(task, TaskState.FAILED, message="it ended with exit code 3")
         return bool(movable or crashing)
 
+    def step(self, task: Task) -> None:
+        """The agent takes its task one state on; the check of some then says nothing."""
+        super().step(task)
+        after = self.view.tasks.get(task.id)
+        if after is not None and self._is_one_of(after, self.never_well):
+            self.report(after, TaskState.RUNNING, health=Health.STARTING)
+
     def _crashes(self, task: Task) -> bool:
+        return self._is_one_of(task, self.bad)
+
+    def _is_one_of(self, task: Task, versions: set[str]) -> bool:
         command = self.view.spec_of(task).task.command
-        return task.status.state is TaskState.RUNNING and bool(command and command[0] in self.bad)
+        return task.status.state is TaskState.RUNNING and bool(command and command[0] in versions)
 
     def is_at(self, *phases: RolloutPhase) -> bool:
         """Whether the rollout is in one of these phases."""
