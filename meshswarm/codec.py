@@ -160,21 +160,44 @@ _REFUSED_TAGS = dict.fromkeys(
 def encode(value: object, as_type: Any = None) -> bytes:
     """`value` as canonical CBOR; `as_type` names the union that it belongs to, if any."""
     plain = unstructure(value, as_type)
-    if hasattr(value, "__attrs_attrs__") and _FLAT.issuperset(map(type, plain.values())):
-        # The library sorts the keys of each map anew, which takes longer than all the rest.
-        order = _canonical_order(tuple(plain))
-        return cbor2.dumps({name: plain[name] for name in order})
-    return dumps(plain)
+    try:
+        return cbor2.dumps(_in_order(plain))
+    except _NotSortable:
+        return dumps(plain)
 
 
-_FLAT = frozenset((str, bytes, int, bool, type(None)))
+class _NotSortable(Exception):
+    """Something whose canonical encoding is left to the library."""
+
+
+_ATOMS = frozenset((str, bytes, int, bool, type(None)))
 """What has one encoding only, whether canonical or not."""
 
 
+def _in_order(plain: Any) -> Any:
+    """The same with every map in canonical order; the library sorts the keys of each map anew,
+    which takes longer than all the rest."""
+    kind = type(plain)
+    if kind in _ATOMS:
+        return plain
+    if kind is dict:
+        return {name: _in_order(plain[name]) for name in _canonical_order(tuple(plain))}
+    if kind is list or kind is tuple:
+        return [_in_order(item) for item in plain]
+    raise _NotSortable
+
+
 @lru_cache(maxsize=1_000)
-def _canonical_order(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of attributes as canonical CBOR has them: the shorter one first."""
-    return tuple(sorted(names, key=lambda name: (len(dumps(name)), dumps(name))))
+def _canonical_order(names: tuple[Any, ...]) -> tuple[str, ...]:
+    """Texts in the order of their encodings (RFC 7049 section 3.9): the shorter one first."""
+    if not all(type(name) is str for name in names):
+        raise _NotSortable  # what is raised is not kept: 1 and True are equal, but no texts
+    return tuple(sorted(names, key=_encoded_text))
+
+
+def _encoded_text(text: str) -> tuple[int, bytes]:
+    encoded = text.encode()
+    return len(encoded), encoded
 
 
 def decode(data: bytes, as_type: type[T], *, lenient: bool = False) -> T:

@@ -183,7 +183,8 @@ def unpack_entries(blob: bytes, first: Index) -> tuple[Entry, ...]:
 
 def _fit(*values: object) -> bool:
     """Whether all numbers among these are such as the journal can hold."""
-    return all(0 <= value <= NUMBER_MAX for value in values if isinstance(value, int))
+    numbers = [value for value in values if isinstance(value, int)]
+    return not numbers or 0 <= min(numbers) <= max(numbers) <= NUMBER_MAX
 
 
 def _node_ids(plain: object) -> tuple[NodeId, ...]:

@@ -13,6 +13,7 @@ from attrs import frozen
 from meshswarm import codec
 from meshswarm.errors import Invalid, MeshswarmError
 from meshswarm.ids import NodeId
+from meshswarm.making import maker
 from meshswarm.mesh.limits import MeshLimits
 from meshswarm.mesh.peers import Lane
 
@@ -51,7 +52,7 @@ class Type(IntEnum):
     """Whoever asked no longer wants the answer."""
 
 
-@frozen
+@frozen(weakref_slot=False)
 class Message:
     """One message; `body` is any plain CBOR-able value, `sequence` grows with each one sent."""
 
@@ -62,6 +63,10 @@ class Message:
     name: str = ""
     body: object = None
     payloads: tuple[bytes, ...] = ()
+
+
+made = maker(Message)
+"""Of all attributes of a `Message`, by position."""
 
 
 def encode(message: Message, limits: MeshLimits) -> list[bytes]:
@@ -109,7 +114,7 @@ def decode(frames: Sequence[bytes], limits: MeshLimits) -> Message:
                 raise BadFrame("the header has an unknown type, or a number out of range")
             if len(name) > NAME_CHARACTERS_MAX:
                 raise BadFrame(f"a name of {len(name)} characters")
-            return Message(_TYPES[kind], *numbers, name, body, tuple(frames[1:]))
+            return made(_TYPES[kind], *numbers, name, body, tuple(frames[1:]))
         case _:
             raise BadFrame(f"not a message of protocol version {PROTOCOL_VERSION}")
 

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from meshswarm.mesh.faults import Fault
-from meshswarm.mesh.frames import Message, Type, encode
+from meshswarm.mesh.frames import Type, encode, made
 from meshswarm.mesh.peers import Peer
 from meshswarm.mesh.pump import Sent
 from meshswarm.mesh.site import Site
@@ -91,7 +91,7 @@ class Outlet:
     def _encode(
         self, type_: Type, correlation: int, name: str, body: object, payloads: Sequence[bytes]
     ) -> list[bytes]:
-        message = Message(
+        message = made(
             type_,
             self._site.incarnation,
             self._site.next_sequence(),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from heapq import nsmallest
 from itertools import repeat
+from operator import attrgetter
 from typing import TypeVar
 
 import attrs
@@ -10,6 +11,7 @@ from attrs import evolve
 from immutables import Map
 
 from meshswarm.ids import Index, JobId, NodeId, ServiceId, TaskId, Term, Version
+from meshswarm.making import maker
 from meshswarm.model.config import Config
 from meshswarm.model.file import KeptFile, Secret, SecretsKey, pin_key
 from meshswarm.model.job import Job, Run
@@ -23,7 +25,8 @@ from meshswarm.store.view import Id, IdSet, Key, Table, View, revision_key
 
 K = TypeVar("K")
 
-_FIELDS = tuple(attribute.name for attribute in attrs.fields(View))
+_fields_of = attrgetter(*(attribute.name for attribute in attrs.fields(View)))
+_copy = maker(View)
 _write = object.__setattr__
 
 
@@ -38,9 +41,7 @@ class Transaction:
     """
 
     def __init__(self, view: View, *, replaying: bool = False) -> None:
-        self.view: View = object.__new__(View)
-        for name in _FIELDS:
-            _write(self.view, name, getattr(view, name))
+        self.view: View = _copy(*_fields_of(view))
         self._replaying = replaying
         self._undo: dict[str, object] = {}
         self._touched: list[Key] = []

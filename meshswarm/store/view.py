@@ -61,7 +61,7 @@ def revision_key(service_id: ServiceId, number: int) -> str:
     return f"{service_id}/{number}"
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, weakref_slot=False)
 class View:
     """Everything the cluster has agreed on, up to and including log entry `index`."""
 
