@@ -54,7 +54,7 @@ from meshswarm.store.commands import (
     encode_command,
     size_of,
 )
-from meshswarm.store.feed import Delta, follow, row_of
+from meshswarm.store.feed import Copy, Delta, follow, row_of
 from meshswarm.store.outcome import Outcome, outcome_of
 from meshswarm.store.slices import decode_view
 from meshswarm.store.view import Key, Table, View
@@ -158,17 +158,14 @@ class Client:
         Moves to another manager when one fails, and never goes back to an older view. Raises
         `Unavailable` when no manager serves it any longer.
         """
-        view = View()
         newest = Index(0)
         body = {"tables": _names(tables)}
         while True:
             async with aclosing(self._chunks(Lane.DATA, "watch", lambda: body)) as chunks:
+                copy = Copy()
                 async for chunk in chunks:
-                    if chunk.body == {"full": True}:
-                        view = decode_view(whole_of(chunk))
-                    else:
-                        view = follow(view, codec.decode(whole_of(chunk), Delta))
-                    if view.index >= newest:
+                    view = copy.take(chunk.body, whole_of(chunk))
+                    if view is not None and view.index >= newest:
                         newest = view.index
                         yield view
 

@@ -14,7 +14,7 @@ from meshswarm.store.view import Key, Table, View
 
 ALL = frozenset(Table)
 
-MAX_KEYS = 10_000
+MAX_KEYS = 50_000
 """Changed keys kept for one watcher; beyond that its next look is a full one."""
 
 

@@ -21,11 +21,14 @@ from meshswarm.mesh.requests import Answer, Chunk, Reply, Request, in_parts
 from meshswarm.model.file import FileKind
 from meshswarm.store.commands import RegisterNode, ReportTasks, decode_command
 from meshswarm.store.commands import Request as Name
-from meshswarm.store.feed import delta_of, only
+from meshswarm.store.feed import delta_of, deltas_of
 from meshswarm.store.files import listing
 from meshswarm.store.outcome import Outcome
-from meshswarm.store.slices import encode_view
+from meshswarm.store.slices import framed, view_slices
 from meshswarm.store.view import Key, Table, View
+
+DELTA_ROWS = 500
+"""Rows that a watcher is sent in one chunk."""
 
 GATHER_S = 0.05
 """From one delta that a watcher is sent to the next: what changes meanwhile travels together."""
@@ -162,7 +165,8 @@ class Service:
     async def _read(self, request: Request) -> Reply:
         tables = _tables(request.body)
         view = await self._proposals.read()
-        return Reply(None, in_parts(encode_view(only(view, tables))))
+        parts = [part async for part in _copied(view, tables)]
+        return Reply(None, in_parts(b"".join(parts)))
 
     async def _rows(self, request: Request) -> Reply:
         return self._found(await self._proposals.read(), _keys(request.body))
@@ -208,11 +212,15 @@ class Service:
                 await watch.wait()
                 view, keys = watch.take()
                 if keys is None:
-                    yield Chunk({"full": True}, in_parts(encode_view(only(view, tables))))
+                    async for part in _copied(view, tables):
+                        yield Chunk(["copy", False], (part,))
+                    yield Chunk(["copy", True])
                     continue
-                delta = delta_of(view, keys, tables)
-                if not delta.is_empty:
-                    yield Chunk({"full": False}, in_parts(codec.encode(delta)))
+                deltas = tuple(deltas_of(view, keys, tables, DELTA_ROWS))
+                for number, delta in enumerate(deltas, 1):
+                    yield Chunk(["delta", number == len(deltas)], in_parts(codec.encode(delta)))
+                    await asyncio.sleep(0)
+                if deltas:
                     await asyncio.sleep(GATHER_S)
 
     async def _tell_applied(self, request: Request) -> Reply:
@@ -233,6 +241,14 @@ class Service:
                 raise Invalid("a log request has from, tail and follow")
         async for line in self._history.lines(first, tail, follow):
             yield Chunk(line)
+
+
+async def _copied(view: View, tables: frozenset[Table]) -> AsyncIterator[bytes]:
+    """A copy of the tables, a few milliseconds' worth at a time: large ones take seconds, in which
+    a leader has other things to do."""
+    for part in view_slices(view, tables):
+        yield framed(part)
+        await asyncio.sleep(0)
 
 
 def _file_kind(body: object) -> FileKind:

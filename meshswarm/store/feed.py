@@ -4,10 +4,11 @@ A watcher holds a `View` of the tables it asked for and applies each `Delta` to 
 whole rows, so a watcher that missed some is sent a fresh copy and is right again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from attrs import frozen
 
+from meshswarm import codec
 from meshswarm.codec import Undecodable
 from meshswarm.ids import Index, JobId, NodeId, ServiceId, TaskId, Term
 from meshswarm.model.config import Config
@@ -18,8 +19,9 @@ from meshswarm.model.rollout import Rollout
 from meshswarm.model.service import Revision, Service
 from meshswarm.model.stack import Stack
 from meshswarm.model.task import Task
+from meshswarm.store.slices import decode_view
 from meshswarm.store.transaction import Transaction
-from meshswarm.store.view import Key, Table, View, build_view
+from meshswarm.store.view import Key, Table, View
 
 
 @frozen(kw_only=True)
@@ -44,34 +46,17 @@ class Delta:
     deleted: tuple[tuple[str, str], ...] = ()
     """(table, key) of each deleted row; revisions go with their service's last task."""
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether no row differs."""
-        users = (self.nodes, self.services, self.revisions, self.stacks, self.configs)
-        files = (self.secrets, self.kept_files, self.secrets_keys)
-        return not any(
-            (*users, *files, self.tasks, self.rollouts, self.runs, self.jobs, self.deleted)
-        )
 
-
-def only(view: View, tables: frozenset[Table]) -> View:
-    """The view without the other tables: what a reader who asked for `tables` is sent."""
-    revisions = (row for numbered in view.revisions.values() for row in numbered.values())
-    return build_view(
-        View(index=view.index, term=view.term, clock_ms=view.clock_ms),
-        nodes=tuple(view.nodes.values()) if Table.NODES in tables else (),
-        services=tuple(view.services.values()) if Table.SERVICES in tables else (),
-        revisions=tuple(revisions) if Table.REVISIONS in tables else (),
-        stacks=tuple(view.stacks.values()) if Table.STACKS in tables else (),
-        tasks=tuple(view.tasks.values()) if Table.TASKS in tables else (),
-        configs=tuple(view.configs.values()) if Table.CONFIGS in tables else (),
-        rollouts=tuple(view.rollouts.values()) if Table.ROLLOUTS in tables else (),
-        secrets=tuple(view.secrets.values()) if Table.SECRETS in tables else (),
-        kept_files=tuple(view.kept_files.values()) if Table.KEPT_FILES in tables else (),
-        secrets_keys=tuple(view.secrets_keys.values()) if Table.SECRETS_KEYS in tables else (),
-        runs=tuple(view.runs.values()) if Table.RUNS in tables else (),
-        jobs=tuple(view.jobs.values()) if Table.JOBS in tables else (),
-    )
+def deltas_of(
+    view: View, changed: Iterable[Key], tables: frozenset[Table], most: int
+) -> Iterator[Delta]:
+    """The same as `delta_of`, so many rows at a time, of which only all together make the newer
+    copy; what was deleted comes first. There is none if
+    no row differs."""
+    keys = [key for key in changed if key[0] in tables]
+    keys.sort(key=lambda key: (row_of(view, *key) is not None, key[0].value, key[1]))
+    for at in range(0, len(keys), most):
+        yield delta_of(view, keys[at : at + most], tables)
 
 
 def delta_of(view: View, changed: Iterable[Key], tables: frozenset[Table]) -> Delta:
@@ -140,6 +125,27 @@ def follow(view: View, delta: Delta) -> View:  # noqa: C901, PLR0912 -- a table
     for job in delta.jobs:
         transaction.put_job(job)
     return transaction.finished()
+
+
+class Copy:
+    """A watcher's copy, as it is told piece by piece: whole tables in slices, then deltas."""
+
+    def __init__(self) -> None:
+        self._slices: list[bytes] = []
+        self._view = View()
+
+    def take(self, kind: object, data: bytes) -> View | None:
+        """Take a piece in; the newer view, if it is whole with that. Raises `Undecodable`."""
+        match kind:
+            case ["copy", bool() as is_whole]:
+                self._slices.append(data)
+                if is_whole:
+                    self._view, self._slices = decode_view(b"".join(self._slices)), []
+            case ["delta", bool() as is_whole]:
+                self._view = follow(self._view, codec.decode(data, Delta))
+            case _:
+                raise Undecodable(f"neither a copy nor a delta: {kind!r:.100}")
+        return self._view if is_whole else None
 
 
 def row_of(view: View, table: Table, key: str) -> object | None:  # noqa: C901 -- a table

@@ -1,7 +1,7 @@
 """Views as bytes: in slices, so that a large one is written and read a little at a time."""
 
 import struct
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from heapq import merge
 from itertools import islice
 from typing import Any, get_args
@@ -19,12 +19,27 @@ from meshswarm.model.service import Revision, Service
 from meshswarm.model.stack import Stack
 from meshswarm.model.task import Task
 from meshswarm.store.outcome import ClientSession
-from meshswarm.store.view import Id, Row, View, ViewBuilder
+from meshswarm.store.view import Id, Row, Table, View, ViewBuilder
 
 _ROWS: tuple[type[Row], ...] = get_args(Row)
 """The tables in the order in which a view is encoded, each by the class of its rows. A new one goes
 to the end: its place is what the bytes say of it.
 """
+
+_KINDS: dict[Table, type[Row]] = {
+    Table.NODES: Node,
+    Table.SERVICES: Service,
+    Table.REVISIONS: Revision,
+    Table.STACKS: Stack,
+    Table.TASKS: Task,
+    Table.CONFIGS: Config,
+    Table.ROLLOUTS: Rollout,
+    Table.SECRETS: Secret,
+    Table.KEPT_FILES: KeptFile,
+    Table.SECRETS_KEYS: SecretsKey,
+    Table.RUNS: Run,
+    Table.JOBS: Job,
+}
 
 SLICE_BYTES = 64 << 10
 """A slice of an encoded view ends with the row that passes this size."""
@@ -36,16 +51,21 @@ _LENGTH = struct.Struct(">I")
 _ARRAY = struct.Struct(">BI")
 
 
-def view_slices(view: View) -> Iterator[bytes]:
-    """The view in slices of canonical bytes: equal views, equal slices.
+def view_slices(view: View, tables: frozenset[Table] | None = None) -> Iterator[bytes]:
+    """The view in slices of canonical bytes: equal views, equal slices. Of these tables alone, if
+    any are named: then clients' sessions, which are in no table, are left out too.
 
     Each takes a few milliseconds at most, so that a thread which encodes a large view leaves the
     others room. The first tells the position and how many rows follow, the others hold rows of one
     table, in key order.
     """
-    position = [int(view.index), int(view.term), view.clock_ms, int(view.forgotten_at)]
-    yield codec.dumps([*position, _count_rows(view)])
+    forgotten_at = int(view.forgotten_at) if tables is None else 0
+    position = [int(view.index), int(view.term), view.clock_ms, forgotten_at]
+    kinds = frozenset(_ROWS if tables is None else map(_KINDS.__getitem__, tables))
+    yield codec.dumps([*position, _count_rows(view, kinds)])
     for number, kind in enumerate(_ROWS):
+        if kind not in kinds:
+            continue
         rows: list[bytes] = []
         size = 0
         for row in _sorted_rows(view, kind):
@@ -58,22 +78,10 @@ def view_slices(view: View) -> Iterator[bytes]:
             yield _slice(number, rows)
 
 
-def _count_rows(view: View) -> int:
-    tables: tuple[Sized, ...] = (
-        view.nodes,
-        view.services,
-        view.stacks,
-        view.tasks,
-        view.clients,
-        view.configs,
-        view.rollouts,
-        view.secrets,
-        view.kept_files,
-        view.secrets_keys,
-        view.runs,
-        view.jobs,
-    )
-    return sum(len(table) for table in (*tables, *view.revisions.values()))
+def _count_rows(view: View, kinds: frozenset[type[Row]]) -> int:
+    counts = {kind: len(table) for kind, table in _maps(view).items()}
+    counts[Revision] = sum(map(len, view.revisions.values())) if Revision in kinds else 0
+    return sum(counts[kind] for kind in kinds)
 
 
 def _slice(table: int, rows: list[bytes]) -> bytes:
@@ -88,7 +96,14 @@ def _sorted_rows(view: View, kind: type[Row]) -> Iterator[Row]:
             for number in sorted(numbered):
                 yield numbered[number]
         return
-    tables: dict[type[Row], Map[Any, Any]] = {
+    table = _maps(view)[kind]
+    for key in _sorted_keys(table):
+        yield table[key]
+
+
+def _maps(view: View) -> dict[type[Row], Map[Any, Any]]:
+    """The tables by the class of their rows; of revisions there are several."""
+    return {
         Node: view.nodes,
         Service: view.services,
         Stack: view.stacks,
@@ -102,9 +117,6 @@ def _sorted_rows(view: View, kind: type[Row]) -> Iterator[Row]:
         Run: view.runs,
         Job: view.jobs,
     }
-    table = tables[kind]
-    for key in _sorted_keys(table):
-        yield table[key]
 
 
 def _sorted_keys(table: Map[Id, Any]) -> Iterator[Id]:
@@ -117,7 +129,12 @@ def _sorted_keys(table: Map[Id, Any]) -> Iterator[Id]:
 
 def encode_view(view: View) -> bytes:
     """The view as canonical bytes: equal views, equal bytes."""
-    return b"".join(_LENGTH.pack(len(part)) + part for part in view_slices(view))
+    return b"".join(map(framed, view_slices(view)))
+
+
+def framed(part: bytes) -> bytes:
+    """A slice as it stands in what `decode_view` reads."""
+    return _LENGTH.pack(len(part)) + part
 
 
 def decode_view(data: bytes) -> View:

@@ -16,11 +16,11 @@ from meshswarm.store.commands import (
     decode_command,
     encode_command,
 )
-from meshswarm.store.feed import Delta, delta_of, follow, only
+from meshswarm.store.feed import Delta, delta_of, follow
 from meshswarm.store.slices import decode_view, encode_view
 from meshswarm.store.view import Key, Table, View, build_view
 from meshswarm.store.words import MAX_LENGTH, in_words
-from tests.support.builders import commit, service_spec
+from tests.support.builders import commit, only, service_spec
 from tests.support.commands import aimed, commands
 
 ALL = frozenset(Table)

@@ -1,14 +1,18 @@
 """The change feed: a watcher's copy becomes the newer view of the tables that it asked for."""
 
+from functools import reduce
+
 import pytest
 
+from meshswarm import codec
 from meshswarm.codec import Undecodable
 from meshswarm.ids import Index, Term
 from meshswarm.model.task import DesiredState, TaskState
 from meshswarm.store.commands import ForgetTask, PutService, RemoveService, SetDesired
-from meshswarm.store.feed import Delta, delta_of, follow, only
+from meshswarm.store.feed import Copy, Delta, delta_of, deltas_of, follow
+from meshswarm.store.slices import framed, view_slices
 from meshswarm.store.view import Table, View
-from tests.support.builders import commit, node, service, service_spec, task, view
+from tests.support.builders import commit, node, only, service, service_spec, task, view
 
 ALL = frozenset(Table)
 WEB, N1 = service("web"), node("n1")
@@ -30,7 +34,10 @@ def test_a_delta_carries_rows_and_deletions() -> None:
     assert (("tasks", "dead"),) == delta.deleted
     assert [task(WEB, 2).id] == [one.id for one in delta.tasks]
     assert follow(only(before, ALL), delta) == only(second.view, ALL)
-    assert delta_of(second.view, [], ALL).is_empty
+    assert [] == list(deltas_of(second.view, [], ALL, 10))
+    pieces = list(deltas_of(second.view, first.changed | second.changed, ALL, 1))
+    assert [1, 0] == [len(piece.deleted) for piece in pieces], "deletions first"
+    assert only(second.view, ALL) == reduce(follow, pieces, only(before, ALL))
 
 
 def test_a_name_that_was_freed_and_taken_anew_belongs_to_the_new_row() -> None:
@@ -65,3 +72,16 @@ def test_a_deletion_of_what_can_be_no_row_is_refused(key: tuple[str, str]) -> No
     delta = Delta(index=Index(1), term=Term(1), clock_ms=0, deleted=(key,))
     with pytest.raises(Undecodable, match="no row that could be deleted"):
         follow(View(), delta)
+
+
+def test_a_copy_is_handed_out_when_it_is_whole() -> None:
+    before, after = view([N1], [WEB]), view([N1, node("n2")], [WEB])
+    *slices, last = map(framed, view_slices(before, ALL))
+    copy = Copy()
+    assert all(copy.take(["copy", False], part) is None for part in slices)
+    assert only(before, ALL) == copy.take(["copy", True], last)
+    deltas = deltas_of(after, [(Table.NODES, N1.id), (Table.NODES, node("n2").id)], ALL, 1)
+    assert copy.take(["delta", False], codec.encode(next(deltas))) is None
+    assert only(after, ALL) == copy.take(["delta", True], codec.encode(next(deltas)))
+    with pytest.raises(Undecodable, match="neither a copy nor a delta"):
+        copy.take({"full": True}, b"")

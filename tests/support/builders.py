@@ -18,7 +18,8 @@ from meshswarm.model.service import Mode, Revision, RuntimeKind, Service, Servic
 from meshswarm.model.task import DesiredState, Fencing, Health, Reason, Task, TaskState, TaskStatus
 from meshswarm.store.apply import Applied, apply
 from meshswarm.store.commands import Command, LogEntry, Request, encode_command
-from meshswarm.store.view import View, build_view
+from meshswarm.store.slices import decode_view, framed, view_slices
+from meshswarm.store.view import Table, View, build_view
 
 PLAIN = UpdatePolicy()
 
@@ -247,3 +248,8 @@ def commit(
     )
     index = Index(before.index + 1)
     return apply(before, index=index, term=Term(max(1, before.term)), data=entry.encoded())
+
+
+def only(view: View, tables: frozenset[Table]) -> View:
+    """What a reader who asked for these tables is sent."""
+    return decode_view(b"".join(map(framed, view_slices(view, tables))))
