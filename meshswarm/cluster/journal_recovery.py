@@ -175,7 +175,8 @@ def gather(directory: Path) -> Evidence:
     database = directory / DATABASE
     contents = examine(database) if database.exists() else None
     snapshots = list_snapshots(directory)
-    if has_mark or contents is not None or snapshots:
+    wal = directory / f"{DATABASE}-wal"
+    if has_mark or contents is not None or snapshots or (wal.exists() and wal.stat().st_size):
         if not has_mark:
             faults.append(f"{MARK} is missing")
         faults += _contradictions(mark, contents)

@@ -249,6 +249,20 @@ def test_s68_a_missing_file_is_damage(lives: dict[str, Path], name: str, tmp_pat
     assert is_recovering(recovered, state_after(WRITES).hard_state)
 
 
+def test_s68_what_is_left_of_a_journal_without_its_main_files_is_no_empty_disk(
+    lives: dict[str, Path], tmp_path: Path
+) -> None:
+    directory = tmp_path / "copy"
+    shutil.copytree(lives["crashed"], directory)
+    for path in [directory / "journal.mark", *directory.glob("snapshot-*")]:
+        path.unlink()
+    (directory / "journal.db").unlink()
+    assert ["journal.db-shm", "journal.db-wal", "lock"] == sorted(
+        p.name for p in directory.iterdir()
+    )
+    assert reopened(directory).damage is not None
+
+
 def test_lost_term_and_vote_are_told_and_the_incarnation_still_grows(
     lives: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -38,6 +38,10 @@ STEP = 25
 
 MAX_SOCKETS = 20_000
 
+GC_THRESHOLD = (50_000, 20, 1_000)
+"""What three hundred agents hold is looked at for garbage three hundred times more rarely than what
+one does: it would stop all of them for a second."""
+
 LIMITS = evolve(DEFAULT_LIMITS, safety_poll_s=2.0)
 """Hundreds of agents in a process share one thread of ZeroMQ's and poll rarely: what a host would
 do for one agent is not to be paid a thousand times by the host that measures."""
@@ -100,6 +104,7 @@ async def run(plan: Plan, seeds: tuple[Seed, ...], directory: Path) -> None:
                 group.create_task(one.agent.run(), name=f"agent {one.name}")
             await _all_served(some)
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLD)
         print(json.dumps({"ready": len(made)}), flush=True)
         await asyncio.Event().wait()
 
