@@ -18,11 +18,11 @@ from meshswarm.cluster.proposals import Proposals
 from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.control.decide import DECISIVE, decide
 from meshswarm.control.kept import Kept
-from meshswarm.control.rebalance import is_calm, plan
+from meshswarm.control.rebalance import Rounds
 from meshswarm.errors import Unavailable
 from meshswarm.ids import NodeId, ServiceId, Term
 from meshswarm.raft.types import Role
-from meshswarm.store.commands import Batch, MoveTasks
+from meshswarm.store.commands import Batch
 from meshswarm.store.view import Key, Table, View
 
 log = logging.getLogger("meshswarm.control")
@@ -44,10 +44,6 @@ LATE_S = 0.05
 
 REST_MAX_S = 2.0
 """However busy the loop is, the next pass is made after so long."""
-
-REBALANCE_EVERY_S, REBALANCE_SERVICES, REBALANCE_MOST = 2.0, 50, 10
-"""Where the settings ask for it: how often so many services are looked at, and how many tasks are
-moved at most before all of these have moved."""
 
 COMPLAIN_S = 10.0
 """Between two log lines that say so."""
@@ -80,8 +76,7 @@ class Leadership:
         self._complained_at = -COMPLAIN_S
         self._took_s = 0.0
         self._settings = settings
-        self._rebalance_at = 0.0
-        self._uneven: list[ServiceId] = []
+        self._rounds = Rounds()
         driver.on_role_change(self._note_role)
 
     def _note_role(self) -> None:
@@ -176,18 +171,10 @@ class Leadership:
 
     async def _rebalance(self, view: View) -> None:
         """Now and then have a few tasks moved to where they are better placed, if all is calm."""
-        now = asyncio.get_running_loop().time()
-        now_ms = self._proposals.log_time_ms()
-        if now < self._rebalance_at or not is_calm(view, now_ms):
+        clock_ms = round(1_000 * asyncio.get_running_loop().time())
+        moved = self._rounds.next(view, self._proposals.log_time_ms(), clock_ms)
+        if moved is None:
             return
-        self._rebalance_at = now + REBALANCE_EVERY_S
-        if not self._uneven:
-            self._uneven = sorted(view.services, reverse=True)
-        taken = [self._uneven.pop() for _ in range(min(REBALANCE_SERVICES, len(self._uneven)))]
-        shifts = plan(view, now_ms, taken)[:REBALANCE_MOST]
-        if not shifts:
-            return
-        moved = MoveTasks(task_ids=tuple(shift.task_id for shift in shifts))
         try:
             await self._proposals.append_own(Batch(commands=(moved,), cause="rebalancing"))
         except Unavailable as error:

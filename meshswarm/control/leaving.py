@@ -2,8 +2,9 @@
 
 A task that works is given up only when its successor works elsewhere (start-first), or within what
 its service lets be missing: a service that stops first by its policy has one task moved at a time,
-or `max_unavailable` of them. What finds no other node stays where it is, and so does what nothing
-would replace; at a drained node's deadline all of them go regardless.
+or `max_unavailable` of them. Where at most one task of a slot may run (`stop_after`) the old one
+stops first. What finds no other node stays where it is, and so does what nothing would replace; at
+a drained node's deadline all of them go regardless.
 """
 
 from collections import Counter
@@ -18,7 +19,7 @@ from meshswarm.control.slots import Slot
 from meshswarm.control.whatif import WhatIf
 from meshswarm.model.node import Availability, Node
 from meshswarm.model.rollout import UpdateOrder, UpdatePolicy
-from meshswarm.model.service import RestartCondition, Service
+from meshswarm.model.service import RestartCondition, Service, TaskSpec
 from meshswarm.model.task import Task
 from meshswarm.store.commands import MoveTasks
 from meshswarm.store.view import View
@@ -116,8 +117,11 @@ class _Room:
         elif not is_better_elsewhere(self._whatif, self._service, task):
             self._whatif.do(MoveTasks(task_ids=(task.id,), leaves=False))
             return None
+        is_alone = runs_alone(self._service, self._whatif.view.spec_of(task).task)
+        if is_alone and task.is_healthy and not self._stops_first:
+            return None
         self._left -= 1
-        start_first = task.is_healthy and (task.leaves or not self._stops_first)
+        start_first = task.is_healthy and not is_alone and (task.leaves or not self._stops_first)
         return Move(slot=slot, start_first=start_first)
 
     def _nowhere(self, revision: int) -> str:
@@ -132,14 +136,23 @@ class _Room:
 def obstacle(view: View, slot: Slot) -> str:
     """Why the slot's task stays until its deadline, whatever room there is; empty if it need not.
 
-    Nothing would replace it: it is let come to its end.
+    Nothing would replace it, so it is let come to its end; or neither order of its move is allowed.
     """
     task = slot.live
     if task is None:
         return ""
-    if view.spec_of(task).task.restart.condition is RestartCondition.NONE:
+    spec, service = view.spec_of(task).task, view.services.get(task.service_id)
+    if spec.restart.condition is RestartCondition.NONE:
         return "nothing would replace it (its restart condition is none), so it is let end"
+    if service is not None and service.spec.max_unavailable == 0 and runs_alone(service, spec):
+        return "it may neither be missing (max_unavailable is 0) nor run twice (stop_after)"
     return ""
+
+
+def runs_alone(service: Service, spec: TaskSpec) -> bool:
+    """Whether no two tasks of a slot may run at a time: its agents fence themselves, and no user
+    asked for a start beside the old task."""
+    return spec.stop_after_s is not None and service.spec.update.order is UpdateOrder.STOP_FIRST
 
 
 def is_better_elsewhere(whatif: WhatIf, service: Service, task: Task) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from attrs import frozen
 
 from meshswarm.control.filters import filters_by_load, first_refusal, suits, value_of
-from meshswarm.control.leaving import is_leaving
+from meshswarm.control.leaving import is_leaving, runs_alone
 from meshswarm.control.loads import Load, More, more_of
 from meshswarm.control.score import MEMORY_BYTES, NANO_CPUS, WHOLE
 from meshswarm.control.whatif import WhatIf
@@ -23,14 +23,18 @@ from meshswarm.model.node import Node, NodeState
 from meshswarm.model.placement import Strategy
 from meshswarm.model.service import Mode, RestartCondition, Service
 from meshswarm.model.task import Task
+from meshswarm.store.commands import MoveTasks
 from meshswarm.store.view import View
 
 MOST_SHIFTS = 500
 """Shifts of one plan; the next plan says the rest."""
 
-
 CALM_MS = 30_000
 """For how long nodes must have been ready before tasks are moved to them unasked."""
+
+EVERY_MS, SERVICES_LOOKED_AT, MOST_UNASKED = 2_000, 50, 10
+"""How often so many services are looked at unasked, and how many tasks are moved at most before
+all of these have moved."""
 
 
 @frozen(kw_only=True)
@@ -49,7 +53,8 @@ def plan(
 ) -> tuple[Shift, ...]:
     """The shifts that even the cluster out, of these services (None: all), in order.
 
-    Services that pack, are being rolled out, or have a task that does not work are left alone.
+    Services that pack, are being rolled out, have a task that does not work, or none that may run
+    twice (`stop_after`), are left alone.
     """
     whatif = WhatIf(view, now_ms)
     chosen = sorted(view.services if service_ids is None else service_ids)
@@ -72,7 +77,7 @@ def _board(whatif: WhatIf, service: Service) -> "_Board | None":
     can_move = spec.restart.condition is not RestartCondition.NONE
     if service.spec.mode is not Mode.REPLICATED or is_rolled_out or not can_move:
         return None
-    if spec.placement.strategy is not Strategy.SPREAD:
+    if spec.placement.strategy is not Strategy.SPREAD or runs_alone(service, spec):
         return None
     tasks = [task for task in view.tasks_of(service.id) if not task.status.state.is_terminal]
     is_settled = all(
@@ -92,16 +97,37 @@ def used_of(node: Node, load: Load) -> int:
     return cpus + load.weighed_memory_bytes * WHOLE // (has.memory_bytes or MEMORY_BYTES)
 
 
-def is_calm(view: View, now_ms: int) -> bool:
+def is_calm(view: View, now_ms: int, calm_ms: int = CALM_MS) -> bool:
     """Whether it is the time to move tasks unasked: nothing moves already, and what nodes there are
     have been ready for a while. One that comes and goes is not worth a move."""
     if any(task.leaves and task.is_live for task in view.tasks.values()):
         return False
     return all(
         node.state is NodeState.DOWN
-        or (node.state is NodeState.READY and node.since_ms <= now_ms - CALM_MS)
+        or (node.state is NodeState.READY and node.since_ms <= now_ms - calm_ms)
         for node in view.nodes.values()
     )
+
+
+class Rounds:
+    """Which services a leader evens out next, unasked: a few at a time, now and then, when all is
+    calm. A new leader begins with the first ones again."""
+
+    def __init__(self, calm_ms: int = CALM_MS) -> None:
+        self._calm_ms = calm_ms
+        self._left: list[ServiceId] = []
+        self._next_ms = 0
+
+    def next(self, view: View, now_ms: int, clock_ms: int) -> MoveTasks | None:
+        """The tasks to move now; `now_ms` is log time, `clock_ms` some clock that only goes on."""
+        if clock_ms < self._next_ms or not is_calm(view, now_ms, self._calm_ms):
+            return None
+        self._next_ms = clock_ms + EVERY_MS
+        if not self._left:
+            self._left = sorted(view.services, reverse=True)
+        taken = [self._left.pop() for _ in range(min(SERVICES_LOOKED_AT, len(self._left)))]
+        shifts = plan(view, now_ms, taken)[:MOST_UNASKED]
+        return MoveTasks(task_ids=tuple(one.task_id for one in shifts)) if shifts else None
 
 
 class _Loads:

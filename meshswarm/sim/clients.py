@@ -44,6 +44,9 @@ JOBS_SHARE = 0.5
 ONE_AT_MOST = "db"
 """The part of each stack of whose slots at most one task runs, often."""
 
+BUDGETS = {("shop", "db"): 1, ("blog", "db"): 0, ("blog", "web"): 0}
+"""How many tasks of these parts of stacks may be missing for a move's sake."""
+
 STARTS_FIRST = "web"
 """The part of each stack whose old tasks stop last."""
 
@@ -199,6 +202,7 @@ class Wishes:
             stack=stack,
             mode=Mode.GLOBAL if rng.random() < 0.15 else Mode.REPLICATED,
             replicas=rng.randrange(MAX_REPLICAS + 1),
+            max_unavailable=BUDGETS.get((stack, part)),
             update=self._policy(part),
             rollback=self._policy(part),
             task=TaskSpec(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from meshswarm.control.decide import decide
 from meshswarm.control.kept import Kept
 from meshswarm.control.liveness import Liveness, LivenessPolicy
+from meshswarm.control.rebalance import EVERY_MS, Rounds
 from meshswarm.errors import Unavailable
 from meshswarm.sim.clock import Script
 from meshswarm.sim.trace import Trace, Violation
@@ -23,7 +24,10 @@ CHECKED = 8
 
 
 class ControlLoop:
-    """What one manager decides whenever it leads; `propose` raises what was not committed."""
+    """What one manager decides whenever it leads; `propose` raises what was not committed.
+
+    Tasks are moved unasked once nodes have been ready for `calm_ms`; None: never.
+    """
 
     def __init__(
         self,
@@ -35,11 +39,13 @@ class ControlLoop:
         liveness: Callable[[], Liveness],
         propose: Callable[[Batch], Script[None]],
         look_again_ms: int | None = LOOK_AGAIN_MS,
+        calm_ms: int | None = None,
     ) -> None:
         self._name, self._trace, self._policy = name, trace, policy
         self._log_time_ms, self._liveness, self._propose = log_time_ms, liveness, propose
         self._look_again_ms = look_again_ms
         self._kept, self._passes = Kept(), 0
+        self._rounds = None if calm_ms is None else Rounds(calm_ms)
 
     async def reign(
         self,
@@ -55,6 +61,9 @@ class ControlLoop:
             view, dirty = watch.take()
             known = None if dirty is None or revisit is None else dirty | revisit
             revisit, pause_ms = await self._decide_once(view, known)
+            if self._rounds is not None and not revisit:
+                pause_ms = min(EVERY_MS, EVERY_MS if pause_ms is None else pause_ms)
+                await self._rebalance(self._rounds, view)
             await watch.bell.wait(pause_ms)
 
     async def _decide_once(
@@ -83,3 +92,14 @@ class ControlLoop:
             until_ms = max(0, decision.wake_at_ms - now_ms)
             pause_ms = until_ms if pause_ms is None else min(pause_ms, until_ms)
         return decision.revisit, pause_ms
+
+    async def _rebalance(self, rounds: Rounds, view: View) -> None:
+        """Have a few tasks moved, if all is calm; what is not committed is planned again."""
+        now_ms = self._log_time_ms()
+        moved = rounds.next(view, now_ms, now_ms)
+        if moved is not None:
+            self._trace.tell("rebalance", f"{self._name}: {len(moved.task_ids)} tasks")
+            try:
+                await self._propose(Batch(commands=(moved,), cause="rebalancing"))
+            except Unavailable:
+                return

@@ -25,6 +25,9 @@ from meshswarm.store.view import Key, Table, View
 Observer = Callable[[View, Command, Applied], None]
 """Is told of each entry: the view before, the command, and what it did."""
 
+Judge = Callable[[View, Batch, int], None]
+"""Is told of each decision: the view on which a leader made it, what it wants, and its log time."""
+
 
 @frozen(kw_only=True)
 class Pace:
@@ -49,11 +52,13 @@ class Ideal:
         policy: LivenessPolicy,
         epoch_ms: int,
         pace: Pace = Pace(),
+        calm_ms: int | None = None,
     ) -> None:
         self.clock, self.view, self.policy = clock, view, policy
         self.observers: list[Observer] = []
+        self.judges: list[Judge] = []
         self._trace, self._rng, self._pace = trace, rng, pace
-        self._epoch_ms = epoch_ms
+        self._epoch_ms, self._calm_ms = epoch_ms, calm_ms
         self._term = view.term
         self._life: Life | None = None
         self._watch: Watch | None = None
@@ -124,6 +129,7 @@ class Ideal:
             liveness=self._liveness,
             propose=self._propose,
             look_again_ms=None,
+            calm_ms=self._calm_ms,
         )
         life.spawn(loop.reign(watch, lambda: True, _nothing))
         for ring in self._sessions.values():
@@ -147,6 +153,8 @@ class Ideal:
 
     async def _propose(self, batch: Batch) -> None:
         assert self._life is not None, "who does not lead decides nothing"
+        for judge in self.judges:
+            judge(self.view, batch, self.log_time_ms())
         self._in_flight = batch
         await self._life.sleep(self._rng.randint(*self._pace.commit_ms))
         self._in_flight = None

@@ -46,6 +46,9 @@ from meshswarm.store.view import View
 
 WILD_SHARE = 0.5
 
+CALMS_MS = (None, None, 1_000, 10_000)
+"""How long nodes have been ready when leaders move tasks to them unasked; None: they never do."""
+
 DRAINABLE = 2
 """Nodes that users may drain, and that may stay dark: the others always have room."""
 
@@ -219,7 +222,7 @@ class End:
     """The revision of what lives in each slot, and whether it is healthy; of a rollout that is
     whole, for of one that was given up or goes on failing it is a matter of luck."""
     neighbours: int
-    """Tasks of the service that nobody touched, healthy."""
+    """Slots of the service that nobody touched, with a healthy task."""
 
 
 def compare(world: IdealWorld, play: Play, kinds: list[Woe], expected: End) -> None:
@@ -287,7 +290,7 @@ def _end(view: View, play: Play) -> End:
         version=web.spec.task.command,
         revision=web.revision,
         slots=tuple((task.revision, task.is_healthy) for task in live),
-        neighbours=sum(task.is_live and task.is_healthy for task in view.tasks_of(db.id)),
+        neighbours=len({t.slot for t in view.tasks_of(db.id) if t.is_live and t.is_healthy}),
     )
 
 
@@ -350,7 +353,8 @@ def run(
     rng = random.Random(f"ideal {seed}")
     wild_by_chance = rng.random() < WILD_SHARE
     is_wild = wild_by_chance if is_wild is None else is_wild
-    shape = shape_of(rng, is_wild=is_wild)
+    calm_ms = random.Random(f"rebalance {seed}").choice(CALMS_MS)
+    shape = evolve(shape_of(rng, is_wild=is_wild), calm_ms=calm_ms)
     chosen = ideal_faults.drawn(rng) if kinds is None else list(kinds)
     play, world_seed = drawn(rng), rng.getrandbits(64)
     world = IdealWorld(random.Random(world_seed), shape, listener)

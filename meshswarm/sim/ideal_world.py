@@ -23,6 +23,7 @@ from meshswarm.sim.ideal import Ideal, Pace
 from meshswarm.sim.promises import Promises, slot_faults
 from meshswarm.sim.shape import EPOCH_MS
 from meshswarm.sim.supervisor import Verb
+from meshswarm.sim.takings import judge
 from meshswarm.sim.trace import Listener, Trace
 from meshswarm.store.apply import Applied
 from meshswarm.store.commands import Command
@@ -44,6 +45,8 @@ class IdealShape:
     skew_ms: int = 0
     """Wall clocks are wrong by at most so much, leaders' too."""
     pace: Pace = Pace()
+    calm_ms: int | None = None
+    """How long nodes are ready before leaders move tasks to them unasked; None: they never do."""
     policy: LivenessPolicy = LivenessPolicy(flap_first_ms=2_000, flap_max_ms=20_000)
 
     @property
@@ -71,7 +74,9 @@ class IdealWorld:
             policy=shape.policy,
             epoch_ms=EPOCH_MS,
             pace=shape.pace,
+            calm_ms=shape.calm_ms,
         )
+        self.ideal.judges.append(judge)
         self.ideal.observers.append(self._entry)
         self.hosts = {node_id: self._host(node_id) for node_id in shape.node_ids}
         self.promises = Promises()

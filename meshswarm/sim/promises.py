@@ -115,10 +115,18 @@ def _check_slots(after: View, service_id: ServiceId) -> None:
     that starts first, or of a move."""
     tasks = after.tasks_of(service_id)
     places = _places(tasks)
-    most = 2 if starts_first(after, service_id) or _is_moving(after, service_id) else 1
+    may_be_two = starts_first(after, service_id) or _is_moving(after, service_id)
+    # Its moves start first, and one may be committed when its node is no longer to be left.
+    may_be_two |= _lets_nothing_be_missing(after, service_id)
+    most = 2 if may_be_two else 1
     if places and max(places.values()) > most:
         names = " ".join(task.name for task in tasks if task.is_live)
         raise Violation(f"too many live tasks in a slot at index {after.index}: {names}")
+
+
+def _lets_nothing_be_missing(view: View, service_id: ServiceId) -> bool:
+    service = view.services.get(service_id)
+    return service is not None and service.spec.max_unavailable == 0
 
 
 def _is_moving(view: View, service_id: ServiceId) -> bool:
@@ -176,7 +184,9 @@ def _surge(view: View, service: Service) -> int:
     first = [one for one in policies if one.order is UpdateOrder.START_FIRST]
     turns = max((one.parallelism or 1_000_000 for one in first), default=0)
     moves = max(one.parallelism or 1_000_000 for one in policies)
-    return turns + (moves if _is_moving(view, service.id) else 0)
+    # One may be committed when its node is no longer to be left.
+    is_moving = _is_moving(view, service.id) or _lets_nothing_be_missing(view, service.id)
+    return turns + (moves if is_moving else 0)
 
 
 # --- when all is calm ---------------------------------------------------------------------------

@@ -189,3 +189,19 @@ def test_a_rollout_in_the_middle_of_a_move_waits_for_the_old_task_to_stop() -> N
     stopped = [command.task_id for command in of_kind(decision, SetDesired)]
     [third] = of_kind(decision, CreateTask)
     assert (["old"], 2, DesiredState.READY) == (stopped, third.revision, third.desired)
+
+
+def test_of_what_fences_itself_no_two_tasks_run_for_the_sake_of_a_move() -> None:
+    db = service("db", replicas=2, stop_after_s=5.0)
+    tasks = [task(db, 1, N1), task(db, 2, N1)]
+    marked = [evolve(tasks[0], leaves=True), tasks[1]]
+    for before in (view([drained(N1), N2], [db], tasks), view([N1, N2], [db], marked)):
+        decision = decided(before)
+        assert ["db-1"] == [c.task_id for c in of_kind(decision, SetDesired)]
+        assert [DesiredState.READY] == [c.desired for c in of_kind(decision, CreateTask)]
+    never = spec_with(db, max_unavailable=0)
+    assert decided(view([drained(N1), N2], [never], tasks)).commands == ()
+    late = decided(view([drained(N1, by_ms=NOW_MS), N2], [never], tasks))
+    assert {"db-1", "db-2"} == {c.task_id for c in of_kind(late, SetDesired)}
+    asked = spec_with(db, update=START_FIRST)
+    assert [CreateTask] == kinds(decided(view([N1, N2], [asked], marked)))

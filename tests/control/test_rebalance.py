@@ -60,6 +60,7 @@ def test_what_is_packed_global_rolled_out_broken_or_run_once_is_left_alone() -> 
         service("packed", replicas=4, placement=Placement(strategy=Strategy.BINPACK)),
         service("once", replicas=4, restart=once),
         service("agent", mode=Mode.GLOBAL),
+        service("alone", replicas=4, stop_after_s=5.0),
         service("broken", replicas=4),
     ]
     tasks = [task(one, slot, N1) for one in kinds for slot in range(1, 5)]

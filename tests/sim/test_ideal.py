@@ -66,6 +66,9 @@ BITES = (
     Bite(controllers.surges_without_limit, "two tasks|live tasks of"),
     Bite(controllers.restores_something_else, "which was"),
     Bite(controllers.counts_from_its_own_beginning, "ends otherwise|in vain"),
+    Bite(controllers.moves_without_a_budget, "lack a task", is_wild=True),
+    Bite(controllers.moves_beside_what_runs_alone, "still runs on", is_wild=True),
+    Bite(controllers.moves_on_and_on, "while .* still do", is_wild=True),
     Bite(controllers.leaves_dead_nodes_tasks, "not whole", is_wild=True),
     Bite(tasks.starts_successors_at_once, "still runs", is_wild=True),
 )

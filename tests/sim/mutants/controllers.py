@@ -3,7 +3,7 @@
 import pytest
 from attrs import evolve
 
-from meshswarm.control import decide, rollout, turns
+from meshswarm.control import decide, leaving, rebalance, rollout, turns
 from meshswarm.control.whatif import WhatIf
 from meshswarm.ids import TaskId
 from meshswarm.model.rollout import UpdatePolicy
@@ -42,6 +42,22 @@ def counts_from_its_own_beginning(patch: pytest.MonkeyPatch) -> None:
         return first_ms + round(policy.healthy_deadline_s * 1_000)
 
     patch.setattr(rollout, "_healthy_by_ms", healthy_by_ms)
+
+
+def moves_without_a_budget(patch: pytest.MonkeyPatch) -> None:
+    """A drained node is left by all at once, whatever may be missing."""
+    patch.setattr(leaving, "budget_of", lambda *_: 100)
+
+
+def moves_beside_what_runs_alone(patch: pytest.MonkeyPatch) -> None:
+    """What may never run twice is moved as everything else, unasked, too."""
+    patch.setattr(leaving, "runs_alone", lambda *_: False)
+    patch.setattr(rebalance, "runs_alone", lambda *_: False)
+
+
+def moves_on_and_on(patch: pytest.MonkeyPatch) -> None:
+    """Tasks are moved unasked though others still move."""
+    patch.setattr(rebalance, "is_calm", lambda *_: True)
 
 
 def leaves_dead_nodes_tasks(patch: pytest.MonkeyPatch) -> None:
