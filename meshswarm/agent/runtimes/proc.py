@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -93,11 +94,12 @@ def kill_session(leader: Mark) -> set[Mark]:
 
 
 def await_end(marks: Iterable[Mark], timeout_s: float) -> None:
-    """Block until these processes have ended, but no longer than `timeout_s` for each."""
+    """Block until these processes have ended, but no longer than `timeout_s` for all of them."""
+    deadline = time.monotonic() + timeout_s
     for mark in marks:
         pidfd = open_pidfd(mark)
         if pidfd is not None:
-            select.select([pidfd], [], [], timeout_s)
+            select.select([pidfd], [], [], max(0.0, deadline - time.monotonic()))
             os.close(pidfd)
 
 

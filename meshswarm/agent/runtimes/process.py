@@ -58,6 +58,10 @@ FOLLOW_INTERVAL_S = 0.2
 KILL_TIMEOUT_S = 5.0
 """How long `kill_all` waits for what it killed."""
 
+LEFT_BEHIND_S = 0.2
+"""How long the loop waits, at the end of a command, for what that left behind and was killed: a
+successor may want the same port. A killed process is gone within a millisecond."""
+
 MAX_PARALLEL_CHECKS = 4
 """Health checks at once; further ones wait, and are late."""
 
@@ -310,7 +314,7 @@ class ProcessRuntime:
     def _keeper_ended(self, task_dir: TaskDir) -> None:
         life = task_dir.life()
         assert life.keeper is not None
-        proc.kill_session(life.keeper)
+        proc.await_end(proc.kill_session(life.keeper), LEFT_BEHIND_S)
         with contextlib.suppress(ChildProcessError):  # of an earlier agent: somebody else reaps it
             os.waitpid(life.keeper.pid, os.WNOHANG)
         self._unwatch(task_dir.task_id)
