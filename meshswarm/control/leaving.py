@@ -15,6 +15,7 @@ from attrs import frozen
 from meshswarm.control.filters import filters_by_load, first_refusal, suits, value_of
 from meshswarm.control.preempt import budget_of
 from meshswarm.control.schedule import why_nowhere
+from meshswarm.control.skew import skew_of
 from meshswarm.control.slots import Slot
 from meshswarm.control.whatif import WhatIf
 from meshswarm.model.node import Availability, Node
@@ -163,10 +164,11 @@ def is_better_elsewhere(whatif: WhatIf, service: Service, task: Task) -> bool:
         return False
     spec, name = whatif.view.spec_of(task).task, service.spec.name
     suited, checks = suits(spec), filters_by_load(spec)
-    is_further = _further_than(whatif, service, here)
+    is_further, skew = _further_than(whatif, service, here), skew_of(whatif, spec, name)
     return any(
         is_further(node)
         and (suited is None or suited(node))
+        and (skew is None or skew.against(node) is None)
         and first_refusal(checks, node, spec, whatif.load_of(node.id), name) is None
         for node in whatif.candidates(spec)
     )

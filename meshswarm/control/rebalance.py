@@ -254,4 +254,16 @@ class _Board:
     def _takes(self, loads: _Loads, node_id: NodeId) -> bool:
         spec, name = self._service.spec.task, self._service.spec.name
         node = self._nodes[node_id]
-        return first_refusal(filters_by_load(spec), node, spec, loads.of(node_id), name) is None
+        if first_refusal(filters_by_load(spec), node, spec, loads.of(node_id), name) is not None:
+            return False
+        return not spec.placement.max_skew or not self._depth or self._stays_even(node_id)
+
+    def _stays_even(self, node_id: NodeId) -> bool:
+        """Whether one more task there keeps to the limit of the skew, as the scheduler counts it:
+        the task that leaves is still where it was."""
+        tasks = Counter(dict.fromkeys((self._paths[one][0] for one in self._suited), 0))
+        for one, path in self._paths.items():
+            if path[0] in tasks:
+                tasks[path[0]] += self._counts[one]
+        most = self._service.spec.task.placement.max_skew
+        return tasks[self._paths[node_id][0]] + 1 - min(tasks.values()) <= most

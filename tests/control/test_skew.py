@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from meshswarm.control.filters import refusals
 from meshswarm.control.loads import load_of
+from meshswarm.control.rebalance import plan
 from meshswarm.control.schedule import place
 from meshswarm.control.skew import skew_of
 from meshswarm.control.whatif import WhatIf
@@ -19,7 +20,8 @@ from meshswarm.model.placement import Placement
 from meshswarm.model.resources import Resources
 from meshswarm.model.rollout import UpdateOrder, UpdatePolicy
 from meshswarm.model.service import Comparison, Constraint, Service
-from meshswarm.store.commands import CreateTask, PutService, SetDesired
+from meshswarm.model.task import Task
+from meshswarm.store.commands import CreateTask, MoveTasks, PutService, SetDesired
 from meshswarm.store.view import View
 from tests.support.builders import NOW_MS, node, service, service_spec, task, view
 from tests.support.deciding import carried_out, decided, of_kind
@@ -119,6 +121,25 @@ def test_nothing_makes_way_where_the_limit_would_keep_the_task_out() -> None:
     running = [task(web, 1, a), task(web, 2, a), task(low, 1, a), task(low, 2, b)]
     decision = decided(view([a, b], [web, low], running))
     assert ["low-2"] == [c.task_id for c in of_kind(decision, SetDesired)], "low-1 is on a"
+
+
+def crooked() -> tuple[Service, list[Node], list[Task]]:
+    """Nine tasks in three zones, of which the emptiest is full."""
+    web = service("web", replicas=9, reservations=CPU, placement=even())
+    nodes = [node(f"n{zone}", cpus=8, labels={"zone": zone}) for zone in "ab"]
+    nodes.append(node("nc", cpus=1, labels={"zone": "c"}))
+    on = [nodes[0]] * 5 + [nodes[1]] * 3 + [nodes[2]]
+    return web, nodes, [task(web, slot, where) for slot, where in enumerate(on, 1)]
+
+
+def test_nothing_is_moved_to_where_the_limit_would_keep_it_out() -> None:
+    web, nodes, running = crooked()
+    before = view(nodes, [web], running)
+    assert () == plan(before, NOW_MS)
+    marked = view(nodes, [web], [evolve(running[0], leaves=True), *running[1:]])
+    assert (MoveTasks(task_ids=(running[0].id,), leaves=False),) == decided(marked).commands
+    wider = evolve(web, spec=evolve(web.spec, task=evolve(web.spec.task, placement=even(3))))
+    assert 1 == len(plan(view(nodes, [wider], running), NOW_MS))
 
 
 @pytest.mark.parametrize("order", UpdateOrder)
