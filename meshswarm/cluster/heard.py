@@ -16,6 +16,13 @@ from meshswarm.ids import NodeId
 MAX_NODES = 20_000
 """Nodes that are kept track of; reports of further ones are passed over."""
 
+LEFT_S = 1.0
+"""A manager that is silent for so long has left the nodes whose sessions it served."""
+
+MOVING_S = 2.0
+"""So long after their manager was heard last, the silence of these nodes begins: all at once they
+have to notice it, and to find another one."""
+
 
 @frozen(kw_only=True)
 class HeardReport:
@@ -115,6 +122,10 @@ class Heard:
         for node_id, at in self._direct.items():
             latest[node_id] = max(at, latest.get(node_id, at))
         latest[self._me] = now
+        for node_id, manager in self._served_by.items():
+            heard_at = latest.get(manager, now)
+            if now - heard_at >= LEFT_S and node_id != manager and node_id in latest:
+                latest[node_id] = max(latest[node_id], min(now, heard_at + MOVING_S))
         return Liveness(
             silent_ms={node_id: max(0, int(1_000 * (now - at))) for node_id, at in latest.items()},
             observing_ms=int(1_000 * (now - self._since)),

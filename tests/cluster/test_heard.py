@@ -76,3 +76,26 @@ def test_how_long_this_manager_leads_is_part_of_the_evidence() -> None:
     heard = Heard(ME, 100.0)
     assert 0 == heard.liveness(105.0).leading_ms
     assert 3_000 == heard.liveness(105.0, 102.0).leading_ms
+
+
+def test_nodes_whose_manager_died_have_time_to_find_another_one() -> None:
+    heard = Heard(ME, 100.0)
+    heard.note(N2, 110.0)
+    heard.merge(N2, HeardReport(ages_ms={W: 900, N2: 0}, sessions={W: 7, N2: 7}), 110.0)
+    assert {W: 1_800, N2: 900} == _silence(heard, 110.9), "the manager may yet speak"
+    assert {W: 0, N2: 1_500} == _silence(heard, 111.5)
+    assert {W: 2_000, N2: 4_000} == _silence(heard, 114.0), "its own node went with it"
+    heard.merge(N3, HeardReport(ages_ms={W: 0}, sessions={W: 7}), 114.0)
+    assert {W: 4_500, N2: 8_500} == _silence(heard, 118.5)
+
+
+def test_a_node_that_dies_while_its_manager_lives_has_no_such_time() -> None:
+    heard = Heard(ME, 100.0)
+    heard.note(N2, 110.0)
+    heard.merge(N2, HeardReport(ages_ms={W: 0}, sessions={W: 7}), 110.0)
+    heard.note(N2, 114.0)
+    assert 4_000 == _silence(heard, 114.0)[W]
+
+
+def _silence(heard: Heard, now: float) -> dict[NodeId, int]:
+    return {n: ms for n, ms in heard.liveness(now).silent_ms.items() if n in (W, N2)}
