@@ -69,7 +69,7 @@ def _fire(whatif: WhatIf, job_id: JobId) -> None:
         verdict, message = _verdict(whatif, job, schedule, scheduled_ms)
         if not is_last:
             verdict, message = FireVerdict.SKIP, f"more than {MAX_MISSED} fires were missed"
-        whatif.begin_run(
+        whatif.decide_fire(
             DecideFire(
                 job_id=job_id,
                 edition=job.edition,
@@ -139,7 +139,7 @@ def _queue(whatif: WhatIf, job_id: JobId) -> None:
         return
     active = active_runs(whatif.view, job_id)
     if not active:
-        whatif.begin_run(
+        whatif.decide_fire(
             DecideFire(
                 job_id=job_id,
                 edition=job.edition,

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from attrs import evolve
 from immutables import Map
 
 from meshswarm.control.filters import BY_RUNTIME, first_refusal
@@ -9,6 +10,7 @@ from meshswarm.control.kept import Kept
 from meshswarm.control.loads import Load, Loads, More, more_of
 from meshswarm.control.resting import ServiceSlots, drained_nodes
 from meshswarm.ids import NodeId, ServiceId, TaskId
+from meshswarm.model.job import FireVerdict
 from meshswarm.model.node import Node
 from meshswarm.model.service import RuntimeKind, TaskSpec
 from meshswarm.store.apply import carry_out
@@ -85,17 +87,22 @@ class WhatIf:
         return self._transaction.changed
 
     def do(self, command: Simple) -> None:
-        """Decide this command."""
+        """Decide this command; a refusal of the store is noted."""
+        refusal = self._try(command)
+        if refusal and len(self.refused) < MAX_REFUSED:
+            self.refused.append(refusal)
+
+    def _try(self, command: Simple) -> str:
+        """Decide this command; why the store refuses it, empty if it does not."""
         if self.room <= 0:
             self.is_full = True
-            return
+            return ""
         outcome = carry_out(self._transaction, command)
         if outcome.error is not None:
-            if len(self.refused) < MAX_REFUSED:
-                self.refused.append(outcome.error.message)
-            return
+            return outcome.error.message
         self.commands.append(command)
         self._follow_load(command)
+        return ""
 
     def do_all(
         self, commands: Sequence[CreateTask | AssignTask], loads: Mapping[NodeId, Load]
@@ -131,10 +138,15 @@ class WhatIf:
         self.reverted.add(command.service_id)
         self.look_again(command.service_id, self.now_ms)
 
-    def begin_run(self, command: DecideFire) -> None:
-        """Decide a job's fire; the tasks of a run that it begins are for the next pass, at once."""
+    def decide_fire(self, command: DecideFire) -> None:
+        """Decide a job's fire; the tasks of a run that it begins are for the next pass, at once.
+
+        One whose run the store refuses is skipped: undecided it would be due for ever.
+        """
         before = self.view.services
-        self.do(command)
+        refusal = self._try(command)
+        if refusal:
+            self.do(evolve(command, verdict=FireVerdict.SKIP, message=refusal))
         for run in self.view.runs_of(command.job_id):
             if run.service_id not in before:
                 self.reverted.add(run.service_id)

@@ -305,3 +305,24 @@ def test_a_service_cannot_take_the_name_of_a_run() -> None:
     cluster.end()
     cluster.at((FIRST + 10) * MINUTE)
     assert [(1, COMPLETE), (3, RUNNING)] == cluster.runs()
+
+
+def test_a_fire_that_the_store_refuses_is_skipped_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Undecided it would be due in every pass, and the leader would do nothing else."""
+    monkeypatch.setattr(stored, "MAX_RUNS", 1)
+    first = job_spec("s_first", schedule=None)
+    needs = Dependency(service="s_first", condition=Condition.COMPLETED)
+    then = job_spec("s_then")
+    cluster = JobCluster(first, evolve(then, service=evolve(then.service, depends_on=(needs,))))
+    other = cluster.view.job_named("s_first")
+    assert other is not None
+    cluster.propose(RunJob(job_id=other.id))
+    cluster.at(10 * MINUTE)
+    assert [FireVerdict.SKIP] == [fire.verdict for fire in cluster.fires]
+    assert "job s_first has 1 runs under way, its limit" == cluster.fires[0].message
+    assert decided(cluster.view, now_ms=cluster.now_ms).wake_at_ms != cluster.now_ms
+    cluster.end()
+    cluster.at(20 * MINUTE)
+    assert FireVerdict.RUN is cluster.fires[-1].verdict
