@@ -108,6 +108,8 @@ class FileStore:
         owner = _owner(spec)
         for made in (directory, files):
             _make_directory(made, spec.runtime, owner)
+        # From here on nobody knows what lies there, should this process or the memory end now.
+        (directory / "placed").unlink(missing_ok=True)
         wanted: set[Path] = set()
         for number, (use, content) in enumerate(zip(spec.files, contents, strict=True)):
             path = files / place_of(number, use, spec.runtime)
@@ -165,9 +167,13 @@ def _write(
     aside = path.with_name(f".{path.name}.new")
     aside.unlink(missing_ok=True)
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(content)
-        if uid is not None or gid is not None:
-            os.fchown(descriptor, -1 if uid is None else uid, -1 if gid is None else gid)
-        os.fchmod(descriptor, mode)
-    aside.replace(path)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            if uid is not None or gid is not None:
+                os.fchown(descriptor, -1 if uid is None else uid, -1 if gid is None else gid)
+            os.fchmod(descriptor, mode)
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise

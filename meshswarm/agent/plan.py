@@ -376,6 +376,8 @@ def _grace_s(card: Card, held: Held) -> float:
 
 def _after_failure(card: Card, step: Step, failure: Failure, now_ms: int) -> Card:
     """Reject what cannot be started; try again what failed for want of the runtime, or must end."""
+    if isinstance(step, Place):
+        card = evolve(card, files=None)  # some may be in place, and others not
     began_ms = now_ms - failure.lasted_ms
     trouble = card.trouble or Trouble(since_ms=began_ms, count=0, retry_at_ms=now_ms)
     message = failure.message[: statuses.MAX_MESSAGE]

@@ -1,5 +1,6 @@
 """Configs and secrets on a node: placed before a task starts, changed under it, removed with it."""
 
+import errno
 import os
 import shutil
 import stat
@@ -109,6 +110,63 @@ async def test_what_was_missed_while_the_agent_was_away_is_made_up_for(
         again.supervisor.told(full(newer(made)))
         await again.until(lambda: again.count("SIGHUP"))
         assert b"new" == file_of(again).read_bytes()
+
+
+def both(source: str, revision: int) -> Assignment:
+    """Two files, of one content, at a revision."""
+    files = (SECRET, evolve(SECRET, target="user"))
+    made = assignment(runs=spec(files=tuple(evolve(one, source=source) for one in files)))
+    return Assignment(task=evolve(made.task, revision=revision), spec=evolve(made.spec, reload=HUP))
+
+
+async def test_what_was_half_replaced_when_memory_ran_out_is_put_right_by_going_back(
+    tmp_path: Path, home: Path
+) -> None:
+    async with Rig(tmp_path, home=home).running() as rig:
+        rig.contents = {"db": b"old", "db2": b"new"}
+        rig.supervisor.told(full(both("db", 1)))
+        await rig.reaches(TaskState.RUNNING)
+        in_the_way = file_of(rig).with_name(".user.new")
+        in_the_way.mkdir()
+        rig.supervisor.told(upsert(both("db2", 2)))
+        await rig.until(lambda: b"new" == file_of(rig).read_bytes())
+        await rig.until(lambda: rig.supervisor.cards[T1].trouble is not None)
+        in_the_way.rmdir()
+        rig.supervisor.told(upsert(both("db", 3)))
+        await rig.until(lambda: b"old" == file_of(rig).read_bytes())
+        assert b"old" == file_of(rig).with_name("user").read_bytes()
+
+
+async def test_what_was_replaced_and_not_noted_is_put_right_by_going_back(
+    tmp_path: Path, home: Path
+) -> None:
+    rig = Rig(tmp_path, home=home)
+    rig.contents = {"db": b"old", "db2": b"new"}
+    old, new = both("db", 1), both("db2", 2)
+    assert await rig.store.place(old)
+    rig.store.note(old)
+    assert await rig.store.place(new)  # and here the agent is killed
+    assert await rig.store.place(old)
+    assert b"old" == file_of(rig).read_bytes()
+
+
+def files_in(home: Path) -> list[Path]:
+    return [path for path in home.rglob("*") if path.is_file()]
+
+
+async def test_a_file_for_which_memory_does_not_last_leaves_nothing_of_it(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_memory(descriptor: int, mode: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    rig = Rig(tmp_path, home=home)
+    rig.contents = {"db": b"old"}
+    monkeypatch.setattr(os, "fchmod", full_memory)
+    with pytest.raises(RuntimeFailure) as failure:
+        await rig.store.place(with_secret())
+    assert Reason.MOUNT_FAILED is failure.value.reason
+    assert [] == files_in(home)
 
 
 async def test_files_of_unknown_tasks_are_swept_away(tmp_path: Path, home: Path) -> None:

@@ -39,7 +39,7 @@ class Rig:
         self.fake = fake or FakeRuntime(lambda: 1_000)
         self.said: list[tuple[TaskId, TaskStatus]] = []
         memory = MemoryFile(path / "state.cbor", ClusterId("cluster"), NODE)
-        files = FileStore(self.root, self._fetch)
+        files = self.store = FileStore(self.root, self._fetch)
         self.supervisor = Supervisor({self.fake.kind: self.fake}, memory, self._say, files)
 
     @asynccontextmanager
