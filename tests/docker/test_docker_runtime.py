@@ -16,7 +16,8 @@ import docker
 import pytest
 
 from meshswarm.agent.card import HeldState
-from meshswarm.agent.runtimes.docker import DockerRuntime
+from meshswarm.agent.runtimes.child import TIMED_OUT
+from meshswarm.agent.runtimes.docker import MAX_STREAMS, DockerRuntime
 from meshswarm.agent.runtimes.port import Runtime, RuntimeFailure
 from meshswarm.ids import ClusterId, TaskId
 from meshswarm.model.file import FileKind
@@ -476,3 +477,20 @@ async def test_the_platform_of_the_host_is_as_good_as_none(ground: DockerGround)
     async with ground.running() as runtime:
         held = await runtime.prepare(assignment(T1, runs=ground.spec("true", platform=platform)))
         assert HeldState.CREATED is held.state
+
+
+async def test_commands_that_hang_are_ended_and_hold_up_no_other(ground: DockerGround) -> None:
+    """A probe that hangs is its own task's trouble, however often it is tried."""
+    async with ground.running() as runtime:
+        await runtime.prepare(assignment("t1", runs=ground.spec(SLEEP)))
+        await runtime.start(T1)
+        for _ in range(2):
+            async with asyncio.TaskGroup() as group:
+                hanging = [
+                    group.create_task(runtime.execute(T1, ("sleep", "4711"), 1.0))
+                    for _ in range(MAX_STREAMS)
+                ]
+            assert {TIMED_OUT} == {one.result().code for one in hanging}
+        assert 0 == (await runtime.execute(T1, ("true",), 10.0)).code
+        listed = await runtime.execute(T1, ("ps",), 10.0)
+        assert "4711" not in listed.output

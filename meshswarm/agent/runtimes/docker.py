@@ -26,7 +26,6 @@ from meshswarm.agent.card import Exit, Held, HeldState
 from meshswarm.agent.files_root import FilesRoot
 from meshswarm.agent.runtimes import docker_pipe, docker_spec
 from meshswarm.agent.runtimes.calls import Calls
-from meshswarm.agent.runtimes.child import TIMED_OUT
 from meshswarm.agent.runtimes.docker_engine import Engine, Frames, Json
 from meshswarm.agent.runtimes.docker_lines import Latest, end, next_of
 from meshswarm.agent.runtimes.docker_networks import Networks
@@ -263,14 +262,12 @@ class DockerRuntime:
             self._networks.look_soon()
 
     async def execute(self, task_id: TaskId, argv: Sequence[str], timeout_s: float) -> Executed:
-        """Run a command in the container; the engine cannot kill one that takes too long."""
+        """Run a command in the container; what takes too long is killed, if it is of this host."""
         container = self._container(task_id)
         with self._stream_slot():
-            try:
-                async with asyncio.timeout(timeout_s):
-                    return await self._streams.run(self._engine.execute, container, argv)
-            except TimeoutError:
-                return Executed(code=TIMED_OUT, output=f"took longer than {timeout_s:g} s")
+            return await docker_pipe.execute(
+                self._engine, self._streams, container, argv, timeout_s
+            )
 
     @contextlib.asynccontextmanager
     async def pipe(self, task_id: TaskId, wish: PipeWish) -> AsyncIterator[Pipe]:

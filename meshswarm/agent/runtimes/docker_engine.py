@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
@@ -25,7 +25,7 @@ from meshswarm.agent.card import Held
 from meshswarm.agent.runtimes.docker_exec import ExecSocket
 from meshswarm.agent.runtimes.docker_refusals import failure_of, pull_failure
 from meshswarm.agent.runtimes.docker_spec import archive_of, held_of, image_for, is_for_platform
-from meshswarm.agent.runtimes.port import MAX_EXEC_OUTPUT, Executed, RuntimeFailure, Stats
+from meshswarm.agent.runtimes.port import RuntimeFailure, Stats
 from meshswarm.model.pipe import PipeWish, WindowSize
 from meshswarm.model.task import Reason
 
@@ -163,15 +163,6 @@ class Engine:
                 memory_bytes=max(0, memory.get("usage", 0) - cache),
                 pids=told["pids_stats"].get("current", 0),
             )
-
-    def execute(self, container: str, argv: Sequence[str]) -> Executed:
-        """Run a command in a running container until it ends."""
-        with self._deeds(Reason.START_FAILED) as client:
-            made = client.exec_create(container, list(argv))["Id"]
-            # Whole, not streamed: only so does the SDK close the connection it took over.
-            output: bytes = client.exec_start(made)[:MAX_EXEC_OUTPUT]
-            code = client.exec_inspect(made)["ExitCode"]
-        return Executed(code=code, output=output.decode(errors="replace"))
 
     # --- exec sessions and archives ---------------------------------------------------------------
 

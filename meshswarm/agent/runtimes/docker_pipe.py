@@ -9,7 +9,7 @@ import contextlib
 import functools
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,10 +17,18 @@ from typing import TypeVar
 
 from meshswarm.agent.runtimes import proc
 from meshswarm.agent.runtimes.calls import Calls
+from meshswarm.agent.runtimes.child import TIMED_OUT
 from meshswarm.agent.runtimes.docker_engine import Engine
 from meshswarm.agent.runtimes.docker_exec import ExecSocket
-from meshswarm.agent.runtimes.port import Piece, Pipe, RuntimeFailure
+from meshswarm.agent.runtimes.port import (
+    MAX_EXEC_OUTPUT,
+    Executed,
+    Piece,
+    Pipe,
+    RuntimeFailure,
+)
 from meshswarm.model.pipe import PIECE_BYTES, PipeKind, PipeWish, WindowSize
+from meshswarm.model.task import Reason
 
 T = TypeVar("T")
 
@@ -59,6 +67,28 @@ async def opened(
         command.inputs.put(b"")
         connection.close()
         await pool.run(_kill, engine, container, made)
+
+
+async def execute(
+    engine: Engine, pool: Calls, container: str, argv: Sequence[str], timeout_s: float
+) -> Executed:
+    """Run a command to its end, or kill it after so long: one that hangs keeps no thread.
+
+    Raises `RuntimeFailure`, also if the engine has not even begun with it by then.
+    """
+    wish = PipeWish(kind=PipeKind.RUN, argv=tuple(argv))
+    output, has_begun = bytearray(), False
+    try:
+        async with asyncio.timeout(timeout_s), opened(engine, pool, container, wish) as pipe:
+            has_begun = True
+            while (piece := await pipe.read()) is not None:
+                output += piece.data[: MAX_EXEC_OUTPUT - len(output)]
+            return Executed(code=await pipe.end(), output=output.decode(errors="replace"))
+    except TimeoutError:
+        if not has_begun:
+            message = f"the engine began no command within {timeout_s:g} s"
+            raise RuntimeFailure(Reason.RUNTIME_UNAVAILABLE, message) from None
+        return Executed(code=TIMED_OUT, output=f"took longer than {timeout_s:g} s")
 
 
 def _begin(work: Callable[[], T]) -> "Future[T]":
