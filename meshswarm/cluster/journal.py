@@ -34,6 +34,7 @@ from meshswarm.cluster.journal_recovery import (
     Recovered,
     open_directory,
 )
+from meshswarm.cluster.journal_table import LogTable
 from meshswarm.cluster.snapshots import (
     SnapshotName,
     Stored,
@@ -119,15 +120,18 @@ class Journal:
         initial_conf: ConfState,
         min_free_bytes: int = MIN_FREE_BYTES,
         free_bytes: Callable[[Path], int] = free_bytes,
+        reserved_bytes: int = 0,
     ) -> tuple["Journal", Recovered]:
         """This node's journal, and what it held; the directory is made if there is none.
 
         Blocks while it reads and checks everything. `initial_conf` counts for a new directory only.
+        `reserved_bytes` of the disk are taken for commits beforehand, if it has them.
         Raises `Conflict` if the directory is in use, another node's, or of a newer format;
         `Corrupt` if the disk refuses. Damaged records raise nothing: see `Recovered.damage`.
         """
         try:
             opened, recovered = open_directory(directory, cluster_id, node_id, initial_conf)
+            _reserve(opened.table, reserved_bytes)
         except (OSError, sqlite3.Error) as error:
             raise _translated(error, directory) from error
         owner = Mark(cluster_id, node_id, opened.head)
@@ -424,6 +428,15 @@ class Journal:
         if self._failure is None:
             self._failure = _translated(error, self._directory)
         return self._failure
+
+
+def _reserve(table: LogTable, size: int) -> None:
+    try:
+        table.reserve(size)
+    except (OSError, sqlite3.Error) as error:
+        if not is_full(error):
+            raise
+        log.warning("the disk has no room for %d bytes that commits would be quicker with", size)
 
 
 def _translated(error: BaseException, directory: Path) -> BaseException:

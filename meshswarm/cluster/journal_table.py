@@ -19,7 +19,7 @@ from urllib.parse import quote
 from attrs import frozen
 
 from meshswarm import codec
-from meshswarm.cluster.journal_mark import Head, encoded_head, seal, unseal
+from meshswarm.cluster.journal_mark import Head, encoded_head, seal, sync_file, unseal
 from meshswarm.errors import Conflict, Corrupt
 from meshswarm.ids import ClusterId, Index, NodeId, Term
 from meshswarm.raft.types import ConfState, Entry, EntryKind
@@ -29,6 +29,12 @@ FORMAT = 2
 
 PAGE_BYTES = 4096
 """As large as the kernel's pages: larger ones made a commit of one entry slower, none faster."""
+
+CACHE_PAGES = 500
+"""Of the database in memory, as SQLite has it by itself: commits only append."""
+
+RESERVED_AT_ONCE = 1 << 20
+"""How much of a log that is made longer is in memory at a time."""
 
 MAX_FAULTS = 5
 """Faults told of one database; beyond that they say nothing new."""
@@ -73,6 +79,7 @@ class LogTable:
 
     def __init__(self, path: Path) -> None:
         self._db = _connect(path, "rw")
+        self._log_path = path.with_name(f"{path.name}-wal")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA wal_autocheckpoint = 0")
         self.sync_ms = 0.0
@@ -166,6 +173,31 @@ class LogTable:
     def recycle(self) -> None:
         """As `checkpoint`, but keep the file: overwriting is cheaper than growing it again."""
         self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    def reserve(self, size: int) -> None:
+        """Make the write-ahead log about `size` bytes long, durably, if it is shorter.
+
+        A commit that lengthens the file waits for the file system's own journal too, and for what
+        others have in it; one that overwrites it does not. SQLite overwrites what a transaction
+        left there that was too large for memory and rolled back, and recovery ends before it.
+        """
+        missing = size - self._log_path.stat().st_size if self._log_path.exists() else size
+        if missing <= 0:
+            return
+        self._db.execute("PRAGMA cache_size = 1")
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for number in range(-(-missing // RESERVED_AT_ONCE)):
+                self._db.execute(
+                    "INSERT INTO meta VALUES (?, zeroblob(?))",
+                    (f"reserve-{number}", RESERVED_AT_ONCE),
+                )
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            self._db.execute(f"PRAGMA cache_size = {CACHE_PAGES}")
+        with self._log_path.open("rb") as log:
+            sync_file(log.fileno())
 
     def close(self) -> None:
         """Close the database; SQLite moves the write-ahead log into it when it can."""

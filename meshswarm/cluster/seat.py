@@ -162,6 +162,7 @@ class Seat:
             node_id=identity.node_id,
             initial_conf=membership.initial_conf,
             min_free_bytes=settings.min_free_bytes,
+            reserved_bytes=settings.reserved_log_bytes,
         )
         return Restored(journal, recovered, _view(directory, recovered))
 

@@ -31,6 +31,8 @@ class ClusterSettings:
     """How long one attempt at a proposal or read may take before its caller is told."""
     min_free_bytes: int = 256 << 20
     """Below this much free disk the leader takes no writes."""
+    reserved_log_bytes: int = 16 << 20
+    """Disk that the journal takes when it is opened, so that commits lengthen no file."""
     max_pending_proposals: int = 10_000
     """Proposals waiting for their commit; one more is refused as busy."""
 

@@ -2,19 +2,25 @@
 
 import errno
 import os
+import shutil
+import sqlite3
 import threading
 from pathlib import Path
 
 import pytest
 
 from meshswarm import codec
-from meshswarm.cluster.journal import AT_ONCE_BYTES, Journal, JournalWrite
+from meshswarm.cluster.journal import AT_ONCE_BYTES, Journal, JournalWrite, Recovered
 from meshswarm.cluster.journal_disk import QUICK_MS, STALL_MS, WARY_COMMITS, Pace
 from meshswarm.cluster.journal_mark import Head, Mark, sealed_mark, unseal
+from meshswarm.cluster.journal_table import LogTable
 from meshswarm.errors import Corrupt
 from meshswarm.ids import ClusterId, Index, NodeId, Term
 from meshswarm.raft.types import HardState
 from tests.cluster.journal_world import (
+    CLUSTER,
+    CONF,
+    NODE,
     arrived,
     entries,
     hard_state,
@@ -195,3 +201,97 @@ def test_a_mark_put_together_is_the_mark_encoded() -> None:
         whole = codec.encode(Mark(owner.cluster_id, owner.node_id, head))
         assert whole == unseal(sealed_mark(owner, head))
         assert head == codec.decode(whole, Mark).head
+
+
+# --- a log that is not lengthened -----------------------------------------------------------------
+
+
+def _open_reserved(directory: Path) -> tuple[Journal, Recovered]:
+    return Journal.open(
+        directory, cluster_id=CLUSTER, node_id=NODE, initial_conf=CONF, reserved_bytes=1 << 20
+    )
+
+
+async def test_commits_overwrite_what_was_reserved_and_survive_every_crash(tmp_path: Path) -> None:
+    directory = tmp_path / "raft"
+    journal, recovered = _open_reserved(directory)
+    assert () == recovered.entries
+    wal = directory / "journal.db-wal"
+    size = wal.stat().st_size
+    assert 1 << 20 <= size < 3 << 20
+    for number in range(1, 40):
+        await written(journal, _small(number))
+        crashed = tmp_path / f"crashed-{number}"
+        shutil.copytree(directory, crashed)
+        again, recovered = _open_reserved(crashed)
+        await again.close()
+        assert recovered.damage is None
+        assert entries(1, number) == recovered.entries
+        shutil.rmtree(crashed)
+    assert size == wal.stat().st_size
+    await journal.close()
+    journal, recovered = _open_reserved(directory)
+    assert entries(1, 39) == recovered.entries
+    assert size <= wal.stat().st_size < 2 * size
+    await journal.close()
+
+
+async def test_a_torn_commit_leaves_what_was_reserved_out_of_the_log(tmp_path: Path) -> None:
+    """Beyond the last commit lie pages that SQLite would take for the next ones of it."""
+    directory = tmp_path / "raft"
+    journal, _ = _open_reserved(directory)
+    await written(journal, _small(1))
+    before = {file.name: file.read_bytes() for file in directory.iterdir()}
+    await written(journal, JournalWrite(token=2, entries=entries(2, 2, size=9_000)))
+    after = {file.name: file.read_bytes() for file in directory.iterdir()}
+    await journal.close()
+    old, new = before["journal.db-wal"], after["journal.db-wal"]
+    changed = [at for at in range(0, len(new), 512) if old[at : at + 512] != new[at : at + 512]]
+    assert len(changed) > 10
+    for lost in range(len(changed)):
+        torn = bytearray(new)
+        for at in changed[lost:]:
+            torn[at : at + 512] = old[at : at + 512]
+        crashed = tmp_path / f"torn-{lost}"
+        crashed.mkdir()
+        for name, data in {**before, "journal.db-wal": bytes(torn)}.items():
+            (crashed / name).write_bytes(data)
+        again, recovered = _open_reserved(crashed)
+        await again.close()
+        assert recovered.damage is None
+        assert entries(1, 1) == recovered.entries
+        shutil.rmtree(crashed)
+
+
+async def test_s66_a_disk_without_room_to_reserve_is_no_reason_not_to_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal, _ = _open_reserved(tmp_path)
+    await written(journal, _small(1))
+    await journal.close()
+
+    def refuse(table: LogTable, size: int) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    monkeypatch.setattr(LogTable, "reserve", refuse)
+    journal, recovered = _open_reserved(tmp_path)
+    assert entries(1, 1) == recovered.entries
+    assert "no room for 1048576 bytes" in caplog.text
+    await written(journal, _small(2))
+    await journal.close()
+
+
+async def test_a_reservation_that_finds_no_room_leaves_nothing_behind(tmp_path: Path) -> None:
+    journal, _ = open_journal(tmp_path)
+    disk = SickDisk(journal)
+    disk.fill()
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        journal._table.reserve(1 << 20)
+    disk.heal()
+    await written(journal, _small(1))
+    await journal.close()
+    journal, recovered = open_journal(tmp_path)
+    await journal.close()
+    assert entries(1, 1) == recovered.entries

@@ -26,6 +26,7 @@ FAST = ClusterSettings(
     liveness=LivenessPolicy(suspect_ms=300, down_ms=600),
     proposal_timeout_s=3.0,
     min_free_bytes=0,
+    reserved_log_bytes=0,
 )
 """Short enough for tests, long enough for a busy machine."""
 
