@@ -11,7 +11,7 @@ without the columns in which all hold the default. Pure.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from itertools import groupby, repeat
+from itertools import groupby
 from operator import attrgetter
 from typing import Any, cast, get_args
 
@@ -108,7 +108,7 @@ class _Field:
         if self.default is attrs.NOTHING:
             raise KeyError(self.name)
         if isinstance(self.default, attrs.Factory):  # type: ignore[arg-type]  # a class, at run time
-            return [self.default.factory() for _ in repeat(None, length)]
+            return [self.default.factory()] * length  # values are frozen: they may share it
         return [self.default] * length
 
     def _default(self) -> Any:

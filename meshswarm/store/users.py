@@ -208,11 +208,12 @@ def put_configs(
     for command in commands:
         name, data, labels = command.name, command.data, command.labels
         present = written.get(name) or configs.get(name)
-        try:
-            _check_config(view, command, present, created)
-        except MeshswarmError as error:
-            results.append(error)
-            continue
+        if present is None or command.version is not None or len(data) > MAX_CONFIG_BYTES:
+            try:
+                _check_config(view, command, present, created)
+            except MeshswarmError as error:
+                results.append(error)
+                continue
         if present is None:
             created += 1
             created_at_ms, effect = now_ms, "created"
