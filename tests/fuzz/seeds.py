@@ -18,7 +18,15 @@ from meshswarm.mesh.limits import MeshLimits
 from meshswarm.model.node import NodeDescription, NodeRole
 from meshswarm.raft.messages import AppendEntries, InstallSnapshot, RequestVote
 from meshswarm.raft.types import ConfState, Entry, EntryKind, Snapshot, SnapshotMeta
-from meshswarm.store.commands import LogEntry, PutService, RegisterNode, encode_command
+from meshswarm.store.commands import (
+    Batch,
+    Group,
+    LogEntry,
+    PutConfig,
+    PutService,
+    RegisterNode,
+    encode_command,
+)
 from meshswarm.store.feed import delta_of
 from meshswarm.store.slices import encode_view
 from meshswarm.store.view import Table, View
@@ -83,7 +91,9 @@ def populated() -> View:
 def _command_seeds() -> list[bytes]:
     put = encode_command(PutService(spec=service_spec("db", replicas=1)))
     entry = LogEntry(at_ms=9, by="cli", request=None, command=put)
-    return [put, encode_command(_registration("n2")), entry.encoded()]
+    configs = tuple(PutConfig(name=name, data=b"x", labels={name: "y"}) for name in "abc")
+    together = encode_command(Group(commands=(Batch(commands=configs), *configs)))
+    return [put, encode_command(_registration("n2")), entry.encoded(), together]
 
 
 def _registration(name: str) -> RegisterNode:
