@@ -90,11 +90,12 @@ def _board(whatif: WhatIf, service: Service) -> "_Board | None":
     return _Board(service, tasks, view.nodes, frozenset(targets))
 
 
-def used_of(node: Node, load: Load) -> int:
-    """How much of a node is used, as the scheduler's spread weighs it."""
+def used_of(node: Node, nano_cpus: int, memory_bytes: int) -> int:
+    """How much of a node so much is, as the scheduler's spread weighs it; rounded, so that the
+    share of a sum is not the sum of the shares."""
     has = node.description.resources
-    cpus = load.weighed_nano_cpus * WHOLE // (has.nano_cpus or NANO_CPUS)
-    return cpus + load.weighed_memory_bytes * WHOLE // (has.memory_bytes or MEMORY_BYTES)
+    cpus = nano_cpus * WHOLE // (has.nano_cpus or NANO_CPUS)
+    return cpus + memory_bytes * WHOLE // (has.memory_bytes or MEMORY_BYTES)
 
 
 def is_calm(view: View, now_ms: int, calm_ms: int = CALM_MS) -> bool:
@@ -136,25 +137,28 @@ class _Loads:
     def __init__(self, whatif: WhatIf) -> None:
         self._whatif = whatif
         self._changed: dict[NodeId, Load] = {}
-        self._less: dict[NodeId, int] = {}
+        self._less: dict[NodeId, tuple[int, int]] = {}
 
     def of(self, node_id: NodeId) -> Load:
         """The node's load with what comes to it; what goes is still there when that starts."""
         return self._changed.get(node_id) or self._whatif.load_of(node_id)
 
-    def used(self, node_id: NodeId) -> int:
-        """How much of the node is used when all that was planned is done."""
-        node = self._whatif.view.nodes[node_id]
-        return used_of(node, self.of(node_id)) - self._less.get(node_id, 0)
-
-    def weight(self, node_id: NodeId, more: More) -> int:
-        """What one more task adds to that."""
-        node = self._whatif.view.nodes[node_id]
-        return used_of(node, Load().plus(more))
+    def used(self, node_id: NodeId, more: More | None = None) -> int:
+        """How much of the node is used when all that was planned is done, and one more has come."""
+        load, (nano_cpus, memory_bytes) = self.of(node_id), self._less.get(node_id, (0, 0))
+        return used_of(
+            self._whatif.view.nodes[node_id],
+            load.weighed_nano_cpus - nano_cpus + (more.weighed_nano_cpus if more else 0),
+            load.weighed_memory_bytes - memory_bytes + (more.weighed_memory_bytes if more else 0),
+        )
 
     def note(self, more: More, source: NodeId, target: NodeId) -> None:
         """One such task goes from one node to the other."""
-        self._less[source] = self._less.get(source, 0) + self.weight(source, more)
+        nano_cpus, memory_bytes = self._less.get(source, (0, 0))
+        self._less[source] = (
+            nano_cpus + more.weighed_nano_cpus,
+            memory_bytes + more.weighed_memory_bytes,
+        )
         self._changed[target] = self.of(target).plus(more)
 
 
@@ -241,8 +245,7 @@ class _Board:
                 gap = counted[self._branch(source, depth)] - counted[self._branch(target, depth)]
                 if gap < least:
                     return None
-                after = loads.used(target) + loads.weight(target, self._more)
-                if gap == 1 and after >= loads.used(source):
+                if gap == 1 and loads.used(target, self._more) >= loads.used(source):
                     continue
                 if self._takes(loads, target):
                     return source, target

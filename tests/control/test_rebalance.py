@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import pytest
 from attrs import evolve
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -42,6 +43,18 @@ def test_what_is_even_stays() -> None:
     web = service("web", replicas=3)
     even = view([N1, N2], [web], [task(web, 1, N1), task(web, 2, N1), task(web, 3, N2)])
     assert moved(even) == []
+
+
+@pytest.mark.parametrize("memory_mib", [8_192, 24_081, 3_001])
+def test_no_task_moves_where_it_would_only_mirror_the_unevenness(memory_mib: int) -> None:
+    """Whatever a node's size, and however a task's share of it is rounded."""
+    nodes = [node(f"n{n}", cpus=2, memory_mib=memory_mib) for n in range(3)]
+    for base in range(30):
+        counts = (base, base + 1, base + 1)
+        services = [service(f"s{n}", replicas=1) for n in range(sum(counts))]
+        placed = [one for one, count in zip(nodes, counts, strict=True) for _ in range(count)]
+        tasks = [task(one, 1, where) for one, where in zip(services, placed, strict=True)]
+        assert moved(view(nodes, services, tasks)) == [], counts
 
 
 def test_labels_are_evened_out_before_nodes() -> None:
