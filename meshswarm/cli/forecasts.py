@@ -207,7 +207,8 @@ def what_stays_down(found: Forecast) -> Iterator[str]:
 def _down(down: Down) -> Iterator[str]:
     verb = "was down before, and stays so" if down.was_down else "stays down"
     said = f": {down.message}" if down.message else ""
-    yield ""
+    if down.refusals:
+        yield ""  # a paragraph of its own
     yield f"{down.slot} {verb} ({down.state}){said}"
     for node, reasons in down.refusals.items():
         yield f"  {node} {', and '.join(reasons) or 'could take it'}"

@@ -262,7 +262,8 @@ def _service(before: View, after: View, key: ServiceId, at_ms: int) -> Iterator[
     if new is None and old is not None:
         yield Moment(at_ms=at_ms, kind="service", service=old.spec.name, message="it is removed")
     elif new is not None and old is None:
-        message = f"it is created with {new.spec.replicas} tasks"
+        replicas = new.spec.replicas
+        message = f"it is created with {replicas} {'task' if replicas == 1 else 'tasks'}"
         if new.spec.mode.is_global:
             message = "it is created, with a task on every node that fits"
         yield Moment(at_ms=at_ms, kind="service", service=new.spec.name, message=message)

@@ -248,10 +248,13 @@ class _Model:
     # --- what came of it ----------------------------------------------------------------------
 
     def service_ids(self) -> list[ServiceId]:
-        """The services that there were or are, by name."""
+        """The services that there were or are, by name, but for runs that are long over."""
         names = {s.id: s.spec.name for s in self._before.services.values()}
         names |= {s.id: s.spec.name for s in self.ideal.view.services.values()}
-        return sorted(names, key=lambda service_id: names[service_id])
+        over = {i for i, run in self._before.runs.items() if run.phase.is_over}
+        runs = self.ideal.view.runs
+        past = {i for i in over if i not in runs or runs[i].edition == self._before.runs[i].edition}
+        return sorted(names.keys() - past, key=lambda service_id: names[service_id])
 
     def served(self) -> dict[ServiceId, _Served]:
         """How each service stands."""

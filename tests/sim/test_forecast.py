@@ -6,6 +6,7 @@ import pytest
 
 from meshswarm.errors import Invalid
 from meshswarm.ids import NodeId
+from meshswarm.model.job import Run, RunPhase
 from meshswarm.model.node import Availability, NodeRole, NodeState
 from meshswarm.model.rollout import UpdateOrder, UpdatePolicy
 from meshswarm.model.service import (
@@ -33,7 +34,7 @@ from meshswarm.sim.forecast import (
 )
 from meshswarm.sim.shape import Shape
 from meshswarm.sim.world import World
-from meshswarm.store.commands import PutStack, ScaleService, UpdateNode
+from meshswarm.store.commands import PutService, PutStack, ScaleService, UpdateNode
 from meshswarm.store.view import View
 from tests.support.builders import NOW_MS, node, service, service_spec, task, view
 
@@ -215,6 +216,21 @@ def test_a_task_on_its_way_and_one_being_stopped_go_on() -> None:
     ]
     found = asked(view([A, B, C], [WEB], tasks), span_ms=MINUTE_MS)
     assert (3, ()) == (told(found).serving, told(found).down)
+
+
+@pytest.mark.parametrize("phase", [RunPhase.COMPLETE, RunPhase.FAILED])
+def test_a_run_that_was_over_before_is_none_of_what_follows(phase: RunPhase) -> None:
+    job = service("job", mode=Mode.REPLICATED_JOB)
+    state = TaskState.COMPLETE if phase is RunPhase.COMPLETE else TaskState.FAILED
+    run = Run(service_id=job.id, phase=phase, started_at_ms=1, ended_at_ms=2)
+    before = view([A, B, C], [WEB, job], [*WEB_TASKS, task(job, 1, A, state)], runs=[run])
+    assert ["web"] == [one.name for one in asked(before, killed=(C.id,)).services]
+
+
+def test_one_task_is_no_tasks() -> None:
+    command = PutService(spec=service_spec("one", replicas=1))
+    [created, *_] = asked(view([A, B, C]), commands=(command,)).timeline
+    assert "it is created with 1 task" == created.message
 
 
 def test_a_job_is_carried_on_elsewhere_and_takes_as_long_as_before() -> None:
