@@ -104,9 +104,17 @@ def _meant(view: View, target: str) -> list[Task]:
     return [
         task
         for task in view.tasks_of(service.id)
-        if task.status.state >= TaskState.STARTING
+        if _may_have_written(task)
         and (not is_slot or slot in (str(task.slot), node_name(view, task.node_id), task.id))
     ]
+
+
+def _may_have_written(task: Task) -> bool:
+    """Whether it was started at all; some are stopped or refused before."""
+    state = task.status.state
+    if state in (TaskState.SHUTDOWN, TaskState.REJECTED):
+        return task.status.started_at_ms is not None
+    return state >= TaskState.STARTING
 
 
 class Settling:
@@ -166,9 +174,11 @@ class _Reader:
                 say(f"warning: no log of {_label(task, name)}: its node is down")
                 continue
             self._running += 1
-            group.create_task(self._read(task, name), name=f"logs of {task.id}")
+            doubt = node.message if node is not None and node.state is NodeState.SUSPECT else ""
+            group.create_task(self._read(task, name, doubt), name=f"logs of {task.id}")
 
-    async def _read(self, task: Task, node: str | None) -> None:
+    async def _read(self, task: Task, node: str | None, doubt: str) -> None:
+        """Take the task's lines; `doubt` says why its node may not answer."""
         request = self._request
         lines = self._client.task_logs(
             task.id, follow=request.follow, tail=request.tail, since_ms=request.since_ms
@@ -182,7 +192,8 @@ class _Reader:
                             Line(task=task, node=node, stream=chunk.stream, at_ms=at_ms, text=text)
                         )
         except MeshswarmError as error:  # one dead node must not hide what the others wrote
-            say(f"warning: no log of {_label(task, node)}: {error.message}")
+            why = f"its node does not answer: {doubt}" if doubt else error.message
+            say(f"warning: no log of {_label(task, node)}: {why}")
         finally:
             self._running -= 1
 

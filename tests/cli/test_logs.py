@@ -117,6 +117,29 @@ def test_a_node_that_is_down_is_not_waited_for(client: FakeClient, capsys: Captu
     assert "shop_web.2@n2 | 2 first" in out
 
 
+def test_a_suspect_node_that_does_not_answer_is_named_as_such(
+    client: FakeClient, capsys: Capture
+) -> None:
+    suspect = SetNodeState(node_id=NodeId("idn1"), state=NodeState.SUSPECT, message="it is silent")
+    client.view = then(client.view, suspect)
+    lost = chosen_tasks(client.view, ["shop_web"])[0]
+    del client.written[lost.id]
+    assert main(["service", "logs", "shop_web"], client.connect) == 0
+    out, err = capsys.readouterr()
+    assert err == "warning: no log of shop_web.1@n1: its node does not answer: it is silent\n"
+    assert "shop_web.2@n2 | 2 first" in out
+
+
+@pytest.mark.parametrize("state", [TaskState.SHUTDOWN, TaskState.REJECTED])
+def test_a_task_that_ended_before_it_ran_wrote_nothing(state: TaskState) -> None:
+    view = with_task(shop(), "shop_web", 2, "n2", state)
+    names = [(task.slot, task.status.state) for task in chosen_tasks(view, ["shop_web"])]
+    assert (2, state) not in names
+    view = with_task(shop(), "shop_web", 2, "n2", state, started_at_ms=AT)
+    names = [(task.slot, task.status.state) for task in chosen_tasks(view, ["shop_web"])]
+    assert (2, state) in names
+
+
 # --- following ------------------------------------------------------------------------------------
 
 
