@@ -240,7 +240,7 @@ async def _propose(
     from meshswarm.cli.show import show
     from meshswarm.store.view import Table
 
-    outcome = await client.propose(command(await client.read(Table.JOBS)))
+    outcome = await client.propose(command(await client.read(Table.JOBS, Table.SERVICES)))
     show(options, effects(outcome.effects))
     return [name for name, _ in outcome.effects]
 

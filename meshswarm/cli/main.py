@@ -142,5 +142,16 @@ def _say_usage(error: typer.TyperException) -> int:
         say(message)
     elif message:
         say(f"error: {message}")
-        say(f" hint: {path} --help")
+        say(f" hint: {_elsewhere(message, context) or f'{path} --help'}")
     return error.exit_code
+
+
+def _elsewhere(message: str, context: typer.Context | None) -> str | None:
+    """What may be meant by a command that there is not, if that is what is wrong."""
+    if context is None or not message.startswith("No such command "):
+        return None
+    from meshswarm.cli.elsewhere import instead_of
+
+    group = context.command_path.partition(" ")[2]
+    tree = getattr(context.find_root().command, "commands", {})
+    return instead_of(group, message.split("'")[1], tree)

@@ -24,6 +24,7 @@ TABLES = (
     Table.REVISIONS,
     Table.ROLLOUTS,
     Table.RUNS,
+    Table.JOBS,
 )
 LINES_MAX = 20
 """Slots of a service told singly, and listed when a wait ends without them."""

@@ -58,13 +58,12 @@ def _service_and_slot(
 
 
 def _by_id(view: View, target: str) -> Task:
+    name, _, last = target.rpartition(".")
     try:
-        return view.find_task(target.rpartition(".")[2])  # a container's name ends with the id
+        return view.find_task(last)  # a container's name ends with the id
     except NotFound:
-        raise NotFound(
-            f"there is no service, slot or task {target!r}",
-            hint="meshswarm service ls; meshswarm service ps SERVICE",
-        ) from None
+        message = f"there is no service, slot or task {target!r}"
+        raise NotFound(message, hint=view.no_service(name or target)) from None
 
 
 def _not_running(what: str, service: str) -> Conflict:

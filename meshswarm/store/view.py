@@ -161,10 +161,15 @@ class View:
         named = self.service_named(text)
         if named is not None:
             return named
-        alike = sorted(name for name in self.service_ids if name.endswith(f"_{text}"))[:3]
-        listing = "meshswarm service ls"
-        hint = f"did you mean {' or '.join(alike)}? {listing}" if alike and text else listing
-        return self.services[_by_prefix(text, self.services, "service", hint)]
+        return self.services[_by_prefix(text, self.services, "service", self.no_service(text))]
+
+    def no_service(self, text: str) -> str:
+        """The hint for a name that no service has: whose it is, or which ones are like it."""
+        if text in self.job_ids:
+            return f"{text} is a job: meshswarm job inspect {text}"
+        if any(service.spec.stack == text for service in self.services.values()):
+            return f"{text} is a stack: meshswarm stack ps {text}"
+        return _meant(text, self.service_ids, "meshswarm service ls")
 
     def job_named(self, name: str) -> Job | None:
         """The job of that full name."""
@@ -185,14 +190,18 @@ class View:
         named = self.job_named(text)
         if named is not None:
             return named
-        return self.jobs[_by_prefix(text, self.jobs, "job", "meshswarm job ls")]
+        hint = _meant(text, self.job_ids, "meshswarm job ls")
+        if self.service_named(text) is not None:
+            hint = f"{text} is a service: meshswarm service inspect {text}"
+        return self.jobs[_by_prefix(text, self.jobs, "job", hint)]
 
     def find_node(self, text: str) -> Node:
         """The node that a user means: name, or a unique prefix of its id."""
         named = self.node_named(text)
         if named is not None:
             return named
-        return self.nodes[_by_prefix(text, self.nodes, "node", "meshswarm node ls")]
+        hint = _meant(text, self.node_ids, "meshswarm node ls")
+        return self.nodes[_by_prefix(text, self.nodes, "node", hint)]
 
     def find_task(self, text: str) -> Task:
         """The task that a user means: a unique prefix of its id."""
@@ -202,6 +211,16 @@ class View:
 def task_order(task: Task) -> tuple[int, str, int, str]:
     """The order in which tasks are shown and considered."""
     return (task.slot, "" if task.slot else task.node_id or "", task.created_at_ms, task.id)
+
+
+def _meant(text: str, names: Iterable[str], listing: str) -> str:
+    """The hint that asks for the names like the one that there is not, if there are some."""
+    from difflib import get_close_matches  # only for errors
+
+    known = sorted(names)
+    near = [name for name in known if name.endswith(f"_{text}")][:3]
+    near = near or get_close_matches(text, known, n=3, cutoff=0.75)
+    return f"did you mean {' or '.join(near)}? {listing}" if near and text else listing
 
 
 def _by_prefix(text: str, table: Map[Id, object], noun: str, hint: str) -> Id:

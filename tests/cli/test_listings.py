@@ -290,6 +290,13 @@ def test_a_whole_service_has_no_names_of_broken_slots(
     ("arguments", "said"),
     [
         (["why", "web"], " hint: did you mean shop_web? meshswarm service ls\n"),
+        (["why", "shop_wbe"], " hint: did you mean shop_web? meshswarm service ls\n"),
+        (["why", "shop"], " hint: shop is a stack: meshswarm stack ps shop\n"),
+        (["why", "zebra"], " hint: meshswarm service ls\n"),
+        (["service", "logs", "shop"], " hint: shop is a stack: meshswarm stack ps shop\n"),
+        (["exec", "shop_wbe.1", "ls"], " hint: did you mean shop_web? meshswarm service ls\n"),
+        (["job", "logs", "shop_web"], " hint: shop_web is a service: meshswarm service inspect"),
+        (["node", "ps", "n11"], " hint: did you mean n1? meshswarm node ls\n"),
         (["service", "logs", "nosuch"], "error: there is no service or task 'nosuch'\n"),
     ],
 )

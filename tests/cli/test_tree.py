@@ -11,6 +11,7 @@ import typer
 from typer.main import get_command
 
 from meshswarm.cli.complete import complete_node, complete_service, complete_task
+from meshswarm.cli.elsewhere import OF_OTHERS
 from meshswarm.cli.main import app, main
 from meshswarm.cli.options import Options
 from meshswarm.cli.reach import context_file, dev_record
@@ -104,6 +105,36 @@ def test_a_prompt_hangs_no_longer_than_a_second(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(client, "read", lambda *_: asyncio.Event().wait())
     root = typer.Context(get_command(app), obj=Options(connect=client.connect))
     assert [] == complete_node(root, "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("logs", "meshswarm stack logs; meshswarm service logs; meshswarm job logs"),
+        ("service exec", "meshswarm exec"),
+        ("service create", "meshswarm deploy FILE"),
+        ("swarm", "meshswarm config init --help"),
+        ("service lst", "meshswarm service --help"),
+        ("zebra", "meshswarm --help"),
+    ],
+)
+def test_a_command_that_is_another_one_here_is_answered_with_that_one(
+    capsys: pytest.CaptureFixture[str], typed: str, hint: str
+) -> None:
+    assert main(typed.split()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: No such command '")
+    assert said.endswith(f" hint: {hint}\n")
+
+
+@pytest.mark.parametrize(("typed", "meant"), OF_OTHERS.items())
+def test_the_words_of_other_tools_lead_to_commands_that_there_are(typed: str, meant: str) -> None:
+    paths = {path for path, _ in commands()}
+    groups = {path.rpartition(" ")[0] for path in paths}
+    assert f"meshswarm {typed}" not in paths
+    words = [word for word in meant.split() if word.islower() and not word.startswith("-")]
+    words = [word for word in words if "=" not in word]
+    assert " ".join(words) in paths | groups
 
 
 def test_nothing_asked_for_is_answered_with_the_help(capsys: pytest.CaptureFixture[str]) -> None:
