@@ -1,5 +1,6 @@
 """Commands that change services: proposed, shown, and waited for unless detached."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 import typer
@@ -95,11 +96,17 @@ def set_availability(
     async def work(client: Client) -> None:
         view = await client.read(*TABLES)
         nodes = [view.find_node(name) for name in names]
-        done: list[tuple[str, str]] = []
-        for node in nodes:
-            command = UpdateNode(node_id=node.id, availability=availability, drain_s=drain_s)
-            done += (await client.propose(command)).effects
-        show(options, effects(done))
+        commands = [
+            UpdateNode(node_id=node.id, availability=availability, drain_s=drain_s)
+            for node in nodes
+        ]
+        # All at once: one drained after the other would have its tasks moved to the next in turn.
+        async with asyncio.TaskGroup() as group:
+            asked = [
+                group.create_task(client.propose(command), name=f"set {command.node_id}")
+                for command in commands
+            ]
+        show(options, effects([one for each in asked for one in each.result().effects]))
         if not detach and availability is Availability.DRAIN:
             empty = frozenset(node.id for node in nodes)
             await wait(client, options, Goal(empty=empty, now_ms=now_ms()), timeout_s)

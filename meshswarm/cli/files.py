@@ -221,6 +221,8 @@ async def put(
     from meshswarm.model.file import FileKind, Secret
     from meshswarm.store.commands import PutConfig, PutSecret
 
+    if content is not None:
+        _check_size(kind, name, len(content))
     at = None if version is None else Version(version)
     if content is None and isinstance(present, Secret):
         return PutSecret(
@@ -278,6 +280,19 @@ def _check_name(name: str) -> None:
         full_name(name)
     except Unfit as error:
         raise typer.BadParameter(str(error), param_hint="NAME") from None
+
+
+def _check_size(kind: "FileKind", name: str, size: int) -> None:
+    """Raise that it is too large before it is sent: what is far too large finds no way at all."""
+    from meshswarm.compose.files import MAX_BYTES
+    from meshswarm.errors import Invalid
+
+    most = MAX_BYTES[kind]
+    if size > most:
+        raise Invalid(
+            f"{kind.value} {name} holds {size} bytes; at most {most} are kept",
+            hint="split it, or have it in the image or a volume",
+        )
 
 
 def _content(file: Path | None, literal: str | None) -> bytes:

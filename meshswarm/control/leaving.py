@@ -205,7 +205,8 @@ def why_here(view: View, task: Task, now_ms: int) -> str:
         return "it stops"
     siblings = (view.tasks[one] for one in view.tasks_by_service[task.service_id])
     for other in siblings:
-        if other.slot == task.slot and other.is_live and other.created_at_ms > task.created_at_ms:
+        is_same = other.slot == task.slot and (task.slot or other.node_id == task.node_id)
+        if is_same and other.is_live and other.created_at_ms > task.created_at_ms:
             node = view.nodes.get(other.node_id) if other.node_id is not None else None
             where = f"on {node.name}" if node else "without a node yet"
             return f"its successor is {other.status.state.label} {where}"

@@ -32,6 +32,18 @@ def use(client: FakeClient, kind: FileKind, source: str) -> None:
     client.view = then(client.view, PutService(spec=service_spec("web", files=(use,))))
 
 
+@pytest.mark.parametrize(("kind", "most"), [("config", 1_000_000), ("secret", 500_000)])
+def test_what_is_too_large_is_told_with_the_limit(
+    client: FakeClient, capsys: pytest.CaptureFixture[str], tmp_path: Path, kind: str, most: int
+) -> None:
+    file = tmp_path / "big"
+    file.write_bytes(bytes(2_000_000))
+    assert main([kind, "create", "motd", str(file)], client.connect) == 3
+    said = capsys.readouterr().err
+    assert f"error: {kind} motd holds 2000000 bytes; at most {most} are kept\n" in said
+    assert not client.proposed
+
+
 def test_a_config_is_made_shown_changed_and_removed(
     client: FakeClient, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

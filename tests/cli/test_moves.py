@@ -1,5 +1,6 @@
 """Draining, pausing and rebalancing from the command line: what is proposed, waited for, told."""
 
+import asyncio
 import json
 
 import pytest
@@ -9,9 +10,11 @@ from meshswarm.cli.main import main
 from meshswarm.cli.waiting import Goal, is_reached, progress
 from meshswarm.control.steps import belongs_on
 from meshswarm.control.why import why
+from meshswarm.ids import NodeId
 from meshswarm.model.node import Availability
 from meshswarm.model.task import TaskState
-from meshswarm.store.commands import MoveTasks, PutService, UpdateNode
+from meshswarm.store.commands import Command, MoveTasks, PutService, UpdateNode
+from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import View
 from tests.support.fake_cluster import SINCE_MS, FakeClient, cluster_of, service, then, with_task
 
@@ -42,6 +45,25 @@ def test_pause_and_activate_do_not_wait(capsys: Capture) -> None:
         assert 0 == main(["node", word, "n1", "n2"], connect=client.connect)
         assert {found} == {node.availability for node in client.view.nodes.values()}
     assert "n2" in capsys.readouterr().out
+
+
+def test_several_nodes_are_drained_at_once_or_their_tasks_move_from_one_to_the_other() -> None:
+    client, waiting = FakeClient(shop("n1")), set[NodeId]()
+    all_wait = asyncio.Event()
+    propose = client.propose
+
+    async def when_all_are_asked(command: Command) -> Outcome:
+        assert isinstance(command, UpdateNode)
+        waiting.add(command.node_id)
+        if len(waiting) == 2:
+            all_wait.set()
+        async with asyncio.timeout(5):
+            await all_wait.wait()
+        return await propose(command)
+
+    client.propose = when_all_are_asked  # type: ignore[method-assign]
+    assert 0 == main(["node", "drain", "n1", "n2", "--no-wait"], connect=client.connect)
+    assert {Availability.DRAIN} == {node.availability for node in client.view.nodes.values()}
 
 
 def test_a_node_of_that_name_must_be_there(capsys: Capture) -> None:

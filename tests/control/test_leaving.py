@@ -3,6 +3,7 @@
 import pytest
 from attrs import evolve
 
+from meshswarm.control.leaving import why_here
 from meshswarm.model.node import Availability, Node
 from meshswarm.model.rollout import UpdateOrder, UpdatePolicy
 from meshswarm.model.service import Mode, RestartCondition, RestartPolicy, Service
@@ -205,3 +206,12 @@ def test_of_what_fences_itself_no_two_tasks_run_for_the_sake_of_a_move() -> None
     assert {"db-1", "db-2"} == {c.task_id for c in of_kind(late, SetDesired)}
     asked = spec_with(db, update=START_FIRST)
     assert [CreateTask] == kinds(decided(view([N1, N2], [asked], marked)))
+
+
+def test_a_global_task_has_no_successor_on_another_node() -> None:
+    one = service("one", mode=Mode.GLOBAL)
+    away = [evolve(each, availability=Availability.DRAIN) for each in (node("n1"), node("n2"))]
+    tasks = [task(one, 0, on, id=on.name, created_at_ms=at) for at, on in enumerate(away)]
+    found = view(away, [one], tasks)
+    words = {why_here(found, each, NOW_MS) for each in found.tasks.values()}
+    assert words == {"it goes when all others have left the node"}
