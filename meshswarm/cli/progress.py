@@ -76,8 +76,11 @@ def _failed(
     if not slots:
         return kind(f"the cluster said nothing of it {ending}", hint="meshswarm service ls")
     names = sorted({slot.service for slot in missing})
+    single = [slot for slot in slots if slot.name != slot.service]
+    lacking = sum(not slot.is_done for slot in single)
+    what = f"{lacking} of {count(len(single), 'slot')}" if lacking else ", ".join(names)
     return kind(
-        f"{len(missing)} of {count(len(slots), 'slot')} not as wanted {ending}",
+        f"{what} not as wanted {ending}",
         details=details,
         hint=f"meshswarm why {names[0]}" if names else "meshswarm cluster status",
     )

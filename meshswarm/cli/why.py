@@ -61,7 +61,8 @@ def in_lines(report: "WhyReport", moment_ms: int) -> Iterator[str]:
         where = "" if slot.node is None else f" on {slot.node}"
         since = "" if not slot.since_ms else f" for {age(slot.since_ms, moment_ms)}"
         yield ""
-        yield f"{_name(report, slot)} {state}{where}{since}: {slot.message}"
+        said = f": {slot.message}" if slot.message else ""
+        yield f"{_name(report, slot)} {state}{where}{since}{said}"
         for node, reasons in slot.refusals.items():
             yield f"  {node} {', and '.join(reasons) or 'could take it'}"
         for end in slot.exits:
@@ -73,7 +74,9 @@ def _name(report: "WhyReport", slot: "SlotReport") -> str:
 
 
 def _ended(end: "Exit", moment_ms: int) -> str:
-    code = "" if end.exit_code is None else f" with exit code {end.exit_code}"
+    said = end.message or end.reason.value
+    is_told = end.exit_code is None or f"exit code {end.exit_code}" in said
+    code = "" if is_told else f" with exit code {end.exit_code}"
     where = "" if end.node is None else f" on {end.node}"
     when = f"{age(end.at_ms, moment_ms)} ago"
-    return f"before: {end.state.label}{where} {when}{code}: {end.message or end.reason.value}"
+    return f"before: {end.state.label}{where} {when}{code}: {said}"

@@ -17,6 +17,7 @@ from meshswarm.control.preempt import budget_of
 from meshswarm.control.schedule import why_nowhere
 from meshswarm.control.skew import skew_of
 from meshswarm.control.slots import Slot
+from meshswarm.control.spans import span
 from meshswarm.control.whatif import WhatIf
 from meshswarm.model.node import Availability, Node
 from meshswarm.model.rollout import UpdateOrder, UpdatePolicy
@@ -212,7 +213,7 @@ def why_here(view: View, task: Task, now_ms: int) -> str:
             return f"its successor is {other.status.state.label} {where}"
     slot = Slot(number=task.slot, tasks=(task,))
     by_ms = goes_by_ms(view, task)
-    until = f"; it goes in {max(0, by_ms - now_ms) / 1_000:.0f} s regardless" if by_ms else ""
+    until = f"; it goes in {span(by_ms - now_ms)} regardless" if by_ms else ""
     if against := obstacle(view, slot):
         return against + until
     if task.slot == 0:

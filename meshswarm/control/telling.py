@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from meshswarm.control.dependencies import held_since_ms, unmet
 from meshswarm.control.runs import tally_of
 from meshswarm.control.slots import Slot
+from meshswarm.control.spans import span
 from meshswarm.control.turns import Standing, key_of, obstacle, policy_of, standing_of
 from meshswarm.control.whatif import WhatIf
 from meshswarm.model.job import RunPhase
@@ -53,10 +54,12 @@ def tell_run(view: View, service: Service, slots: Sequence[Slot], now_ms: int) -
     if run.phase.is_over:
         yield f"its run is over, {run.phase.value}: {run.message}"
         if run.phase is RunPhase.FAILED:
-            yield f"`meshswarm service restart {name}` runs it again"
+            job = view.jobs.get(run.job_id) if run.job_id is not None else None
+            again = f"service restart {name}" if job is None else f"job run {job.spec.name}"
+            yield f"`meshswarm {again}` runs it again"
     elif service.spec.active_deadline_s is not None:
-        left_s = service.spec.active_deadline_s - (now_ms - run.started_at_ms) / 1_000
-        yield f"if it is not complete within {max(0.0, left_s):.0f} s, it has failed"
+        left_ms = service.spec.active_deadline_s * 1_000 - (now_ms - run.started_at_ms)
+        yield f"if it is not complete within {span(left_ms)}, it has failed"
 
 
 def _left_over(service: Service, standing: Standing, slots: int) -> Iterator[str]:
@@ -89,15 +92,15 @@ def _next(whatif: WhatIf, service: Service, rollout: Rollout, standing: Standing
         listed = ", ".join(names) + (f" and {more} more" if more > 0 else "")
         return f"it waits until {listed} {'are' if len(standing.busy) > 1 else 'is'} well"
     if rollout.not_before_ms > whatif.now_ms:
-        wait_s = (rollout.not_before_ms - whatif.now_ms) / 1_000
-        return f"the next slot has its turn in {wait_s:.0f} s, after the delay"
+        wait_ms = rollout.not_before_ms - whatif.now_ms
+        return f"the next slot has its turn in {span(wait_ms)}, after the delay"
     held = unmet(whatif.view, service, for_rollout=True) if standing.outdated else None
     if held is not None:
         return f"it {held.message}"
     if standing.outdated:
         return "the next slot has its turn now"
     monitor_s = policy_of(whatif.view, service).monitor_s
-    return f"every slot is well, and is watched until it has run for {monitor_s:g} s"
+    return f"every slot is well, and is watched until it has run for {span(monitor_s * 1_000)}"
 
 
 def _deadline(whatif: WhatIf, service: Service, rollout: Rollout) -> str:
@@ -105,7 +108,7 @@ def _deadline(whatif: WhatIf, service: Service, rollout: Rollout) -> str:
     policy = policy_of(whatif.view, service)
     held_ms = held_since_ms(whatif.view, service, whatif.now_ms)
     began_ms = max(rollout.progressed_at_ms, rollout.not_before_ms, held_ms)
-    left_s = policy.progress_deadline_s - (whatif.now_ms - began_ms) / 1_000
+    left_ms = policy.progress_deadline_s * 1_000 - (whatif.now_ms - began_ms)
     goes_back = policy.failure_action is FailureAction.ROLLBACK and not rollout.phase.goes_back
     then = f"goes back to revision {rollout.stable_revision}" if goes_back else "pauses"
-    return f"if no slot comes to be well within {max(0.0, left_s):.0f} s, it {then}"
+    return f"if no slot comes to be well within {span(left_ms)}, it {then}"

@@ -16,6 +16,7 @@ from meshswarm.control.restart import restart_of, stays_down
 from meshswarm.control.runs import is_complete
 from meshswarm.control.skew import Skew, skew_of
 from meshswarm.control.slots import Slot
+from meshswarm.control.spans import span
 from meshswarm.control.steps import slots_wanted
 from meshswarm.control.telling import tell_rollout, tell_run
 from meshswarm.control.whatif import WhatIf
@@ -165,8 +166,8 @@ def _now(view: View, service: Service, slot: Slot, now_ms: int) -> tuple[Reason,
         if slot.stopping:
             return Reason.WAITS_FOR_PREDECESSOR, f"waits until {slot.stopping[-1].name} has stopped"
         if task.not_before_ms > now_ms:
-            wait_s = (task.not_before_ms - now_ms) / 1_000
-            return Reason.BACKOFF, f"starts in {wait_s:.1f} s, as attempt {task.attempt + 1}"
+            wait = span(task.not_before_ms - now_ms)
+            return Reason.BACKOFF, f"starts in {wait}, as attempt {task.attempt + 1}"
     if task.status.state is TaskState.RUNNING:
         return (
             task.status.reason,

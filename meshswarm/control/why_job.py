@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from attrs import frozen
 
 from meshswarm.control.jobs import active_runs
+from meshswarm.control.spans import span
 from meshswarm.control.why import WhyReport, why
 from meshswarm.model.job import Concurrency, Job, Run, RunPhase
 from meshswarm.store.view import View
@@ -50,7 +51,7 @@ def _schedule(job: Job, now_ms: int) -> Iterator[str]:
     elif job.next_fire_ms is None:
         yield f"{said}; when that is next is not reckoned yet, or never"
     else:
-        yield f"{said}, next in {max(0, job.next_fire_ms - now_ms) / 1_000:.0f} s"
+        yield f"{said}, next in {span(job.next_fire_ms - now_ms)}"
 
 
 def _fires(view: View, job: Job) -> Iterator[str]:
@@ -63,7 +64,8 @@ def _fires(view: View, job: Job) -> Iterator[str]:
         what = "is stopped for it" if is_stopped else "is over"
         yield f"a fire waits until run {ahead} {what}"
     if job.skipped:
-        yield f"{job.skipped} of its fires were skipped, the last one because {job.skip_message}"
+        were = "was" if job.skipped == 1 else "were"
+        yield f"{job.skipped} of its fires {were} skipped, the last one because {job.skip_message}"
 
 
 def _runs(job: Job, runs: list[Run], now_ms: int) -> Iterator[str]:
@@ -78,7 +80,7 @@ def _runs(job: Job, runs: list[Run], now_ms: int) -> Iterator[str]:
         more = f" and {len(beside) - MAX_NAMED} more" if len(beside) > MAX_NAMED else ""
         yield f"run {', '.join(beside[:MAX_NAMED])}{more} is under way as well"
     since_ms = last.ended_at_ms if last.ended_at_ms is not None else last.started_at_ms
-    passed = f"{max(0, now_ms - since_ms) / 1_000:.0f} s"
+    passed = span(now_ms - since_ms)
     match last.phase:
         case RunPhase.RUNNING:
             yield f"run {last.number}, its last one, has been under way for {passed}"

@@ -8,7 +8,7 @@ from attrs import evolve
 
 from meshswarm.cli import progress as waits
 from meshswarm.cli.main import main
-from meshswarm.cli.waiting import Goal, is_reached, progress
+from meshswarm.cli.waiting import Goal, SlotProgress, is_reached, progress
 from meshswarm.errors import Unavailable, WaitTimedOut
 from meshswarm.ids import NodeId, TaskId
 from meshswarm.model.service import Mode, RestartCondition, RestartPolicy
@@ -132,6 +132,18 @@ def test_a_wait_that_ends_says_why_for_each_slot(
         "  - blog_web.2 missing: no task was made for it yet",
         " hint: meshswarm why blog_web",
     ]
+
+
+def test_only_slots_are_counted_as_slots() -> None:
+    """What is told of the service as a whole is none."""
+    done = SlotProgress(name="web.1", service="web", state="running", is_done=True)
+    slot = SlotProgress(name="web.2", service="web", state="starting")
+    whole = SlotProgress(name="web", service="web", state="updating")
+    ended = waits._failed(WaitTimedOut, (done, slot, whole), "after 1 s")
+    assert "1 of 2 slots not as wanted after 1 s" == ended.message
+    assert len(ended.details) == 2
+    ended = waits._failed(WaitTimedOut, (done, whole), "after 1 s")
+    assert "web not as wanted after 1 s" == ended.message
 
 
 def test_a_wait_that_ends_before_anything_is_known_says_that() -> None:

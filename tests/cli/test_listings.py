@@ -277,6 +277,20 @@ def test_a_table_on_a_terminal_leaves_out_what_says_nothing(
     assert "PORTS" not in head, "no service publishes any"
 
 
+def test_why_says_an_exit_code_once_and_nothing_after_a_colon(
+    client: FakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    view = with_stack(cluster_of("n1"), stack("shop", web=1))
+    failed = {"exit_code": 3, "message": "it ended with exit code 3"}
+    view = with_task(view, "shop_web", 1, "n1", TaskState.FAILED, **failed)
+    client.view = with_task(view, "shop_web", 1, "n1", TaskState.STARTING)
+    assert main(["why", "shop_web"], client.connect) == 0
+    lines = [line.rstrip("\n") for line in capsys.readouterr().out.splitlines()]
+    assert not any(line.endswith((" ", ":")) for line in lines), lines
+    [before] = [line for line in lines if "before:" in line]
+    assert before.count("exit code 3") == 1
+
+
 def test_a_whole_service_has_no_names_of_broken_slots(
     client: FakeClient, capsys: pytest.CaptureFixture[str]
 ) -> None:

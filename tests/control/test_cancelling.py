@@ -164,15 +164,14 @@ def test_why_tells_what_runs_a_job_and_how_its_last_run_stands() -> None:
         "job s_hand has no schedule; `meshswarm job run s_hand` runs it",
         "it has not run yet",
     ) == said("s_hand")
-    first = FIRST * 60
     fires = "job s_job fires at `*/10 * * * *` in UTC"
-    assert (f"{fires}, next in {first} s", "it has not run yet") == said("s_job")
+    assert (f"{fires}, next in {FIRST} min", "it has not run yet") == said("s_job")
     cluster.at((FIRST + 10) * MINUTE)
     cluster.at((FIRST + 20) * MINUTE)
     assert (
-        f"{fires}, next in 600 s",
-        "1 of its fires were skipped, the last one because run 1 was still under way",
-        "run 1, its last one, has been under way for 600 s",
+        f"{fires}, next in 10 min",
+        "1 of its fires was skipped, the last one because run 1 was still under way",
+        "run 1, its last one, has been under way for 10 min",
     ) == said("s_job")
     report = why_job(cluster.view, cluster.job(), cluster.now_ms)
     assert report.run is not None
@@ -182,3 +181,6 @@ def test_why_tells_what_runs_a_job_and_how_its_last_run_stands() -> None:
     cluster.propose(PauseJob(job_id=cluster.job().id))
     assert "is paused; `meshswarm job resume s_job` lets it fire again" in said("s_job")[0]
     assert said("s_job")[-1].startswith("run 1, its last one, failed 5 s ago: 1 of 1 slots failed")
+    report = why_job(cluster.view, cluster.job(), cluster.now_ms)
+    assert report.run is not None
+    assert "`meshswarm job run s_job` runs it again" == report.run.summary[-1]
