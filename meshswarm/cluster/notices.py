@@ -11,7 +11,7 @@ from typing import Protocol
 from meshswarm.ids import NodeId
 from meshswarm.raft.messages import AppendEntries
 
-NOTICE_S = 0.002
+NOTICE_S = 0.005
 """How long a follower may wait for a commit index that comes without entries."""
 
 
@@ -34,14 +34,14 @@ class Notices:
         self._send = send
         self._clock = clock
         self._waiting: dict[NodeId, tuple[float, AppendEntries]] = {}
-        """And since when there is something that the peer was not told."""
+        """And when it is due: so long after the first that the peer was not told."""
         self._is_due = False
 
     def put(self, message: AppendEntries) -> None:
         """Send it a little later, unless it is overtaken."""
-        since, _ = self._waiting.get(message.to, (self._clock.time(), message))
-        self._waiting[message.to] = since, message
-        self._wake_at(since + NOTICE_S)
+        due, _ = self._waiting.get(message.to, (self._clock.time() + NOTICE_S, message))
+        self._waiting[message.to] = due, message
+        self._wake_at(due)
 
     def overtaken(self, peer: NodeId) -> None:
         """A message on its way to the peer tells all that the waiting one would."""
@@ -56,10 +56,10 @@ class Notices:
         """Send what waited for long enough; what came after others were overtaken goes on waiting:
         under a load, this is called for those that are gone."""
         self._is_due = False
-        overdue = self._clock.time() - NOTICE_S
-        for peer, (since, message) in list(self._waiting.items()):
-            if since <= overdue:
+        now = self._clock.time()
+        for peer, (due, message) in list(self._waiting.items()):
+            if due <= now:
                 del self._waiting[peer]
                 self._send(message)
         if self._waiting:
-            self._wake_at(min(since for since, _ in self._waiting.values()) + NOTICE_S)
+            self._wake_at(min(due for due, _ in self._waiting.values()))
