@@ -18,6 +18,7 @@ from meshswarm.cluster.proposals import Proposals
 from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.control.decide import DECISIVE, decide
 from meshswarm.control.kept import Kept
+from meshswarm.control.pacing import Pacing
 from meshswarm.control.rebalance import Rounds
 from meshswarm.errors import Unavailable
 from meshswarm.ids import NodeId, ServiceId, Term
@@ -73,6 +74,7 @@ class Leadership:
         self._round: list[ServiceId] = []
         self._slice = 0
         self._kept = Kept()
+        self._pacing = Pacing()
         self._complained_at = -COMPLAIN_S
         self._took_s = 0.0
         self._settings = settings
@@ -157,6 +159,7 @@ class Leadership:
             except Unavailable as error:
                 self._complain(len(batch.commands), error)
                 return None, RETRY_S
+            self._pacing.note(decision.commands)
         pause_s = LOOK_AGAIN_S
         if decision.wake_at_ms is not None and (decision.commands or decision.wake_at_ms > now_ms):
             pause_s = min(pause_s, max(0.0, (decision.wake_at_ms - now_ms) / 1_000))
@@ -181,11 +184,12 @@ class Leadership:
             self._complain(1, error)
 
     async def _rest(self) -> None:
-        """After a long pass: rest as long, and on until the loop has done what came of it.
+        """After a long pass: rest as long, and on until the loop has done what came of it, and
+        agents say a word of most that they were given.
 
         A manager that places faster than it can tell agents and hear from them falls silent.
         """
-        if self._took_s < LONG_S:
+        if self._took_s < LONG_S and not self._is_ahead():
             return
         now = asyncio.get_running_loop().time
         began = now()
@@ -194,9 +198,13 @@ class Leadership:
             asleep = now()
             await asyncio.sleep(wait_s)
             late_s = now() - asleep - wait_s
-            if late_s < LATE_S or now() - began >= REST_MAX_S:
+            is_busy = late_s >= LATE_S or self._is_ahead()
+            if not is_busy or now() - began >= REST_MAX_S:
                 return
             wait_s = LATE_S
+
+    def _is_ahead(self) -> bool:
+        return self._pacing.is_ahead(self._driver.hub.view, self._proposals.log_time_ms())
 
     async def _sleep(self, watch: Watch, pause_s: float) -> None:
         try:
