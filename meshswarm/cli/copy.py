@@ -1,5 +1,6 @@
 """`meshswarm cp`: files to a task and back, as a tar archive that is never whole in memory."""
 
+import shlex
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ from meshswarm.cli.complete import complete_task
 from meshswarm.cli.options import options_of
 from meshswarm.cli.talk import count as counted
 from meshswarm.cli.talk import say
+from meshswarm.errors import Invalid
 
 if TYPE_CHECKING:
     from meshswarm.client import Client
@@ -45,6 +47,16 @@ def landing(path: str, what_is_there: str, name: str) -> tuple[str, str]:
     return str(pure.parent), pure.name
 
 
+def _no_stream(place: Place, *, is_out: bool) -> Invalid:
+    """`-` is no file of that name for who knows `docker cp`; `./-` still is one."""
+    tar, path = ("-- tar -cf -" if is_out else "-- tar -xf - -C"), shlex.quote(place.path)
+    flag = "" if is_out else "-i "
+    return Invalid(
+        "cp copies files, not a tar stream: `-` is none",
+        hint=f"meshswarm exec {flag}{place.target} {tar} {path}",
+    )
+
+
 def cp(
     ctx: typer.Context,
     source: Annotated[
@@ -74,6 +86,8 @@ def cp(
     there, here = parse(source), parse(destination)
     if (there.target is None) == (here.target is None):
         raise typer.BadParameter("name one task, as TASK:PATH", param_hint="FROM or TO")
+    if "-" in (source, destination):
+        raise _no_stream(there if there.target is not None else here, is_out=destination == "-")
     if there.target is not None:
         target = Path(here.path)
         what = "directory" if target.is_dir() else "file"

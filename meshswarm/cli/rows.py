@@ -18,10 +18,13 @@ from meshswarm.control.filters import addresses_of
 from meshswarm.ids import NodeId
 from meshswarm.model.job import Run, RunPhase
 from meshswarm.model.node import Node, NodeState
-from meshswarm.model.rollout import Rollout
+from meshswarm.model.rollout import Rollout, RolloutPhase
 from meshswarm.model.service import Revision, Service, ServiceSpec
 from meshswarm.model.task import DesiredState, Task, TaskState
 from meshswarm.store.view import View
+
+UNDER_WAY = frozenset(one.value for one in RolloutPhase if one.is_active or one.is_paused)
+"""Phases of a rollout that a listing shows."""
 
 
 def services(view: View, stack: str | None = None) -> Listing:
@@ -47,9 +50,12 @@ def services(view: View, stack: str | None = None) -> Listing:
 
 
 def _running(row: Row) -> str:
-    """How many tasks run of how many; of a job also how many are complete."""
+    """How many tasks run of how many, and whether they are being changed; of a job also how many
+    are complete."""
     if row["run_phase"] is None:
-        return f"{row['running']}/{row['desired']}"
+        phase = row["rollout_phase"]
+        under_way = f" ({str(phase).replace('_', ' ')})" if phase in UNDER_WAY else ""
+        return f"{row['running']}/{row['desired']}{under_way}"
     over = ", over" if row["run_phase"] == RunPhase.FAILED.value else ""
     failed = f", {row['failed']} failed" if row["failed"] else ""
     return f"{row['running']} ({row['completed']}/{row['desired']} complete{failed}{over})"

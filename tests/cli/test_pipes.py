@@ -255,6 +255,8 @@ def test_what_cannot_be_copied_is_said(far: Far, tmp_path: Path, capsys: Capture
     for arguments, code, words in (
         (["a", "b"], 2, "name one task, as TASK:PATH"),
         (["shop_web:a", "shop_web:b"], 2, "name one task, as TASK:PATH"),
+        (["shop_web:/a b", "-"], 3, "hint: meshswarm exec shop_web -- tar -cf - '/a b'"),
+        (["-", "shop_web.3:/a"], 3, "hint: meshswarm exec -i shop_web.3 -- tar -xf - -C /a"),
         ([str(tmp_path / "no"), "shop_web:/"], 5, "there is no file or directory"),
         (["shop_web:/x", str(tmp_path / "no" / "x")], 5, "hint: mkdir -p"),
         (["shop_web.1:/x", str(tmp_path)], 6, "no task of shop_web.1 runs"),

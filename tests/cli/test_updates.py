@@ -56,6 +56,20 @@ def web(client: FakeClient) -> Service:
     return client.view.find_service(WEB)
 
 
+def test_service_ls_shows_a_rollout_until_it_is_over(client: FakeClient, capsys: Capture) -> None:
+    def said() -> str:
+        assert main(["service", "ls"], client.connect) == 0
+        return capsys.readouterr().out.splitlines()[1].split("  ")[2].strip()
+
+    assert said() == "2/2"
+    assert main(["service", "update", WEB, "--env-add", "A=1", "--detach"], client.connect) == 0
+    capsys.readouterr()
+    assert said() == "2/2 (updating)"
+    assert main(["service", "pause", WEB], client.connect) == 0
+    capsys.readouterr()
+    assert said() == "2/2 (paused)"
+
+
 def test_an_update_changes_what_it_names_and_nothing_else(client: FakeClient) -> None:
     before = web(client).spec
     arguments = [
