@@ -321,7 +321,11 @@ def _unknown(cursor: Cursor, key: str) -> str:
     elsewhere = [known for known in below if known.endswith(f".{key}") and "*" not in known]
     if elsewhere:
         return f"unknown key here; did you mean `{elsewhere[0]}`?"
-    return "unknown key" + _nearest(key, [known for known in below if "." not in known])
+    here = [known for known in below if "." not in known and "*" not in known]
+    near = _nearest(key, here)
+    if not near and cursor.pattern.endswith("x-meshswarm"):  # no specification tells those
+        near = f"; there are {', '.join(sorted(here))}"
+    return f"unknown key{near}"
 
 
 def _nearest(word: str, known: Mapping[str, Any] | list[str]) -> str:

@@ -101,6 +101,12 @@ def test_what_is_wrong_with_a_probe_is_told(probe: str, fault: str) -> None:
     assert [fault] == _faults(f"x-meshswarm: {{probes: {{liveness: {probe}}}}}")
 
 
+def test_our_own_keys_are_listed_for_who_names_none_like_them() -> None:
+    [fault] = _faults("x-meshswarm: {zebra: 1}")
+    assert fault.startswith("zebra: unknown key; there are active_deadline, lost_after, ")
+    assert "update_config" in fault
+
+
 def test_how_long_silence_is_borne() -> None:
     task = service("x-meshswarm: {lost_after: 2m, stop_after: 30s}").task
     assert (120.0, 30.0) == (task.lost_after_s, task.stop_after_s)
