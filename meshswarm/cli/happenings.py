@@ -72,7 +72,7 @@ def past(view: View) -> list[Event]:
         found.append(_node(node, node.state.value, node.since_ms, node.message))
     for name, table in _plain_tables(view):
         found += _plain_past(name, table)
-    return sorted(found, key=lambda event: event.at_ms)
+    return sorted(found, key=_order)
 
 
 def changes(before: View, after: View) -> list[Event]:
@@ -97,7 +97,20 @@ def changes(before: View, after: View) -> list[Event]:
     tables = zip(_plain_tables(before), _plain_tables(after), strict=True)
     for (name, old), (_, new) in tables:
         found += _plain_changes(name, old, new, after.clock_ms)
-    return sorted(found, key=lambda event: event.at_ms)
+    return sorted(found, key=_order)
+
+
+_ENDINGS = frozenset(state.label for state in TaskState if state.is_terminal)
+
+
+def _order(event: Event) -> tuple[int, int]:
+    """By time; what one entry of the log did, cause before effect: a node is lost, so its tasks
+    are, so they get successors."""
+    kinds = ("node", "config", "secret", "service", "stack", "rollout", "task")
+    later = 0
+    if event.kind == "task" and event.event not in _ENDINGS:
+        later = 2 if event.event == "forgotten" else 1
+    return event.at_ms, kinds.index(event.kind) + later
 
 
 def asked(at_ms: int, by: str, words: str) -> Event:

@@ -139,6 +139,24 @@ def test_changes_of_services_are_told_by_what_they_are() -> None:
     assert ("service", "blog_web", "created") in told(new)
 
 
+def test_what_happens_at_one_moment_is_told_cause_before_effect() -> None:
+    """A node is lost, so its task is, so it gets a successor: one entry of the log, one time."""
+    view = shop()
+    running = next(t for t in view.tasks.values() if t.status.state is TaskState.RUNNING)
+    now_ms = SINCE_MS + 9_000
+    lost = evolve(running.status, state=TaskState.LOST, since_ms=now_ms)
+    later = then(
+        evolve(view, clock_ms=now_ms),
+        SetNodeState(node_id=NodeId("idn2"), state=NodeState.DOWN, message="silent"),
+        ReportTasks(node_id=NodeId("idn2"), reports=(TaskReport(task_id=running.id, status=lost),)),
+    )
+    later = evolve(with_task(later, WEB, 1, "n1", TaskState.ASSIGNED), clock_ms=now_ms)
+    events = changes(view, later)
+    assert {now_ms} == {event.at_ms for event in events}
+    assert [("node", "n2", "down"), ("task", f"{WEB}.1", "lost")] == told(events)[:2]
+    assert ("task", f"{WEB}.1", "created") == told(events)[2]
+
+
 def test_nodes_configs_and_stacks_have_events_too() -> None:
     view = shop()
     down = SetNodeState(node_id=NodeId("idn1"), state=NodeState.DOWN, message="silent for 4 s")
