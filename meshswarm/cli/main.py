@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from attrs import evolve
+from typer.main import get_command
 
 from meshswarm import __version__
 from meshswarm.cli import (
@@ -124,7 +125,7 @@ def main(arguments: Sequence[str] | None = None, connect: Connect = reach.connec
         say_error(error)
         return error.exit_code
     except typer.TyperException as error:
-        return _say_usage(error)
+        return _say_usage(error, sys.argv[1:] if arguments is None else arguments)
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except BrokenPipeError:  # as in `meshswarm service ls | head -1`
@@ -133,10 +134,10 @@ def main(arguments: Sequence[str] | None = None, connect: Connect = reach.connec
     return result if isinstance(result, int) else 0
 
 
-def _say_usage(error: typer.TyperException) -> int:
+def _say_usage(error: typer.TyperException, arguments: Sequence[str]) -> int:
     """Say what is wrong with the command line itself, and where its help is."""
     context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "meshswarm"
+    path = context.command_path if context is not None else _command_of(arguments)
     message = error.format_message()
     if message.startswith("Usage: "):  # nothing was asked for
         say(message)
@@ -144,6 +145,15 @@ def _say_usage(error: typer.TyperException) -> int:
         say(f"error: {message}")
         say(f" hint: {_elsewhere(message, context) or f'{path} --help'}")
     return error.exit_code
+
+
+def _command_of(arguments: Sequence[str]) -> str:
+    """The command that was typed, as far as there is one."""
+    path, below = "meshswarm", getattr(get_command(app), "commands", {})
+    for word in arguments:
+        if word in below:
+            path, below = f"{path} {word}", getattr(below[word], "commands", {})
+    return path
 
 
 def _elsewhere(message: str, context: typer.Context | None) -> str | None:

@@ -137,6 +137,16 @@ def test_the_words_of_other_tools_lead_to_commands_that_there_are(typed: str, me
     assert " ".join(words) in paths | groups
 
 
+def test_an_option_without_its_value_leads_to_the_help_of_its_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["service", "update", "shop_web", "--image"]) == 2
+    said = capsys.readouterr().err
+    assert said == (
+        "error: Option '--image' requires an argument.\n hint: meshswarm service update --help\n"
+    )
+
+
 def test_nothing_asked_for_is_answered_with_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     said = capsys.readouterr().err
