@@ -79,8 +79,9 @@ def _unmet(view: View, dependency: Dependency, for_rollout: bool) -> Unmet | Non
         has_failed = run.phase is RunPhase.FAILED
         if has_failed and not dependency.is_required:
             return None
+        how = "has failed" if has_failed else "is running"
         return Unmet(
-            message=f"{until}: it is {run.phase.value}, {run.completed} slots are complete",
+            message=f"{until}: it {how}, with {run.completed} slots complete",
             is_hopeless=has_failed,
         )
     slots = slots_wanted(view, other)

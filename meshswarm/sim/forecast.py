@@ -294,7 +294,9 @@ class _Model:
 
     def _summary(self, service: Service) -> tuple[str, ...]:
         view = self.ideal.view
-        if service.id not in view.rollouts and service.id not in view.runs:
+        rollout, known = view.rollouts.get(service.id), self._before.rollouts.get(service.id)
+        is_past = rollout is None or (not rollout.is_under_way and rollout == known)
+        if is_past and service.id not in view.runs:
             return ()
         summary = why(view, service, self.ideal.log_time_ms()).summary
         return summary if service.spec.mode.is_job else summary[1:]

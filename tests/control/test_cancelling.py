@@ -71,7 +71,7 @@ def test_a_run_that_waits_for_one_that_failed_fails_with_it_and_its_job_fires_ag
     (run,) = cluster.view.runs_of(cluster.job("s_late").id)
     assert (
         RunReason.DEPENDENCY,
-        "it waits until s_job-1 has completed: it is failed, 0 slots are complete",
+        "it waits until s_job-1 has completed: it has failed, with 0 slots complete",
     ) == (
         run.reason,
         run.message,

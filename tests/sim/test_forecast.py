@@ -3,12 +3,13 @@
 import random
 
 import pytest
+from attrs import evolve
 
 from meshswarm.errors import Invalid
 from meshswarm.ids import NodeId
 from meshswarm.model.job import Run, RunPhase
 from meshswarm.model.node import Availability, NodeRole, NodeState
-from meshswarm.model.rollout import UpdateOrder, UpdatePolicy
+from meshswarm.model.rollout import Rollout, RolloutPhase, UpdateOrder, UpdatePolicy
 from meshswarm.model.service import (
     Comparison,
     Constraint,
@@ -225,6 +226,27 @@ def test_a_run_that_was_over_before_is_none_of_what_follows(phase: RunPhase) -> 
     run = Run(service_id=job.id, phase=phase, started_at_ms=1, ended_at_ms=2)
     before = view([A, B, C], [WEB, job], [*WEB_TASKS, task(job, 1, A, state)], runs=[run])
     assert ["web"] == [one.name for one in asked(before, killed=(C.id,)).services]
+
+
+def test_only_rollouts_that_have_an_end_before_them_are_told() -> None:
+    def summary(phase: RolloutPhase) -> tuple[str, ...]:
+        row = Rollout(
+            service_id=WEB.id,
+            edition=1,
+            stable_revision=1,
+            revision=1,
+            phase=phase,
+            message="it failed",
+            since_ms=NOW_MS,
+            started_at_ms=NOW_MS,
+            progressed_at_ms=NOW_MS,
+        )
+        before = view([A, B, C], [WEB], WEB_TASKS)
+        before = evolve(before, rollouts=before.rollouts.set(WEB.id, row))
+        return told(asked(before, killed=(C.id,))).summary
+
+    assert () == summary(RolloutPhase.ROLLED_BACK)
+    assert "is paused" in summary(RolloutPhase.PAUSED)[0]
 
 
 def test_one_task_is_no_tasks() -> None:
