@@ -207,7 +207,11 @@ def slot_faults(view: View, alive: Iterable[NodeId]) -> list[str]:
             wanted = sum(what is Availability.ACTIVE for what in by_node.values())
             # A paused node keeps what it has, and gets nothing new.
             live = [
-                t for t in live if t.node_id and by_node.get(t.node_id) is not Availability.PAUSE
+                task
+                for task in live
+                if task.node_id
+                and by_node.get(task.node_id) is not Availability.PAUSE
+                and not _stays_drained(view, task.node_id)
             ]
         rollout = view.rollouts.get(service.id)
         is_held = _waits_for_a_user(view, service)
@@ -228,6 +232,21 @@ def slot_faults(view: View, alive: Iterable[NodeId]) -> list[str]:
                 f"{service.spec.name}: {len(good)} good of {len(live)} tasks, wanted {wanted}"
             )
     return found
+
+
+def _stays_drained(view: View, node_id: NodeId) -> bool:
+    """Whether a drained node is never left: something on it may neither be missing nor run twice,
+    and there is no deadline. What a global service has there goes last."""
+    node = view.nodes[node_id]
+    if node.availability is not Availability.DRAIN or node.drain_by_ms:
+        return False
+    for task in view.tasks_on(node_id):
+        service = view.services.get(task.service_id)
+        if service is None or not task.is_live or view.spec_of(task).task.stop_after_s is None:
+            continue
+        if 0 in (service.spec.max_unavailable, service.spec.max_unavailable_percent):
+            return True
+    return False
 
 
 def _waits_for_a_user(view: View, service: Service) -> bool:
