@@ -15,10 +15,12 @@ from attrs import frozen
 from meshswarm.control.filters import filters_by_load, first_refusal, suits, value_of
 from meshswarm.control.preempt import budget_of
 from meshswarm.control.schedule import why_nowhere
+from meshswarm.control.score import shunned
 from meshswarm.control.skew import skew_of
 from meshswarm.control.slots import Slot
 from meshswarm.control.spans import span
 from meshswarm.control.whatif import WhatIf
+from meshswarm.ids import NodeId
 from meshswarm.model.node import Availability, Node
 from meshswarm.model.rollout import UpdateOrder, UpdatePolicy
 from meshswarm.model.service import RestartCondition, Service, TaskSpec
@@ -146,7 +148,9 @@ def obstacle(view: View, slot: Slot) -> str:
     spec, service = view.spec_of(task).task, view.services.get(task.service_id)
     if spec.restart.condition is RestartCondition.NONE:
         return "nothing would replace it (its restart condition is none), so it is let end"
-    if service is not None and service.spec.max_unavailable == 0 and runs_alone(service, spec):
+    if service is None or not runs_alone(service, spec):
+        return ""
+    if 0 in (service.spec.max_unavailable, service.spec.max_unavailable_percent):
         return "it may neither be missing (max_unavailable is 0) nor run twice (stop_after)"
     return ""
 
@@ -173,6 +177,13 @@ def is_better_elsewhere(whatif: WhatIf, service: Service, task: Task) -> bool:
         and first_refusal(checks, node, spec, whatif.load_of(node.id), name) is None
         for node in whatif.candidates(spec)
     )
+
+
+def shunned_by(whatif: WhatIf, service: Service) -> frozenset[NodeId]:
+    """The nodes that the scheduler would take last for the service: it failed there of late."""
+    view = whatif.view
+    tasks = (view.tasks[task_id] for task_id in view.tasks_by_service.get(service.id, ()))
+    return shunned(tasks, service.revision, whatif.now_ms)
 
 
 def _further_than(whatif: WhatIf, service: Service, here: Node) -> Callable[[Node], bool]:

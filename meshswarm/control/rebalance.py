@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from attrs import frozen
 
 from meshswarm.control.filters import filters_by_load, first_refusal, suits, value_of
-from meshswarm.control.leaving import is_leaving, runs_alone
+from meshswarm.control.leaving import is_leaving, runs_alone, shunned_by
 from meshswarm.control.loads import Load, More, more_of
 from meshswarm.control.score import MEMORY_BYTES, NANO_CPUS, WHOLE
 from meshswarm.control.whatif import WhatIf
@@ -86,7 +86,8 @@ def _board(whatif: WhatIf, service: Service) -> "_Board | None":
     if not is_settled or len(tasks) != service.spec.replicas:
         return None
     suited = suits(spec)
-    targets = [n.id for n in whatif.candidates(spec) if suited is None or suited(n)]
+    targets = {n.id for n in whatif.candidates(spec) if suited is None or suited(n)}
+    targets -= shunned_by(whatif, service)
     return _Board(service, tasks, view.nodes, frozenset(targets))
 
 

@@ -50,7 +50,7 @@ class Standing:
 
     def __init__(self, spec: TaskSpec, name: str, failures: Counter[NodeId]) -> None:
         self._name = name
-        self._bad = frozenset(node_id for node_id, n in failures.items() if n >= FAILURES)
+        self._bad = _shunned(failures)
         self._wishes = tuple(r for r in spec.placement.affinities if not r.is_required)
         self._nano_cpus = max(spec.reservations.nano_cpus, ASSUMED_NANO_CPUS)
         self._memory_bytes = max(spec.reservations.memory_bytes, ASSUMED_MEMORY_BYTES)
@@ -116,3 +116,12 @@ def recent_failures(tasks: Iterable[Task], revision: int, now_ms: int) -> Counte
         and task.desired <= DesiredState.RUNNING
         and task.created_at_ms > now_ms - RECENT_MS
     )
+
+
+def shunned(tasks: Iterable[Task], revision: int, now_ms: int) -> frozenset[NodeId]:
+    """The nodes on which the revision failed so often of late that any other one is better."""
+    return _shunned(recent_failures(tasks, revision, now_ms))
+
+
+def _shunned(failures: Counter[NodeId]) -> frozenset[NodeId]:
+    return frozenset(node_id for node_id, count in failures.items() if count >= FAILURES)

@@ -57,6 +57,18 @@ def test_no_task_moves_where_it_would_only_mirror_the_unevenness(memory_mib: int
         assert moved(view(nodes, services, tasks)) == [], counts
 
 
+def test_nothing_moves_to_a_node_where_the_service_failed_of_late() -> None:
+    """The scheduler would take it elsewhere, and the next plan move it again."""
+    web = service("web", replicas=4)
+    tasks = [task(web, slot, N1 if slot < 3 else N2) for slot in range(1, 5)]
+    failed = [
+        task(web, 1, N3, TaskState.FAILED, id=f"failed-{n}", created_at_ms=NOW_MS - 60_000)
+        for n in range(3)
+    ]
+    assert moved(view([N1, N2, N3], [web], [*tasks, *failed[:2]])) == [("web-2", N1.id, N3.id)]
+    assert moved(view([N1, N2, N3], [web], [*tasks, *failed])) == []
+
+
 def test_labels_are_evened_out_before_nodes() -> None:
     zones = [node(f"n{n}", labels={"zone": zone}) for n, zone in enumerate("aab")]
     placement = Placement(spread_over=("node.labels.zone",))
