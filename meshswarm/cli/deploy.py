@@ -73,10 +73,18 @@ async def put_stack(
         whole=frozenset(service.name for service in spec.services),
         gone=frozenset(name for name, effect in outcome.effects if effect == "removed"),
         specs={service.name: service.task for service in spec.services},
+        is_step=True,
     )
     await wait(client, options, goal, timeout_s)
-    say(f"stack {spec.name} runs as the file says")
-    for warning in far_apart(await client.read(*TABLES), spec.name):
+    view = await client.read(*TABLES)
+    resting = [
+        f"{service.spec.name} waits after its step, {rollout.well} of {service.spec.replicas} "
+        f"have revision {rollout.revision}; `meshswarm service resume {service.spec.name}` goes on"
+        for service in view.services_of(spec.name)
+        if (rollout := view.rollouts.get(service.id)) is not None and rollout.phase.is_paused
+    ]
+    say("\n".join(resting) or f"stack {spec.name} runs as the file says")
+    for warning in far_apart(view, spec.name):
         say(f"warning: {warning}")
 
 

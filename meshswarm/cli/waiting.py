@@ -15,7 +15,7 @@ from meshswarm.errors import Conflict, MeshswarmError, RolledBack
 from meshswarm.ids import NodeId, TaskId
 from meshswarm.model.job import RunPhase
 from meshswarm.model.node import NodeState
-from meshswarm.model.rollout import RolloutPhase, RolloutReason
+from meshswarm.model.rollout import Rollout, RolloutPhase, RolloutReason
 from meshswarm.model.service import RestartCondition, Service, TaskSpec
 from meshswarm.model.task import Health, Task, TaskState
 from meshswarm.store.files import is_as_asked
@@ -102,6 +102,8 @@ def ending(view: View, goal: Goal) -> MeshswarmError | None:
             continue
         phase, said = rollout.phase, rollout.message
         wanted = goal.specs.get(name, service.spec.task)
+        if goal.is_step and _is_step_done(rollout):
+            continue  # where it should be; others are waited for
         if phase.is_paused:
             way = f"the way back of {name}" if phase.goes_back else f"the rollout of {name}"
             hint = f"meshswarm why {name}; then meshswarm service resume|rollback {name}"
@@ -118,6 +120,10 @@ def ending(view: View, goal: Goal) -> MeshswarmError | None:
                 hint=f"meshswarm service inspect {name}",
             )
     return None
+
+
+def _is_step_done(rollout: Rollout) -> bool:
+    return rollout.phase.is_paused and rollout.reason is RolloutReason.STEP_DONE
 
 
 def _to_leave(view: View, goal: Goal) -> list[Task]:
@@ -162,7 +168,7 @@ def _rollout_of(view: View, goal: Goal, service: Service) -> Iterator[SlotProgre
         state=phase.value.replace("_", " "),
         why=f"{rollout.well} of its slots have revision {rollout.revision} and are well"
         f"{failed}{said}",
-        is_done=goal.is_step and phase.is_paused and rollout.reason is RolloutReason.STEP_DONE,
+        is_done=goal.is_step and _is_step_done(rollout),
     )
 
 

@@ -263,6 +263,25 @@ def test_by_step_each_wait_ends_with_its_step(client: FakeClient) -> None:
     assert client.view.rollouts[web(client).id].phase is RolloutPhase.COMPLETED
 
 
+def test_a_deploy_by_step_ends_well_with_its_step_and_says_how_to_go_on(
+    client: FakeClient, tmp_path: Path, capsys: Capture
+) -> None:
+    file = tmp_path / "compose.yml"
+    text = """services: {web: {command: VERSION, deploy: {replicas: 2},
+        x-meshswarm: {runtime: process, update_config: {step: true}}}}"""
+    file.write_text(text)
+    assert main(["deploy", str(file), "--name", "blog"], client.connect) == 0
+    assert "stack blog runs as the file says" in capsys.readouterr().err
+    file.write_text(text.replace("VERSION", "other"))
+    assert main(["deploy", str(file), "--name", "blog"], client.connect) == 0
+    said = capsys.readouterr().err
+    assert "runs as the file says" not in said
+    assert said.endswith(
+        "blog_web waits after its step, 1 of 2 have revision 2; "
+        "`meshswarm service resume blog_web` goes on\n"
+    )
+
+
 def test_pause_waits_for_nothing_and_resume_for_the_end(client: FakeClient) -> None:
     main(["service", "update", WEB, "--command", "other", "-d"], client.connect)
     assert main(["service", "pause", WEB], client.connect) == 0
@@ -358,6 +377,8 @@ def test_scaling_waits_for_no_rollout() -> None:
     view = until(view, lambda v: v.rollouts[service_id].phase is RolloutPhase.PAUSED)
     patient = Goal(whole=frozenset({WEB}))
     assert isinstance(ending(view, patient), MeshswarmError)
+    beside = Goal(whole=frozenset({WEB, "shop_late"}), is_step=True)  # another is not there yet
+    assert (ending(view, beside), is_reached(progress(view, beside))) == (None, False)
     scaled = Goal(whole=frozenset({WEB}), any_revision=True)
     assert (ending(view, scaled), is_reached(progress(view, scaled))) == (None, True)
 
