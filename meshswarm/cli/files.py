@@ -283,10 +283,15 @@ def _check_name(name: str) -> None:
 
 
 def _check_size(kind: "FileKind", name: str, size: int) -> None:
-    """Raise that it is too large before it is sent: what is far too large finds no way at all."""
+    """Raise that it is too large before it is sent: what is far too large finds no way at all; or
+    that a secret is empty: what was to write it has failed, as in `make-password | ...`."""
     from meshswarm.compose.files import MAX_BYTES
     from meshswarm.errors import Invalid
+    from meshswarm.model.file import FileKind
 
+    if not size and kind is FileKind.SECRET:
+        hint = "see what was to write its content"
+        raise Invalid(f"secret {name} would be empty", hint=hint)
     most = MAX_BYTES[kind]
     if size > most:
         raise Invalid(

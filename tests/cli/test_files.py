@@ -44,6 +44,14 @@ def test_what_is_too_large_is_told_with_the_limit(
     assert not client.proposed
 
 
+def test_an_empty_secret_is_taken_for_the_accident_that_it_is(
+    client: FakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["secret", "create", "pw", "--literal", ""], client.connect) == 3
+    assert "error: secret pw would be empty\n" in capsys.readouterr().err
+    assert main(["config", "create", "motd", "--literal", ""], client.connect) == 0
+
+
 def test_a_config_is_made_shown_changed_and_removed(
     client: FakeClient, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
