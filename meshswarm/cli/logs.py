@@ -19,6 +19,7 @@ from meshswarm.client import Client
 from meshswarm.errors import MeshswarmError, NotFound
 from meshswarm.ids import NodeId, TaskId
 from meshswarm.model.node import NodeState
+from meshswarm.model.service import Service
 from meshswarm.model.task import Task, TaskState
 from meshswarm.store.view import Table, View
 
@@ -67,6 +68,8 @@ class Line:
 async def print_logs(client: Client, options: Options, request: LogRequest) -> None:
     """Print the lines; with `follow` until interrupted, new tasks included."""
     view = await client.read(*TABLES)
+    if not request.follow:
+        _check_slots(view, request.targets)
     reader = _Reader(client, options, request)
     async with asyncio.TaskGroup() as group:
         reader.start(group, view)
@@ -101,12 +104,28 @@ def _meant(view: View, target: str) -> list[Task]:
                 message = f"there is no service or task {target!r}"
                 raise NotFound(message, hint=no_service.hint) from None
     is_slot = service.spec.name == name
+    tasks = _tasks_of_slot(view, service, slot) if is_slot else view.tasks_of(service.id)
+    return [task for task in tasks if _may_have_written(task)]
+
+
+def _tasks_of_slot(view: View, service: Service, slot: str) -> list[Task]:
     return [
         task
         for task in view.tasks_of(service.id)
-        if _may_have_written(task)
-        and (not is_slot or slot in (str(task.slot), node_name(view, task.node_id), task.id))
+        if slot in (str(task.slot), node_name(view, task.node_id), task.id)
     ]
+
+
+def _check_slots(view: View, targets: Sequence[str]) -> None:
+    """Raise that there is no such slot; while it is followed it may come and go."""
+    for target in targets:
+        name, _, slot = target.rpartition(".")
+        service = view.service_named(name)
+        if view.service_named(target) is not None or service is None:
+            continue
+        if not _tasks_of_slot(view, service, slot):
+            hint = f"meshswarm service ps {name}"
+            raise NotFound(f"no task of {name} is kept for {slot}", hint=hint)
 
 
 def _may_have_written(task: Task) -> bool:
@@ -249,5 +268,5 @@ class _Reader:
 
 
 def _label(task: Task, node: str | None) -> str:
-    slot = task.slot or task.id[:5]
+    slot = task.slot or node or task.id[:5]
     return f"{task.service_name}.{slot}@{node or '-'}"

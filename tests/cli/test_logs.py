@@ -3,14 +3,16 @@
 import pytest
 
 from meshswarm.answers import TaskLines
-from meshswarm.cli.logs import Line, Settling, chosen_tasks
+from meshswarm.cli.logs import Line, Settling, _label, chosen_tasks
 from meshswarm.cli.main import main
 from meshswarm.errors import NotFound
 from meshswarm.ids import NodeId
 from meshswarm.model.node import NodeState
+from meshswarm.model.service import Mode
 from meshswarm.model.task import Task, TaskState
 from meshswarm.store.commands import SetNodeState
 from meshswarm.store.view import View
+from tests.support.builders import service, task
 from tests.support.fake_cluster import FakeClient, cluster_of, stack, then, with_stack, with_task
 
 Capture = pytest.CaptureFixture[str]
@@ -29,8 +31,8 @@ def shop() -> View:
 @pytest.fixture
 def client() -> FakeClient:
     client = FakeClient(shop())
-    for number, task in enumerate(chosen_tasks(client.view, ["shop_web", "shop_api"])):
-        client.written[task.id] = [
+    for number, one in enumerate(chosen_tasks(client.view, ["shop_web", "shop_api"])):
+        client.written[one.id] = [
             TaskLines(
                 stream="stdout",
                 lines=(f"{number} first", f"{number} second"),
@@ -128,6 +130,17 @@ def test_a_suspect_node_that_does_not_answer_is_named_as_such(
     out, err = capsys.readouterr()
     assert err == "warning: no log of shop_web.1@n1: its node does not answer: it is silent\n"
     assert "shop_web.2@n2 | 2 first" in out
+
+
+def test_a_slot_that_no_task_has_is_said_to_be_none(client: FakeClient, capsys: Capture) -> None:
+    assert main(["service", "logs", "shop_web.7"], client.connect) == 5
+    assert capsys.readouterr().err == (
+        "error: no task of shop_web is kept for 7\n hint: meshswarm service ps shop_web\n"
+    )
+
+
+def test_a_global_task_is_called_by_its_node_as_everywhere() -> None:
+    assert _label(task(service("agent", mode=Mode.GLOBAL), 0), "n3") == "agent.n3@n3"
 
 
 @pytest.mark.parametrize("state", [TaskState.SHUTDOWN, TaskState.REJECTED])
