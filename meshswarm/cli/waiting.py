@@ -106,7 +106,9 @@ def ending(view: View, goal: Goal) -> MeshswarmError | None:
             continue  # where it should be; others are waited for
         if phase.is_paused:
             way = f"the way back of {name}" if phase.goes_back else f"the rollout of {name}"
-            hint = f"meshswarm why {name}; then meshswarm service resume|rollback {name}"
+            hint = f"meshswarm why {name}; then meshswarm service resume {name}"
+            if not phase.goes_back:
+                hint += f", or meshswarm service rollback {name}"
             return MeshswarmError(f"{way} is paused: {said}", hint=hint)
         went_back = goal.is_restart and phase.goes_back
         if is_as_asked(wanted, service.spec.task) and not went_back:

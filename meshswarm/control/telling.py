@@ -32,7 +32,9 @@ def tell_rollout(view: View, service: Service, slots: Sequence[Slot], now_ms: in
     else:
         yield _headline(rollout, standing, len(slots))
         if rollout.phase.is_paused:
-            yield f"`meshswarm service resume {service.spec.name}` goes on with it"
+            name = service.spec.name
+            back = "" if rollout.phase.goes_back else f", `meshswarm service rollback {name}` back"
+            yield f"`meshswarm service resume {name}` goes on with it{back}"
         else:
             yield _next(whatif, service, rollout, standing)
             yield _deadline(whatif, service, rollout)

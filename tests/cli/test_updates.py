@@ -376,7 +376,12 @@ def test_scaling_waits_for_no_rollout() -> None:
     service_id = view.find_service(WEB).id
     view = until(view, lambda v: v.rollouts[service_id].phase is RolloutPhase.PAUSED)
     patient = Goal(whole=frozenset({WEB}))
-    assert isinstance(ending(view, patient), MeshswarmError)
+    ended = ending(view, patient)
+    assert isinstance(ended, MeshswarmError)
+    assert ended.hint == (
+        f"meshswarm why {WEB}; then meshswarm service resume {WEB}, "
+        f"or meshswarm service rollback {WEB}"
+    )
     beside = Goal(whole=frozenset({WEB, "shop_late"}), is_step=True)  # another is not there yet
     assert (ending(view, beside), is_reached(progress(view, beside))) == (None, False)
     scaled = Goal(whole=frozenset({WEB}), any_revision=True)

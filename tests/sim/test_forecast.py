@@ -246,7 +246,11 @@ def test_only_rollouts_that_have_an_end_before_them_are_told() -> None:
         return told(asked(before, killed=(C.id,))).summary
 
     assert () == summary(RolloutPhase.ROLLED_BACK)
-    assert "is paused" in summary(RolloutPhase.PAUSED)[0]
+    headline, hint = summary(RolloutPhase.PAUSED)
+    assert "is paused" in headline
+    on, back = "`meshswarm service resume web` goes on with it", "`meshswarm service rollback web`"
+    assert hint == f"{on}, {back} back"
+    assert "rollback" not in "".join(summary(RolloutPhase.ROLLBACK_PAUSED)[1:])
 
 
 def test_one_task_is_no_tasks() -> None:
