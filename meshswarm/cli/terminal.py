@@ -33,6 +33,32 @@ def raw(descriptor: int = 0) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def key_pressed(key: bytes, descriptor: int = 0) -> Iterator[asyncio.Event]:
+    """An event that is set when this key is pressed, or the terminal is gone; Ctrl-C goes on to
+    interrupt. Where standard input is no terminal it is never set."""
+    pressed = asyncio.Event()
+    if not os.isatty(descriptor):
+        yield pressed
+        return
+    loop = asyncio.get_running_loop()
+    before = termios.tcgetattr(descriptor)
+
+    def look() -> None:
+        typed = os.read(descriptor, PIECE_BYTES)
+        if not typed or key in typed:
+            loop.remove_reader(descriptor)
+            pressed.set()
+
+    try:
+        tty.setcbreak(descriptor)
+        loop.add_reader(descriptor, look)
+        yield pressed
+    finally:
+        loop.remove_reader(descriptor)
+        termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
+
+
+@contextlib.contextmanager
 def on_resize(changed: Callable[[], None]) -> Iterator[None]:
     """Call `changed` in the loop whenever the terminal has another size."""
     loop = asyncio.get_running_loop()

@@ -47,7 +47,7 @@ def top(
     once: Annotated[bool, typer.Option("--once", help="One look, as in a pipe.")] = False,
     output: Output = None,
 ) -> None:
-    """Show what nodes, services and tasks use of processors and memory; Ctrl-C ends it.
+    """Show what nodes, services and tasks use of processors and memory; `q` ends it.
 
     100% is one processor; of a node all it has. In a pipe it prints one look and ends.
 
@@ -100,21 +100,28 @@ async def _print_once(client: "Client", options: Options, sort: str) -> None:
 
 async def _live(client: "Client", interval_s: float, sort: str) -> None:
     import asyncio
+    from contextlib import suppress
 
     from rich.console import Console
     from rich.live import Live
 
+    from meshswarm.cli.terminal import key_pressed
     from meshswarm.cli.usage import usage
 
     console = Console()
     before: dict[NodeId, NodeStats] = {}
-    with Live(console=console, screen=True, auto_refresh=False) as live:
-        while True:
+    with (
+        Live(console=console, screen=True, auto_refresh=False) as live,
+        key_pressed(b"q") as ends,
+    ):
+        while not ends.is_set():
             view = await _read(client)
             after = await measured(client, view)
             looked = usage(view, before, after, sort)
             live.update(drawn(looked, console.height, interval_s), refresh=True)
-            await asyncio.sleep(interval_s if before else SNAPSHOT_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(interval_s if before else SNAPSHOT_S):
+                    await ends.wait()
             before = after
 
 
@@ -164,7 +171,7 @@ def drawn(looked: "Usage", height: int, interval_s: float) -> "RenderableType":
     parts: list[RenderableType] = [
         Text(
             f"meshswarm top: {len(looked.nodes.rows)} nodes, {len(looked.services.rows)} services, "
-            f"{len(looked.tasks.rows)} tasks; every {interval_s:g} s, Ctrl-C ends",
+            f"{len(looked.tasks.rows)} tasks; every {interval_s:g} s, q ends",
             style="bold",
         )
     ]

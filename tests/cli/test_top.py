@@ -1,7 +1,10 @@
 """`top`: two measures become shares, and what cannot be measured hides nothing."""
 
+import asyncio
 import io
 import json
+import os
+import termios
 from collections.abc import Mapping
 
 import pytest
@@ -9,6 +12,7 @@ from rich.console import Console
 
 from meshswarm.answers import NodeStats, TaskStats
 from meshswarm.cli.main import main
+from meshswarm.cli.terminal import key_pressed
 from meshswarm.cli.top import drawn
 from meshswarm.cli.usage import usage
 from meshswarm.errors import Unavailable
@@ -133,3 +137,20 @@ def test_a_screen_holds_what_it_has_room_for(height: int, more: str | None) -> N
     text = printed.getvalue()
     assert "3 nodes, 2 services, 3 tasks; every 2 s" in text
     assert (more in text) if more else ("more" not in text)
+
+
+async def test_q_ends_it_and_the_terminal_is_as_it_was() -> None:
+    ours, theirs = os.openpty()
+    try:
+        before = termios.tcgetattr(theirs)
+        with key_pressed(b"q", theirs) as pressed:
+            os.write(ours, b"x")
+            await asyncio.sleep(0)
+            assert not pressed.is_set()
+            os.write(ours, b"q")
+            async with asyncio.timeout(10):
+                await pressed.wait()
+        assert before == termios.tcgetattr(theirs)
+    finally:
+        os.close(ours)
+        os.close(theirs)
