@@ -17,7 +17,10 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 
 from meshswarm.cli.reach import connect
-from meshswarm.client import Client
+from meshswarm.client import Client, connected
+from meshswarm.mesh import keys
+from meshswarm.mesh.peers import Peer, PeerRole
+from meshswarm.settings import load_client_context
 from meshswarm.store.view import Table, View
 
 PATIENCE_S = 60.0
@@ -89,9 +92,19 @@ class Lab:
         return self.directory / "client.toml"
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[Client]:
-        """A client of this cluster."""
-        async with connect(self.context) as client:
+    async def client(self, *, last: str = "") -> AsyncIterator[Client]:
+        """A client of this cluster, which asks the manager of that name last."""
+        if not last:
+            async with connect(self.context) as client:
+                yield client
+            return
+        context = load_client_context(self.context)
+        peers = [
+            Peer(name=m.name, role=PeerRole.MANAGER, public_key=m.public_key, address=m.address)
+            for m in sorted(context.managers, key=lambda manager: manager.name == last)
+        ]
+        own = keys.load(context.client.key_file)
+        async with connected(own, name=context.client.name, managers=peers) as client:
             yield client
 
 

@@ -171,9 +171,13 @@ class Watcher:
 
 
 @asynccontextmanager
-async def watching(lab: Lab) -> AsyncIterator[tuple[Client, Watcher]]:
-    """A client that proposes, and another one that watches."""
-    async with lab.client() as client, lab.client() as other, asyncio.TaskGroup() as group:
+async def watching(lab: Lab, *, last: str = "") -> AsyncIterator[tuple[Client, Watcher]]:
+    """A client that proposes, and another one that watches; the manager `last` is asked last."""
+    async with (
+        lab.client(last=last) as client,
+        lab.client(last=last) as other,
+        asyncio.TaskGroup() as group,
+    ):
         watcher = Watcher()
         task = group.create_task(watcher.run(other), name="watcher")
         await watcher.seen(lambda view: bool(view.nodes))
@@ -197,6 +201,13 @@ def run_of(view: View, name: str) -> int:
     ids = view.tasks_by_service.get(service.id, ()) if service is not None else ()
     rows = map(view.tasks.__getitem__, ids)
     return sum(row.status.state is TaskState.RUNNING and row.is_live for row in rows)
+
+
+def is_placed(view: View, name: str) -> bool:
+    """Whether a task of the service has a node."""
+    service = view.service_named(name)
+    ids = view.tasks_by_service.get(service.id, ()) if service is not None else ()
+    return any(view.tasks[task_id].node_id is not None for task_id in ids)
 
 
 def runs(view: View, *, name: str, replicas: int) -> bool:
@@ -266,22 +277,23 @@ def are_elsewhere(view: View, left: list[NodeId], total: int, *, run: bool = Fal
 
 async def leader_handed(lab: Lab, client: Client, watcher: Watcher) -> None:
     """The leader hands over."""
-    await _led_anew(lab, client, watcher, "leader_handed", lambda: client.elect())
+    await _led_anew(client, watcher, "leader_handed", lambda: client.elect())
 
 
-async def leader_killed(lab: Lab, client: Client, watcher: Watcher) -> None:
-    """The leader is lost."""
+async def leader_killed(lab: Lab) -> None:
+    """The leader is lost. Who watches is served by another manager: else it would want a copy of
+    30,000 tasks anew, which is not what is measured."""
     leader = lab.leader()
     row = next(row for row in lab.nodes() if row["name"] == leader)
 
     async def kill() -> None:
         os.kill(int(str(row["pid"])), signal.SIGKILL)
 
-    await _led_anew(lab, client, watcher, "leader_killed", kill)
+    async with watching(lab, last=leader) as (client, watcher):
+        await _led_anew(client, watcher, "leader_killed", kill)
 
 
 async def _led_anew(
-    lab: Lab,
     client: Client,
     watcher: Watcher,
     case: str,
@@ -291,12 +303,22 @@ async def _led_anew(
     before = live(watcher.view)
     began = time.perf_counter()
     await change()
-    await client.propose(PutService(spec=spec(case.replace("_", "-"), 1)))
-    ran = await watcher.seen(lambda view: run_of(view, case.replace("_", "-")) == 1)
+    name = case.replace("_", "-")
+    await client.propose(PutService(spec=spec(name, 1)))
+    acknowledged = time.perf_counter()
+    placed = await watcher.seen(lambda view: is_placed(view, name))
+    ran = await watcher.seen(lambda view: run_of(view, name) == 1)
     await asyncio.sleep(2 * SETTLE_S)
     after = live(watcher.view)
     restarted = len(before - after) + len(after - before) - 1
-    emit("scale", case, flows_s=round(ran - began, 2), restarted=restarted)
+    emit(
+        "scale",
+        case,
+        acknowledged_s=round(acknowledged - began, 2),
+        placed_s=round(placed - began, 2),
+        flows_s=round(ran - began, 2),
+        restarted=restarted,
+    )
 
 
 def tell_managers(lab: Lab) -> None:
@@ -348,7 +370,7 @@ async def measure(lab: Lab, people: Crowd, wanted: argparse.Namespace, began: fl
         if "leader_handed" in only:
             await leader_handed(lab, client, watcher)
         if "leader_killed" in only:
-            await leader_killed(lab, client, watcher)
+            await leader_killed(lab)
         tell_managers(lab)
 
 
