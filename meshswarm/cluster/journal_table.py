@@ -24,7 +24,7 @@ from meshswarm.errors import Conflict, Corrupt
 from meshswarm.ids import ClusterId, Index, NodeId, Term
 from meshswarm.raft.types import ConfState, Entry, EntryKind
 
-FORMAT = 2
+FORMAT = 3
 """The version of what is stored; a directory of another one is refused, never guessed at."""
 
 PAGE_BYTES = 4096

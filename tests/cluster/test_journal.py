@@ -12,7 +12,7 @@ from attrs import evolve
 from meshswarm.cluster import journal as journal_module
 from meshswarm.cluster.journal import Journal, JournalWrite
 from meshswarm.cluster.journal_check import inspect
-from meshswarm.cluster.journal_table import LogTable
+from meshswarm.cluster.journal_table import FORMAT, LogTable
 from meshswarm.errors import Conflict, Corrupt, NotFound, Unavailable
 from meshswarm.ids import ClusterId, Index, NodeId, Term
 from meshswarm.raft.types import ConfState, HardState
@@ -212,9 +212,10 @@ async def test_a_newer_format_is_refused_not_called_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("meshswarm.cluster.journal_table.FORMAT", 3)
+        patch.setattr("meshswarm.cluster.journal_table.FORMAT", FORMAT + 1)
         await open_journal(tmp_path)[0].close()
-    with pytest.raises(Conflict, match="has format 3, this version knows 2"):
+    told = f"has format {FORMAT + 1}, this version knows {FORMAT}"
+    with pytest.raises(Conflict, match=told):
         open_journal(tmp_path)
 
 

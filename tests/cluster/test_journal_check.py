@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from meshswarm.cli.main import main
 from meshswarm.cluster.journal import Journal, JournalWrite
 from meshswarm.cluster.journal_check import Report, inspect
+from meshswarm.cluster.journal_table import FORMAT
 from meshswarm.errors import Conflict, NotFound
 from meshswarm.raft.types import ConfState
 from tests.cluster.journal_world import (
@@ -276,6 +277,6 @@ async def test_a_newer_format_is_a_conflict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("meshswarm.cluster.journal_table.FORMAT", 3)
+        patch.setattr("meshswarm.cluster.journal_table.FORMAT", FORMAT + 1)
         await open_journal(tmp_path)[0].close()
     assert 6 == main(["journal", "check", str(tmp_path)])
