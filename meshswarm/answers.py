@@ -64,6 +64,8 @@ class ManagerStatus:
     applied_index: Index
     heartbeat_ms: int
     election_timeout_ms: int
+    liveness: Mapping[str, int] = Factory(dict)
+    """How it judges silent nodes as a leader: its settings by their names (`[liveness]`)."""
     peers: tuple[PeerProgress, ...] = ()
     """On the leader only."""
     sessions: int = 0

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from meshswarm.answers import Answer
     from meshswarm.client import Client
     from meshswarm.compose.load import Loaded
+    from meshswarm.control.liveness import LivenessPolicy
     from meshswarm.sim.adopted import Assumed
     from meshswarm.sim.forecast import Managers, Question
     from meshswarm.store.commands import Command
@@ -80,6 +81,7 @@ def simulate(
         killed=tuple(dict.fromkeys(view.find_node(one).id for one in killed)),
         span_ms=span_ms,
         managers=_managers(view, answers),
+        policy=_policy(answers),
         assumed=assumed,
     )
     _show(options, view, question)
@@ -175,6 +177,20 @@ def _managers(view: "View", answers: "Sequence[Answer]") -> "Managers":
         leader=leader.id if leader else None,
         election_ms=2 * max(timeouts, default=1_000),
     )
+
+
+def _policy(answers: "Sequence[Answer]") -> "LivenessPolicy":
+    """How soon silent nodes are given up: as the leader says, or any manager if none leads."""
+    from attrs import fields
+
+    from meshswarm.cli.managers import leader_of
+    from meshswarm.control.liveness import LivenessPolicy
+
+    told = [answer.status for answer in answers if answer.status]
+    first = leader_of(answers) or next(iter(told), None)
+    known = {field.name for field in fields(LivenessPolicy)}
+    settings = first.liveness if first else {}
+    return LivenessPolicy(**{name: value for name, value in settings.items() if name in known})
 
 
 def _assumed(start: str, healthy: str | None) -> "Assumed":

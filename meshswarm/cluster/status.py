@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from attrs import asdict
+
 from meshswarm import __version__
 from meshswarm.cluster.divergence import Divergence
 from meshswarm.cluster.driver import Driver
@@ -45,6 +47,7 @@ def manager_status(
         "applied_index": status.applied,
         "heartbeat_ms": settings.heartbeat_ms,
         "election_timeout_ms": settings.election_timeout_ms,
+        "liveness": asdict(settings.liveness),
         "unfit_because": driver.abdication.unfit_because,
         "recovering": status.recovering,
         "differing": {name_of(peer): at for peer, at in sorted(divergence.differing.items())},

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from meshswarm.answers import Answer
 from meshswarm.cli.main import main
@@ -182,3 +183,17 @@ def test_a_cluster_out_of_reach_is_told(
     client.unreachable = Unavailable("no manager could answer")
     assert 7 == main(["simulate", "--kill", "n1"], client.connect)
     assert "no manager could answer" in capsys.readouterr().err
+
+
+def test_silence_is_borne_as_long_as_the_leaders_settings_say(
+    client: FakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = [one for one in client.answers if one.name != "n3"]
+    [leader] = [one for one in client.answers if one.name == "n3"]
+    assert leader.status is not None
+    settings = {"suspect_ms": 10_000, "down_ms": 20_000, "of_a_newer_version": 1}
+    client.answers = [*others, evolve(leader, status=evolve(leader.status, liveness=settings))]
+    found = as_json(client, capsys, "--kill", "n2", "--for", "2m")
+    assert 20_000 == found["assumed"]["down_ms"]
+    [lost] = [one for one in found["timeline"] if one["kind"] == "lost"]
+    assert 20_000 <= lost["at_ms"] < 25_000
