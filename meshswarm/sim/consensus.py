@@ -88,7 +88,7 @@ class Consensus:
                 self._knows_term(message, disk)
             case AppendReply():
                 self._knows_term(message, disk)
-                if not message.rejected and disk.hard_state.term == message.term:
+                if not message.rejected:
                     self._acknowledges(message, disk)
             case _:
                 pass
@@ -100,15 +100,20 @@ class Consensus:
             )
 
     def _acknowledges(self, reply: AppendReply, disk: Disk) -> None:
-        """What is acknowledged is durable, and what the leader holds there (Raft 5.3)."""
+        """What is acknowledged is durable, and what the leader holds there (Raft 5.3).
+
+        Where the disk was slow, the node may be in a later term by now, and other entries may stand
+        there. It had these in its log when it voted in that term, so the acknowledgement counts.
+        """
         node, index = reply.from_, reply.index
-        if disk.last_index < index:
+        has_moved_on = disk.hard_state.term > reply.term
+        if disk.last_index < index and not has_moved_on:
             raise Violation(
                 f"{node} acknowledges entry {index} in term {reply.term}; durable are "
                 f"{disk.last_index} and term {disk.hard_state.term}"
             )
         held, wanted = disk.term_at(index), self._logs[reply.to].get(index)
-        leads = self.leader_of.get(reply.term) == reply.to
+        leads = self.leader_of.get(reply.term) == reply.to and not has_moved_on
         if leads and None not in (held, wanted) and held != wanted:
             raise Violation(f"{node} acknowledges {index}/{held}, the leader holds term {wanted}")
         said = reply.term, reply.to, node
