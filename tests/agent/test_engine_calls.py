@@ -1,6 +1,5 @@
 """What a task costs the engine: each call is a tenth of what an engine can do in a second."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,6 @@ from tests.agent.engine_node import NAME, T1, T2, Node, desiring, wanted
 from tests.support.fake_engine import FakeEngine
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[FakeEngine]:
-    with FakeEngine(tmp_path / "engine.sock") as engine:
-        yield engine
 
 
 async def test_an_image_that_is_there_is_asked_for_nowhere(

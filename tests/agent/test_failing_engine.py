@@ -4,9 +4,7 @@ The engine is a fake behind a real socket; supervisor, runtime and the SDK are t
 takes tens of seconds by default takes less here.
 """
 
-import gc
 import threading
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,22 +22,10 @@ from tests.agent.cards import NODE, upsert
 from tests.agent.engine_node import NAME, T1, T2, Node, desiring, wanted
 from tests.support.fake_engine import FakeEngine
 
-pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[FakeEngine]:
-    with FakeEngine(tmp_path / "engine.sock") as engine:
-        yield engine
-
-
-@pytest.fixture
-def _collected() -> Iterator[None]:
-    """The SDK leaves a socket that it cannot connect to the collector, which warns."""
-    yield
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
+pytestmark = [
+    pytest.mark.timeout(60),
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -367,8 +353,6 @@ async def test_an_end_that_no_event_tells_is_found(engine: FakeEngine, tmp_path:
         assert 6 == status.exit_code
 
 
-@pytest.mark.usefixtures("_collected")
-@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 async def test_an_engine_that_restarts_keeps_what_runs(engine: FakeEngine, tmp_path: Path) -> None:
     async with Node(engine, tmp_path).running(wanted()) as node:
         running = await node.says(TaskState.RUNNING)

@@ -2,7 +2,6 @@
 fake engine's socket.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,6 @@ from meshswarm.model.task import Reason, TaskState
 from tests.agent.engine_node import T2, Node, docker_task, wanted
 from tests.support import fake_engine
 from tests.support.fake_engine import FakeEngine, Json
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[FakeEngine]:
-    with FakeEngine(tmp_path / "engine.sock") as engine:
-        yield engine
 
 
 async def test_the_platform_is_asked_for_when_pulling_and_creating(
