@@ -10,7 +10,10 @@ from tests.agent.cards import upsert
 from tests.agent.engine_node import NAME, T1, T2, Node, desiring, wanted
 from tests.support.fake_engine import FakeEngine
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [
+    pytest.mark.timeout(60),
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 
 
 async def test_an_image_that_is_there_is_asked_for_nowhere(

@@ -12,6 +12,11 @@ from tests.agent.engine_node import T2, Node, docker_task, wanted
 from tests.support import fake_engine
 from tests.support.fake_engine import FakeEngine, Json
 
+pytestmark = [
+    pytest.mark.timeout(60),
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
+
 
 async def test_the_platform_is_asked_for_when_pulling_and_creating(
     engine: FakeEngine, tmp_path: Path
