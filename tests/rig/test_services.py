@@ -209,6 +209,24 @@ def test_a_secret_is_in_memory_of_hosts_that_use_it_and_nowhere_else(
     dev.run("secret", "rm", "token")
 
 
+def test_a_secret_that_changes_under_a_running_container_is_told_by_a_signal(
+    hosts: Fleet, dev: Dev
+) -> None:
+    (hosts.folder / "content").write_text("sesame\n")
+    dev.run("secret", "create", "word", str(hosts.folder / "content"))
+    tells = "trap 'cat /run/secrets/word' HUP; while :; do sleep 0.1; done"
+    used = "    secrets: [word]\n    x-meshswarm: {on_config_change: {signal: SIGHUP}}"
+    dev.deploy(compose(tells, used, "secrets: {word: {external: true}}"))
+    before = hosts.running("t_web")
+    (hosts.folder / "content").write_text("open\n")
+    dev.run("secret", "update", "word", str(hosts.folder / "content"))
+    eventually(lambda: "open" in dev.run("service", "logs", "t_web"))
+    assert before == hosts.running("t_web")
+    assert "sesame" not in dev.run("service", "logs", "t_web")
+    dev.run("stack", "rm", "t")
+    dev.run("secret", "rm", "word")
+
+
 def holders(hosts: Fleet, memory: Path, content: bytes) -> set[str]:
     """The nodes that have a file with this content in memory."""
     found = view(hosts).nodes.values()
