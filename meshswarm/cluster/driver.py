@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import islice
 
 from meshswarm.cluster.abdication import Abdication
 from meshswarm.cluster.hub import Hub
@@ -26,7 +27,7 @@ from meshswarm.cluster.state_hash import RollingHash
 from meshswarm.errors import Denied, OutcomeUnknown, Unavailable
 from meshswarm.ids import ClusterId, Index, NodeId, Term
 from meshswarm.raft.core import RaftCore
-from meshswarm.raft.messages import AppendEntries, InstallSnapshot, Message
+from meshswarm.raft.messages import InstallSnapshot, Message
 from meshswarm.raft.ready import Ready
 from meshswarm.raft.types import ConfChange, Entry, EntryKind, Snapshot
 from meshswarm.store.apply import advance, apply
@@ -41,11 +42,16 @@ Waiter = Callable[[Outcome | Unavailable], None]
 Confirmed = Callable[[Index | Unavailable], None]
 """Told from which index on a view is fresh enough for a read, or why nobody can say."""
 
+NOT_CONFIRMED = "no majority of the managers confirmed the read in time"
+
 INCOMPLETE = "entries that the others hold are missing here"
 """What the journal notes while the node catches up with what it lost, or never had."""
 
 SNAPSHOT_RETRY_S = 10.0
 """Until a snapshot is tried again that the disk had no room for."""
+
+GIVEN_UP_AT_ONCE = 500
+"""Of those that wait, the oldest that a tick looks at: more than that are not told in one turn."""
 
 TURN_S = 0.02
 """How long the loop may be kept from all else by what Raft wants done."""
@@ -81,10 +87,11 @@ class Driver:
         self._parts = asyncio.TaskGroup()
         self._waiting: dict[Index, tuple[Term, Waiter, float]] = {}
         self._last_leader: NodeId | None = None
-        self._reads: dict[object, Confirmed] = {}
+        self._reads: dict[object, tuple[Confirmed, float]] = {}
         self._read_number = 0
-        self._notices = Notices(self._carefully_pass_on, asyncio.get_running_loop())
-        self._pump_scheduled = False
+        self._loop = asyncio.get_running_loop()
+        self._notices = Notices(self._tell_commit, self._loop)
+        self._has_input = False
         self.snapshots = Snapshots(
             core,
             hub,
@@ -93,7 +100,7 @@ class Driver:
             call,
             cluster_id,
             snapshot.meta.index if snapshot else Index(0),
-            pump=self._schedule_pump,
+            pump=self.end_turn_soon,
             install=self._step_snapshot,
         )
         self._arrived: tuple[Stored, View] | None = None
@@ -123,24 +130,37 @@ class Driver:
 
         Making them up would let a node that slept start elections it has no reason for.
         """
-        loop = asyncio.get_running_loop()
-        self._schedule_pump()
+        now = self._loop.time
+        self.end_turn_soon()
         period = self._settings.tick_ms / 1_000
-        due = loop.time()
+        due = now()
         while True:
-            due = max(due + period, loop.time())
-            await asyncio.sleep(due - loop.time())
+            due = max(due + period, now())
+            await asyncio.sleep(due - now())
             self._journal.raise_if_failed()
             if self._failure is not None:
                 raise self._failure
-            lag_s = loop.time() - due
+            lag_s = now() - due
             self.metrics.loop_lag_ms.add(1_000 * lag_s)
-            self._carefully(partial(self._tick, lag_s))
+            self._carefully(self._tick, lag_s)
             self._pump()
 
     def _tick(self, lag_s: float) -> None:
         self.abdication.look(lag_s)
         self.core.tick()
+        self._give_up_waiting()
+
+    def _give_up_waiting(self) -> None:
+        """Tell those whose time is over that nobody can say what became of what they want."""
+        oldest_s = self._loop.time() - self._settings.proposal_timeout_s
+        for index, (_, waiter, since_s) in list(islice(self._waiting.items(), GIVEN_UP_AT_ONCE)):
+            if since_s < oldest_s:
+                del self._waiting[index]
+                waiter(unconfirmed())
+        for context, (confirmed, since_s) in list(islice(self._reads.items(), GIVEN_UP_AT_ONCE)):
+            if since_s < oldest_s:
+                del self._reads[context]
+                confirmed(Unavailable(NOT_CONFIRMED))
 
     async def _note_losses(self) -> None:
         """Keep the journal's word on whether entries are missing: a restart must know it too."""
@@ -152,18 +172,18 @@ class Driver:
             await self._journal.mark_healed()
             log.warning("the log is complete: voting again")
 
-    def _schedule_pump(self) -> None:
-        """Carry out what is ready once the present batch of input has been stepped."""
-        if not self._pump_scheduled:
-            self._pump_scheduled = True
-            asyncio.get_running_loop().call_soon(self.end_turn)
-
     def end_turn(self) -> None:
-        """The batch of input is stepped: carry out what is ready, if that was not done already."""
-        if self._pump_scheduled:
+        """A batch of messages was taken in: carry out what that made ready. The mesh calls this
+        after each batch; whoever puts something in from elsewhere calls `end_turn_soon`."""
+        if self._has_input:
             self._pump()
 
-    def _carefully(self, work: Callable[[], None]) -> None:
+    def end_turn_soon(self) -> None:
+        """Have the turn ended once whatever else comes in now was taken in too."""
+        self._has_input = True
+        self._loop.call_soon(self.end_turn)
+
+    def _carefully(self, work: Callable[..., None], *arguments: object) -> None:
         """Do `work` unless it is over or something failed; what fails in it ends the node.
 
         Messages and completions come in as callbacks, from where no error would reach anyone. A
@@ -171,13 +191,13 @@ class Driver:
         """
         if self._failure is None and not self._is_over:
             try:
-                work()
+                work(*arguments)
             except Exception as error:
                 log.exception("consensus failed here: the node stops")
                 self._failure = error
 
     def _pump(self) -> None:
-        self._pump_scheduled = False
+        self._has_input = False
         self._carefully(self._carry_out_all)
 
     def _carry_out_all(self) -> None:
@@ -189,8 +209,10 @@ class Driver:
         while self.core.has_ready():
             self._carry_out(self.core.ready())
             if time.monotonic() >= turn_ends:
-                self._schedule_pump()
+                self.end_turn_soon()
                 break
+        if self.core.leads:
+            self._notices.look(self.core.commit)
         if self.core.is_recovering:
             self._repaired.clear()
             self._lost.set()
@@ -206,11 +228,11 @@ class Driver:
         if ready.committed:
             self._apply_all(ready.committed)
         for state in ready.read_states:
-            if (confirmed := self._reads.pop(state.context, None)) is not None:
-                confirmed(state.index)
+            if (waiting := self._reads.pop(state.context, None)) is not None:
+                waiting[0](state.index)
         for context in ready.rejected_reads:
-            if (confirmed := self._reads.pop(context, None)) is not None:
-                confirmed(Unavailable("leadership was lost before the read was confirmed"))
+            if (waiting := self._reads.pop(context, None)) is not None:
+                waiting[0](Unavailable("leadership was lost before the read was confirmed"))
         for peer in ready.snapshot_requests:
             self.snapshots.supply(peer)
         if ready.soft_state is not None:
@@ -231,36 +253,33 @@ class Driver:
             self._journal.submit(write, partial(self._persisted, token))
 
     def _persisted(self, token: int) -> None:
-        self._carefully(lambda: self._send_all(self.core.persisted(token)))
-        self._schedule_pump()
+        self._carefully(self._send_promises, token)
+        self.end_turn_soon()
+
+    def _send_promises(self, token: int) -> None:
+        self._send_all(self.core.persisted(token))
 
     def _send_all(self, messages: Sequence[Message]) -> None:
         for message in messages:
             if isinstance(message, InstallSnapshot):
                 self.snapshots.send(message)
-            elif isinstance(message, AppendEntries) and not message.entries:
-                self._notices.put(message)
-            else:
-                if isinstance(message, AppendEntries):
-                    self._notices.overtaken(message.to)
-                self._pass_on(message)
+            elif not self._send(message):
+                self.core.unreachable(message.to)
 
-    def _pass_on(self, message: Message) -> None:
-        if not self._send(message):
-            self.core.unreachable(message.to)
-
-    def _carefully_pass_on(self, message: Message) -> None:
-        self._carefully(partial(self._pass_on, message))
+    def _tell_commit(self, index: Index) -> None:
+        self.core.tell_commit(index)
+        self._pump()
 
     # --- input --------------------------------------------------------------------------------
 
     def step(self, message: Message) -> None:
-        """Take in one message of a peer."""
-        self._carefully(lambda: self.core.step(message))
-        self._schedule_pump()
+        """Take in one message of a peer; it is carried out when the turn ends."""
+        self._has_input = True
+        self._carefully(self.core.step, message)
 
     def propose(self, data: bytes, waiter: Waiter) -> None:
-        """Append `data` on the leader; `waiter` is told what became of it.
+        """Append `data` on the leader when the turn ends; `waiter` is told what became of it, after
+        `proposal_timeout_s` that nobody knows.
 
         Raises `raft.NotLeader` or `raft.ProposalRefused` (both `Unavailable`): nothing was done.
         """
@@ -274,20 +293,24 @@ class Driver:
                 f"{self._settings.max_pending_proposals} proposals are waiting already"
             )
         term, index = self.core.propose([data])
-        self._waiting[index] = (term, waiter, time.perf_counter())
-        self._schedule_pump()
+        self._has_input = True
+        replaced = self._waiting.pop(index, None)
+        self._waiting[index] = (term, waiter, self._loop.time())
+        if replaced is not None:  # of an earlier reign: it may be on another leader's log
+            replaced[1](OutcomeUnknown("this manager lost what it had appended"))
 
     def confirm(self, confirmed: Confirmed) -> Callable[[], None]:
-        """On the leader: have `confirmed` told an index that covers everything acknowledged before
-        now (thesis 6.4), or that leadership was lost meanwhile; gives what makes it forget that.
+        """On the leader, when the turn ends: have `confirmed` told an index that covers everything
+        acknowledged before now (thesis 6.4), or that leadership was lost meanwhile, or, after
+        `proposal_timeout_s`, that no majority confirmed it; gives what makes it forget that.
 
         Raises `raft.NotLeader`.
         """
         self._read_number += 1
         context = self._read_number
         self.core.read_index(context)
-        self._reads[context] = confirmed
-        self._schedule_pump()
+        self._reads[context] = confirmed, self._loop.time()
+        self._has_input = True
         return lambda: self._forget_read(context)
 
     def _forget_read(self, context: int) -> None:
@@ -302,6 +325,7 @@ class Driver:
                 waiter.set_result(found)
 
         forget = self.confirm(confirmed)
+        self.end_turn_soon()
         try:
             found = await waiter
         finally:
@@ -313,7 +337,7 @@ class Driver:
     def transfer_leadership(self, to: NodeId | None) -> None:
         """Begin handing leadership over; raises `raft.NotLeader`."""
         self.core.transfer_leadership(to)
-        self._schedule_pump()
+        self.end_turn_soon()
 
     def change_members(self, change: ConfChange, *, force: bool = False) -> tuple[Term, Index]:
         """On the leader: begin a membership change; its term and index. It holds once applied.
@@ -321,7 +345,7 @@ class Driver:
         Raises `raft.NotLeader`, or `raft.ConfChangeRefused`, which says why.
         """
         position = self.core.propose_conf_change(change, force=force)
-        self._schedule_pump()
+        self.end_turn_soon()
         return position
 
     @property
@@ -336,7 +360,7 @@ class Driver:
 
     def lost_contact(self, peer: NodeId) -> None:
         """The mesh lost a connection to a peer."""
-        self._carefully(lambda: self.core.lost_contact(peer))
+        self._carefully(self.core.lost_contact, peer)
 
     # --- roles --------------------------------------------------------------------------------
 
@@ -408,7 +432,7 @@ class Driver:
         waiting = self._waiting.pop(entry.index, None)
         if waiting is not None:
             term, waiter, since_s = waiting
-            self.metrics.commit_ms.add(1_000 * (time.perf_counter() - since_s))
+            self.metrics.commit_ms.add(1_000 * (self._loop.time() - since_s))
             replaced = Unavailable("another leader took over before the command was committed")
             waiter(outcome if term == entry.term else replaced)
 
@@ -441,3 +465,9 @@ class Driver:
         self._wake_appliers(view.index)
         log.info("installed a snapshot index=%d term=%d", snapshot.meta.index, snapshot.meta.term)
         return stored
+
+
+def unconfirmed() -> OutcomeUnknown:
+    """What is said of a command whose time is over."""
+    why = "no majority of the managers confirmed it in time"
+    return OutcomeUnknown(f"{why}; the command may still be carried out")

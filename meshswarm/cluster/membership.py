@@ -43,4 +43,7 @@ class Membership:
 
     def manager(self, node_id: NodeId) -> Peer | None:
         """The manager with this id."""
-        return next((peer for peer in self.managers if peer.id == node_id), None)
+        for peer in self.managers:
+            if peer.id == node_id:
+                return peer
+        return None

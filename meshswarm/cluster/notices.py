@@ -1,65 +1,48 @@
-"""Appends without entries wait a little: most are overtaken by one with entries.
+"""Commit indexes wait a little for entries to travel with: most find some.
 
-Such an append tells a commit index and nothing else. With one write after the other, these and
-their answers would be half of all messages, and stand between a command's commit and its answer.
+With one write after the other, appends that tell a commit index and nothing else, and their
+answers, would be half of all messages, and stand between a command's commit and its answer.
 """
 
-import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from meshswarm.ids import NodeId
-from meshswarm.raft.messages import AppendEntries
+from meshswarm.ids import Index
 
 NOTICE_S = 0.005
-"""How long a follower may wait for a commit index that comes without entries."""
+"""How long a commit index waits; one that came while another waited, up to twice as long."""
 
 
 class Clock(Protocol):
     """What is needed of an event loop."""
 
-    def time(self) -> float:
-        """Seconds, that never go back."""
-
-    def call_at(self, when: float, callback: Callable[[], None]) -> object:
-        """Call `callback` then."""
+    def call_later(self, delay: float, callback: Callable[[], None]) -> object:
+        """Call `callback` in so many seconds."""
 
 
 class Notices:
-    """One append that waits for each peer, the newest, sent by `send` when its time has come."""
+    """Calls `tell` with each commit index, or a later one, a little after it was first seen."""
 
-    def __init__(
-        self, send: Callable[[AppendEntries], None], clock: Clock | asyncio.AbstractEventLoop
-    ) -> None:
-        self._send = send
+    def __init__(self, tell: Callable[[Index], None], clock: Clock) -> None:
+        self._tell = tell
         self._clock = clock
-        self._waiting: dict[NodeId, tuple[float, AppendEntries]] = {}
-        """And when it is due: so long after the first that the peer was not told."""
-        self._is_due = False
+        self._waiting: Index | None = None
+        self._newest = Index(0)
 
-    def put(self, message: AppendEntries) -> None:
-        """Send it a little later, unless it is overtaken."""
-        due, _ = self._waiting.get(message.to, (self._clock.time() + NOTICE_S, message))
-        self._waiting[message.to] = due, message
-        self._wake_at(due)
+    def look(self, commit: Index) -> None:
+        """This is committed now."""
+        if commit > self._newest:
+            self._newest = commit
+            if self._waiting is None:
+                self._begin()
 
-    def overtaken(self, peer: NodeId) -> None:
-        """A message on its way to the peer tells all that the waiting one would."""
-        self._waiting.pop(peer, None)
+    def _begin(self) -> None:
+        self._waiting = self._newest
+        self._clock.call_later(NOTICE_S, self._ripe)
 
-    def _wake_at(self, when: float) -> None:
-        if not self._is_due:
-            self._is_due = True
-            self._clock.call_at(when, self._send_ripe)
-
-    def _send_ripe(self) -> None:
-        """Send what waited for long enough; what came after others were overtaken goes on waiting:
-        under a load, this is called for those that are gone."""
-        self._is_due = False
-        now = self._clock.time()
-        for peer, (due, message) in list(self._waiting.items()):
-            if due <= now:
-                del self._waiting[peer]
-                self._send(message)
-        if self._waiting:
-            self._wake_at(min(due for due, _ in self._waiting.values()))
+    def _ripe(self) -> None:
+        ripe, self._waiting = self._waiting, None
+        assert ripe is not None, "nothing waits"
+        self._tell(ripe)
+        if self._newest > ripe:
+            self._begin()

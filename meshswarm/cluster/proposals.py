@@ -14,7 +14,7 @@ from typing import TypeVar
 import attrs
 
 from meshswarm import codec
-from meshswarm.cluster.driver import Driver
+from meshswarm.cluster.driver import NOT_CONFIRMED, Driver, Waiter, unconfirmed
 from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.errors import Conflict, Invalid, MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import ClientId, Index, NodeId
@@ -159,11 +159,12 @@ class Proposals:
                 done.set_result(outcome)
 
         self._driver.propose(entry.encoded(), settle)
+        self._driver.end_turn_soon()
         try:
             async with asyncio.timeout_at(deadline):
                 outcome = await done
         except TimeoutError:
-            raise _unconfirmed() from None
+            raise unconfirmed() from None
         if isinstance(outcome, Unavailable):
             raise outcome
         return outcome
@@ -171,10 +172,10 @@ class Proposals:
     # --- the same without a task, for what comes by the thousand --------------------------------
 
     def submit_at_once(self, command: bytes, request: Request | None, by: str, told: Told) -> bool:
-        """As `submit`, begun in this turn of the loop; False if this is no leader that can take it:
+        """As `submit`, begun in this turn of the mesh; False if this is no leader that can take it:
         nothing was done."""
 
-        def settled(outcome: Outcome | MeshswarmError) -> None:
+        def settled(outcome: Outcome | Unavailable) -> None:
             may_repeat = request is not None or not isinstance(outcome, OutcomeUnknown)
             if isinstance(outcome, Unavailable) and may_repeat and self._now() < deadline:
                 unsure = outcome if isinstance(outcome, OutcomeUnknown) else None
@@ -186,50 +187,38 @@ class Proposals:
         deadline = self._deadline()
         return self.append_at_once(command, request, by, settled)
 
-    def append_at_once(self, command: bytes, request: Request | None, by: str, told: Told) -> bool:
-        """As `append_here`, begun in this turn of the loop; False elsewhere than on a leader."""
+    def append_at_once(
+        self, command: bytes, request: Request | None, by: str, told: Waiter
+    ) -> bool:
+        """As `append_here`, begun in this turn of the mesh; False elsewhere than on a leader."""
         if not self._leads:
             return False
         entry = LogEntry(at_ms=self.log_time_ms(), by=by, request=request, command=command)
-
-        def settle(outcome: Outcome | Unavailable) -> None:
-            if not limit.cancelled():
-                limit.cancel()
-                told(outcome)
-
-        limit = self._loop.call_at(self._deadline(), lambda: settle(_unconfirmed()))
         try:
-            self._driver.propose(entry.encoded(), settle)
+            self._driver.propose(entry.encoded(), told)
         except Unavailable:
-            limit.cancel()
             return False
         return True
 
     def read_at_once(self, told: Callable[[View | MeshswarmError], None]) -> bool:
-        """As `read`, begun in this turn of the loop; False elsewhere than on a leader."""
+        """As `read`, begun in this turn of the mesh; False elsewhere than on a leader."""
         if not self._leads:
             return False
 
         def confirmed(index: Index | Unavailable) -> None:
             view = self._driver.hub.view
-            if limit.cancelled():
-                return
-            limit.cancel()
-            if not isinstance(index, Unavailable) and view.index >= index:
+            if isinstance(index, int) and view.index >= index:
                 told(view)
-            else:
+            elif self._now() < deadline:
                 self._start(_tell(self.read(), told), "a read that takes longer")
+            else:
+                told(Unavailable(NOT_CONFIRMED))
 
-        def expire() -> None:
-            forget()
-            limit.cancel()
-            told(Unavailable(_NOT_CONFIRMED))
-
+        deadline = self._deadline()
         try:
-            forget = self._driver.confirm(confirmed)
+            self._driver.confirm(confirmed)
         except Unavailable:
             return False
-        limit = self._loop.call_at(self._deadline(), expire)
         return True
 
     @property
@@ -333,7 +322,7 @@ class Proposals:
             except Unavailable as error:
                 await self._pause(deadline, error)
             except TimeoutError:
-                raise Unavailable(_NOT_CONFIRMED) from None
+                raise Unavailable(NOT_CONFIRMED) from None
 
     async def read(self) -> View:
         """A view that holds everything acknowledged before this call; raises `Unavailable`."""
@@ -468,13 +457,6 @@ async def _tell(work: Awaitable[T], told: Callable[[T | MeshswarmError], None]) 
         told(error)
     else:
         told(found)
-
-
-_NOT_CONFIRMED = "no majority of the managers confirmed the read in time"
-
-
-def _unconfirmed() -> OutcomeUnknown:
-    return _unknown("no majority of the managers confirmed it in time")
 
 
 def _unknown(why: str) -> OutcomeUnknown:

@@ -238,6 +238,7 @@ class Endpoint:
             nonlocal waiting
             waiting -= 1
             channel.receive(frames)
+            self._site.end_turn()
 
         def send(frames: Iterable[bytes]) -> Sent:
             nonlocal waiting

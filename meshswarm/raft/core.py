@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 from meshswarm.errors import Invalid
 from meshswarm.ids import Index, NodeId, Term
@@ -24,6 +25,8 @@ from meshswarm.raft.types import (
     Snapshot,
     SnapshotMeta,
 )
+
+T = TypeVar("T")
 
 
 class RaftCore:
@@ -229,59 +232,65 @@ class RaftCore:
             else:
                 progress.snapshot_failed()
 
+    def tell_commit(self, index: Index) -> bool:
+        """The commit index, at least this one, was told to nobody for a while for want of entries
+        to travel with: tell the peers that do not know it; whether there are any."""
+        state = self._state
+        return state.reign is not None and leading.tell_commit(state, state.reign, index)
+
     # Outputs
 
     def has_ready(self) -> bool:
         """Whether `ready` has anything to say."""
-        state = self._state
+        state, log, told = self._state, self._state.log, self._told
         if state.reign is not None:
-            leading.flush(state)
+            leading.flush(state, state.reign)
         return bool(
             state.outbox
-            or state.log.has_unwritten
-            or state.log.has_unapplied
-            or self._must_save
+            or log.submitted < log.last_index
+            or log.applying < log.committed
             or state.read_states
+            or log.has_snapshot
+            or self._must_save
+            or state.leader != told.leader
+            or state.reported_role is not told.role
+            or state.removed is not told.removed
             or state.rejected_reads
             or state.snapshot_requests
-            or state.leader != self._told.leader
-            or state.reported_role is not self._told.role
-            or state.removed is not self._told.removed
         )
 
     def ready(self) -> Ready:
         """All work that is due now; the duties it brings stand in `ready.py`."""
-        state = self._state
-        leading.flush(state)
-        snapshot, entries = state.log.take_unwritten()
-        writes = snapshot is not None or bool(entries) or self._must_save
-        token, messages = state.outbox.take(writes=writes)
+        state, log, config = self._state, self._state.log, self._state.config
+        if state.reign is not None:
+            leading.flush(state, state.reign)
+        snapshot, entries = log.take_unwritten()
+        token, messages = state.outbox.take(
+            writes=bool(entries) or snapshot is not None or self._must_save
+        )
         hard_state = None
         if token is not None:
-            state.log.write_submitted(token)
-            hard_state = HardState(state.term, state.vote, state.log.committed)
-            self._saved = hard_state
-        committed = state.log.take_committed(
-            max_entries=state.config.max_append_entries, max_bytes=state.config.max_append_bytes
-        )
-        soft_state = self._soft_state()
-        ready = Ready(
+            log.write_submitted(token)
+            hard_state = self._saved = HardState(state.term, state.vote, log.committed)
+        return Ready(
             token=token,
-            soft_state=soft_state if soft_state != self._told else None,
+            soft_state=self._news_of_role(),
             hard_state=hard_state,
             entries=entries,
             snapshot=snapshot,
             messages=messages,
-            committed=committed,
-            read_states=tuple(state.read_states),
-            rejected_reads=tuple(state.rejected_reads),
-            snapshot_requests=tuple(state.snapshot_requests),
+            committed=log.take_committed(
+                max_entries=config.max_append_entries, max_bytes=config.max_append_bytes
+            ),
+            read_states=_taken(state.read_states),
+            rejected_reads=_taken(state.rejected_reads),
+            snapshot_requests=_taken(state.snapshot_requests),
         )
-        self._told = soft_state
-        state.read_states.clear()
-        state.rejected_reads.clear()
-        state.snapshot_requests.clear()
-        return ready
+
+    @property
+    def commit(self) -> Index:
+        """The last entry that is known to be committed."""
+        return self._state.log.committed
 
     @property
     def quiet_ticks(self) -> int:
@@ -352,6 +361,11 @@ class RaftCore:
         return self._state.leader
 
     @property
+    def leads(self) -> bool:
+        """Whether this node leads, as far as it knows."""
+        return self._state.reign is not None
+
+    @property
     def is_disconnected(self) -> bool:
         """Whether neither a leader nor a quorum was heard for one maximal election timeout."""
         return self._state.is_disconnected
@@ -396,14 +410,19 @@ class RaftCore:
         ask voters that may be gone for good.
         """
         state, saved = self._state, self._saved
+        if state.term != saved.term or state.vote != saved.vote:
+            return True
         change = state.log.unapplied_conf_change
-        return (state.term, state.vote) != (saved.term, saved.vote) or (
-            change is not None and saved.commit < change <= state.log.committed
-        )
+        return change is not None and saved.commit < change <= state.log.committed
 
-    def _soft_state(self) -> SoftState:
-        state = self._state
-        return SoftState(state.leader, state.reported_role, state.removed)
+    def _news_of_role(self) -> SoftState | None:
+        """Leader and role, if they are not what was told last."""
+        state, told = self._state, self._told
+        role = state.reported_role
+        if state.leader == told.leader and role is told.role and state.removed is told.removed:
+            return None
+        self._told = SoftState(state.leader, role, state.removed)
+        return self._told
 
     def _own_reign(self) -> Reign:
         if self._state.reign is None:
@@ -418,6 +437,15 @@ class RaftCore:
 
     def _progress(self, peer: NodeId) -> Progress | None:
         return self._state.reign.peers.get(peer) if self._state.reign else None
+
+
+def _taken(items: list[T]) -> tuple[T, ...]:
+    """What is in the list, which is empty then."""
+    if not items:
+        return ()
+    taken = tuple(items)
+    items.clear()
+    return taken
 
 
 def _peer_statuses(reign: Reign | None) -> tuple[PeerStatus, ...]:

@@ -2,7 +2,8 @@
 
 Nothing is sent from where it is decided: handlers change a peer's progress, and `flush`, run once
 before each `Ready`, sends what is due. So all proposals between two Readys travel in one append,
-and batches grow with the load.
+and batches grow with the load. A commit index travels with the next entries; whoever drives the
+core has it told by itself once none came for a while (`tell_commit`).
 """
 
 from meshswarm.ids import Index, NodeId
@@ -82,43 +83,60 @@ def _broadcast_heartbeat(state: RaftState, reign: Reign) -> None:
         )
 
 
-def flush(state: RaftState) -> None:
-    """Send everything that is due now: appends, commit indexes, heartbeats for reads."""
-    reign = state.reign
-    if reign is None:
-        return
+def flush(state: RaftState, reign: Reign) -> None:
+    """Send everything that is due now: appends, and heartbeats for reads."""
     if reign.reads.needs_heartbeat:
         _broadcast_heartbeat(state, reign)
         _complete_reads(state, reign)
-    log = state.log
+    last = state.log.last_index
     for peer, progress in reign.peers.items():
-        if progress.is_current(log.last_index, log.committed):
-            continue
-        while not progress.paused and _send_append(state, peer, progress):
-            pass
+        while (progress.next <= last or progress.nudged) and not progress.paused:
+            if not _send_append(state, peer, progress):
+                break
+
+
+def tell_commit(state: RaftState, reign: Reign, index: Index) -> bool:
+    """Send an append without entries to each peer that was not told that `index` is committed, and
+    can use that; whether there was one. Who has to answer first, or lags too far, is passed over.
+    """
+    log = state.log
+    told = [
+        (peer, progress)
+        for peer, progress in reign.peers.items()
+        if progress.sent_commit < index
+        and progress.wants_commit(log.committed)
+        and not progress.paused
+        and progress.next > log.offset
+    ]
+    for peer, progress in told:
+        _append(state, peer, progress, ())
+    return bool(told)
 
 
 def _send_append(state: RaftState, peer: NodeId, progress: Progress) -> bool:
     """Send one append, if there is anything to say; whether more entries may follow."""
     log, config = state.log, state.config
-    prev = Index(progress.next - 1)
-    if prev == log.last_index and not progress.nudged and not progress.wants_commit(log.committed):
-        return False
     if progress.state is ProgressState.SNAPSHOT:
         return False
-    if prev < log.offset:
+    if progress.next <= log.offset:
         _request_snapshot(state, peer, progress)
         return False
     entries: tuple[Entry, ...] = ()
-    if progress.may_stream and prev < log.last_index:
+    if progress.next <= log.last_index and progress.may_stream:
         entries = log.slice(
             progress.next,
             log.last_index,
             max_entries=config.max_append_entries,
             max_bytes=config.max_append_bytes,
         )
-    if not entries and not progress.nudged and not progress.wants_commit(log.committed):
-        return False
+    if entries or progress.nudged:
+        _append(state, peer, progress, entries)
+    return bool(entries)
+
+
+def _append(state: RaftState, peer: NodeId, progress: Progress, entries: tuple[Entry, ...]) -> None:
+    """Send these entries, which are next for this peer, and the commit index."""
+    log, prev = state.log, Index(progress.next - 1)
     state.send(
         AppendEntries(
             from_=state.id,
@@ -130,9 +148,8 @@ def _send_append(state: RaftState, peer: NodeId, progress: Progress) -> bool:
             commit=log.committed,
         )
     )
-    size_bytes = log.size_bytes(prev, Index(prev + len(entries)))
+    size_bytes = log.size_bytes(prev, Index(prev + len(entries))) if entries else 0
     progress.sent_append(len(entries), size_bytes, log.committed)
-    return bool(entries)
 
 
 def _request_snapshot(state: RaftState, peer: NodeId, progress: Progress) -> None:
@@ -225,6 +242,9 @@ def commit(state: RaftState) -> None:
     change = log.unapplied_conf_change
     if log.commit_to(index if change is None else min(index, change)):
         reign.reads.release(log.committed)
+        if change == log.committed:
+            # Now: a leader that it removes leads no longer once it has applied it.
+            tell_commit(state, reign, log.committed)
 
 
 def _complete_reads(state: RaftState, reign: Reign) -> None:

@@ -36,6 +36,8 @@ class RaftLog:
         applied: Index,
     ) -> None:
         self.offset, self.offset_term, entries = _joined(snapshot, entries)
+        self.last_index = self.offset
+        """The last entry's index; `offset` if there is none."""
         self._entries: list[Entry] = []
         self._offset_bytes = 0
         self._end_bytes = array("Q")  # bytes from the beginning of time through each entry
@@ -55,11 +57,6 @@ class RaftLog:
             )
 
     # Reading
-
-    @property
-    def last_index(self) -> Index:
-        """The last entry's index; `offset` if there is none."""
-        return Index(self.offset + len(self._entries))
 
     @property
     def last_term(self) -> Term:
@@ -146,6 +143,7 @@ class RaftLog:
             if entry.kind is EntryKind.CONF_CHANGE and index > self.applied:
                 self._conf_changes.append(index)
         self._entries += entries
+        self.last_index = index
 
     def truncate_from(self, index: Index) -> None:
         """Drop the entry at `index` and all after it; they conflict with the leader's."""
@@ -155,6 +153,7 @@ class RaftLog:
         del self._end_bytes[keep - self.offset :]
         while self._conf_changes and self._conf_changes[-1] > keep:
             self._conf_changes.pop()
+        self.last_index = keep
         self._vouch_at_most(keep)
 
     def install(self, snapshot: Snapshot) -> None:
@@ -169,7 +168,7 @@ class RaftLog:
         self._conf_changes.clear()
         self._snapshot = snapshot
         self.offset, self.offset_term = meta.index, meta.term
-        self.submitted = self.committed = self.applying = meta.index
+        self.last_index = self.submitted = self.committed = self.applying = meta.index
 
     def compact(self, index: Index) -> None:
         """Forget the entries up to `index`; what is gone already stays gone."""
@@ -191,13 +190,15 @@ class RaftLog:
     # Persisting
 
     @property
-    def has_unwritten(self) -> bool:
-        """Whether entries or a snapshot wait to be handed out."""
-        return self.submitted < self.last_index or self._snapshot is not None
+    def has_snapshot(self) -> bool:
+        """Whether a snapshot waits to be handed out."""
+        return self._snapshot is not None
 
     def take_unwritten(self) -> tuple[Snapshot | None, tuple[Entry, ...]]:
         """The snapshot and the entries to write now."""
         snapshot, self._snapshot = self._snapshot, None
+        if self.submitted == self.last_index:
+            return snapshot, ()
         entries = tuple(self._entries[self.submitted - self.offset :])
         self.submitted = self.last_index
         return snapshot, entries
@@ -221,13 +222,10 @@ class RaftLog:
         self.committed = index
         return True
 
-    @property
-    def has_unapplied(self) -> bool:
-        """Whether committed entries wait to be handed out."""
-        return self.applying < self.committed
-
     def take_committed(self, *, max_entries: int, max_bytes: int) -> tuple[Entry, ...]:
         """The next committed entries to apply, within the limits."""
+        if self.applying == self.committed:
+            return ()
         entries = self.slice(
             Index(self.applying + 1), self.committed, max_entries=max_entries, max_bytes=max_bytes
         )

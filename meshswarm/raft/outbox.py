@@ -32,12 +32,12 @@ def waits_for_disk(message: Message) -> bool:
     that it was removed must not forget it: the other stops, and nobody else may know.
     """
     match message:
+        case AppendEntries() | Heartbeat() | HeartbeatReply() | InstallSnapshot() | TimeoutNow():
+            return False
         case AppendReply() | Removed():
             return True
         case RequestVote() | VoteReply():
             return not message.pre_vote
-        case AppendEntries() | Heartbeat() | HeartbeatReply() | InstallSnapshot() | TimeoutNow():
-            return False
         case _:
             assert_never(message)
 

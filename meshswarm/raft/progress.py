@@ -111,10 +111,6 @@ class Progress:
         """Whether the peer holds what was committed when it came and one round ago."""
         return self.state is ProgressState.REPLICATE and self.match >= self.goal
 
-    def is_current(self, last_index: Index, commit: Index) -> bool:
-        """Whether there is surely nothing to send: most looks at a peer find this."""
-        return self.next > last_index and self.sent_commit >= commit and not self.nudged
-
     def wants_commit(self, commit: Index) -> bool:
         """Whether an empty append would teach this peer a commit index that it can use."""
         return (

@@ -11,7 +11,6 @@ from attrs import define, field
 from meshswarm.ids import Index, NodeId, Term
 from meshswarm.raft.config import RaftConfig, Rng
 from meshswarm.raft.log import RaftLog
-from meshswarm.raft.messages import Message
 from meshswarm.raft.outbox import Outbox
 from meshswarm.raft.progress import Progress
 from meshswarm.raft.reads import Reads
@@ -71,6 +70,8 @@ class RaftState:
         self.conf = conf
         self.log = log
         self.outbox = Outbox()
+        self.send = self.outbox.send
+        """Puts a message on its way."""
 
         self.role = Role.FOLLOWER
         self.leader: NodeId | None = None
@@ -92,6 +93,7 @@ class RaftState:
         self.snapshot_requests: list[NodeId] = []
 
         self._rng = rng
+        self._silence_ticks = config.election_ticks_max
         self.election_timeout = 0
         self.reset_election_timer()
 
@@ -103,18 +105,16 @@ class RaftState:
     @property
     def is_disconnected(self) -> bool:
         """Whether neither a leader nor a quorum was heard for one maximal election timeout."""
-        return self.reign is None and self.silent_ticks >= self.config.election_ticks_max
+        return self.reign is None and self.silent_ticks >= self._silence_ticks
 
     @property
     def reported_role(self) -> Role:
         """The role as others are told it."""
-        if self.is_disconnected:
+        if self.reign is not None:
+            return self.role
+        if self.silent_ticks >= self._silence_ticks:
             return Role.DISCONNECTED
-        return self.role if self.is_voter or self.reign else Role.LEARNER
-
-    def send(self, message: Message) -> None:
-        """Put a message on its way."""
-        self.outbox.send(message)
+        return self.role if self.id in self.conf.voters else Role.LEARNER
 
     def reset_election_timer(self) -> None:
         """Start a new election timeout of random length (Raft section 5.2)."""

@@ -28,6 +28,9 @@ from meshswarm.store.view import Key, View
 NEVER = 1 << 62
 """A tick that does not come."""
 
+NOTICE_MS = 5
+"""How long a commit index waits for entries to travel with, as in the real driver."""
+
 Waiter = Callable[[Outcome | Unavailable], None]
 """Told the outcome of an entry, or why there is none."""
 
@@ -65,6 +68,7 @@ class Driver:
         self._read_number = 0
         self._applied: list[tuple[Index, Promise[None]]] = []
         self._pump_is_due = False
+        self._commit = Index(0)
         self._snapshot_at = stored.meta.index if stored else Index(0)
         self._is_saving = False
         self._is_incomplete = self._disk.is_damaged
@@ -109,9 +113,18 @@ class Driver:
         self._pump_is_due = False
         while self.core.has_ready():
             self._carry_out(self.core.ready())
+        commit = self.core.commit
+        if self.core.leads and commit > self._commit:
+            self._commit = commit
+            self._life.after(NOTICE_MS, partial(self._tell_commit, commit))
         if self._is_incomplete is not self.core.is_recovering:
             self._note_loss()
         self._wake_in_time()
+
+    def _tell_commit(self, index: Index) -> None:
+        self._count_ticks()
+        if self.core.tell_commit(index):
+            self._pump()
 
     def _note_loss(self) -> None:
         """Keep the disk's word on whether entries are missing, for a restart must know it too."""

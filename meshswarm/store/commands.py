@@ -8,7 +8,6 @@ in one line, for `cluster log`. To add a command: ARCHITECTURE.md, "add a comman
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import attrs
 from attrs import Factory, field, frozen
 
 from meshswarm import codec, columns
@@ -443,7 +442,8 @@ class LogEntry:
 
     def encoded(self) -> bytes:
         """This entry as the bytes that the log stores."""
-        request = attrs.astuple(self.request) if self.request else None
+        named = self.request
+        request = named and [named.client, named.sequence, named.acknowledged, named.opened_at]
         return codec.dumps_in_order([self.at_ms, self.by, request, self.command])
 
     @staticmethod

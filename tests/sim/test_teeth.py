@@ -101,8 +101,8 @@ BITES = (
     Bite(clients.gives_up_as_not_done, "not linearizable", (Fault.CRASH, Fault.ONE_WAY)),
     Bite(clients.applies_as_it_likes, "than others"),
     Bite(clients.skips_an_entry, "than others|of what is|says"),
-    Bite(tasks.believes_a_stale_manager, "meant to run|still runs"),
-    Bite(tasks.forgets_what_it_finds, "which has no row", (Fault.CRASH,)),
+    Bite(tasks.believes_a_stale_manager, "meant to run|still runs|not whole"),
+    Bite(tasks.forgets_what_it_finds, "which has no row", (Fault.CRASH, Fault.STUBBORN)),
     Bite(tasks.lets_time_stand, "not whole"),
     Bite(tasks.starts_successors_at_once, "still runs"),
 )

@@ -250,9 +250,11 @@ class World:
     # Carrying out
 
     def pump(self, node: NodeId) -> None:
-        """Carry out all that a node wants done, by the embedder's duties."""
+        """Carry out all that a node wants done, by the embedder's duties; no commit index waits."""
         member = self.nodes[node]
-        while member.core is not None and member.core.has_ready():
+        while member.core is not None and (
+            member.core.has_ready() or member.core.tell_commit(member.core.commit)
+        ):
             self._carry_out(member, member.core.ready())
         if member.core is not None:
             self.witness.saw_status(member.core.status())
