@@ -273,9 +273,15 @@ class Driver:
     # --- input --------------------------------------------------------------------------------
 
     def step(self, message: Message) -> None:
-        """Take in one message of a peer; it is carried out when the turn ends."""
+        """Take in one message of a peer; it is carried out when the turn ends.
+
+        Or now, if it answers all that anybody waits for: the rest of the turn would only be in the
+        way, with one write after the other most often the same word of the next peer.
+        """
         self._has_input = True
         self._carefully(self.core.step, message)
+        if self.core.is_settled:
+            self._pump()
 
     def propose(self, data: bytes, waiter: Waiter) -> None:
         """Append `data` on the leader when the turn ends; `waiter` is told what became of it, after

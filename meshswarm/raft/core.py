@@ -293,6 +293,13 @@ class RaftCore:
         return self._state.log.committed
 
     @property
+    def is_settled(self) -> bool:
+        """Whether what is due now, if anything, can be joined by no more: all that is in the log is
+        committed and not yet handed out, or reads are confirmed."""
+        state, log = self._state, self._state.log
+        return log.applying < log.committed == log.last_index or bool(state.read_states)
+
+    @property
     def quiet_ticks(self) -> int:
         """How many of the next ticks only count, if nothing else comes in meanwhile.
 
