@@ -288,9 +288,9 @@ class Client:
 
     async def _propose_all(self, asked: list[Sized]) -> Sequence[Outcome]:
         """One request of the cluster for all of them."""
+        if len(asked) == 1:
+            return [await self._propose_one(asked[0][0])]
         commands = tuple([command for command, _ in asked])
-        if len(commands) == 1:
-            return [await self._propose_one(commands[0])]
         outcome = await self._propose_one(Group(commands=commands))
         return outcome.parts if outcome.error is None else [outcome] * len(commands)
 
@@ -301,8 +301,9 @@ class Client:
         sequence = self._sequence
         self._unanswered.add(sequence)
         try:
-            opened_at = await self._begun()
-            name = [self._id, sequence, min(self._unanswered) - 1, opened_at]
+            if self._opened_at is None:
+                await self._begin()
+            name = [self._id, sequence, min(self._unanswered) - 1, self._opened_at]
             reply = await self._call(Lane.DATA, "propose", [encoded, name])
             self._turn_to(reply.payloads)
         finally:
@@ -312,12 +313,10 @@ class Client:
             self._begin_anew()
         return outcome
 
-    async def _begun(self) -> Index:
-        """An entry that came before anything that was sent by this name."""
-        if self._opened_at is None:
-            reply = await self._call(Lane.DATA, "applied", None, repeatable=True)
-            self._opened_at = Index(codec.structure(reply.body, int))
-        return self._opened_at
+    async def _begin(self) -> None:
+        """Learn of an entry that came before anything that was sent by this name."""
+        reply = await self._call(Lane.DATA, "applied", None, repeatable=True)
+        self._opened_at = Index(codec.structure(reply.body, int))
 
     def _begin_anew(self) -> None:
         """Go on by another name: the cluster has forgotten this one, and refuses it for ever."""
@@ -381,12 +380,13 @@ class Client:
         raise tries.error(repeatable=True)
 
     def _prefer(self, link: Link) -> None:
-        self._links.remove(link)
-        self._links.insert(0, link)
+        if self._links[0] is not link:
+            self._links.remove(link)
+            self._links.insert(0, link)
 
     def _turn_to(self, leader: tuple[bytes, ...]) -> None:
         """Ask the leader first from now on, if the manager that answered named one."""
-        for link in self._links:
+        for link in self._links if leader else ():
             if (link.peer.id.encode(),) == leader:
                 self._prefer(link)
                 return

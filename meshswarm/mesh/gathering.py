@@ -51,21 +51,19 @@ class Gathering(Generic[Item, Answer]):
     async def put(self, item: Item) -> Answer:
         """The answer for `item`; whoever stops waiting for it stops nothing that others want."""
         if not self._waiting and not self._under_way:
-            return await self._put_alone(item)
+            # Nobody else waits: no detour by a task of its own.
+            self._under_way = 1
+            try:
+                (answer,) = await self._send([item])
+            finally:
+                self._under_way -= 1
+                if self._waiting:
+                    self._send_more()
+            return answer
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         self._send_soon()
         return await future
-
-    async def _put_alone(self, item: Item) -> Answer:
-        """Nobody else waits: no detour by a task of its own."""
-        self._under_way += 1
-        try:
-            (answer,) = await self._send([item])
-        finally:
-            self._under_way -= 1
-            self._send_more()
-        return answer
 
     def _send_soon(self) -> None:
         """Begin a call once everybody has put an item who does so in this turn of the loop: those
