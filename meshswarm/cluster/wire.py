@@ -5,10 +5,12 @@ encoded once by whoever proposed them: neither sender nor receiver encodes an en
 """
 
 import struct
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import TypedDict, assert_never
+from operator import attrgetter, itemgetter
+from typing import Any, get_args
 
-from attrs import frozen
+from attrs import field, frozen
 
 from meshswarm import codec
 from meshswarm.ids import Index, NodeId, Term
@@ -45,124 +47,138 @@ NUMBER_MAX = (1 << 63) - 1
 Body = list[object]
 
 
-class _Head(TypedDict):
-    from_: NodeId
-    to: NodeId
-    term: Term
+@frozen
+class _Kind:
+    """How messages of a class travel: as an array of its name and these attributes.
+
+    Looked up and taken apart by C alone: a write is a dozen messages.
+    """
+
+    make: Callable[..., Message]
+    name: str
+    lane: Lane
+    attributes: tuple[str, ...]
+    types: list[type]
+    """What the array holds, exactly: `True` is no number."""
+    payloads: int
+
+    values_of: Callable[[Message], tuple[object, ...]] = field(init=False)
+    numbers_of: Callable[[Body], tuple[int, ...]] = field(init=False)
+
+    @values_of.default
+    def _getter(self) -> Callable[[Message], tuple[object, ...]]:
+        return attrgetter(*self.attributes)
+
+    @numbers_of.default
+    def _numbers(self) -> Callable[[Body], tuple[int, ...]]:
+        places = [place for place, type_ in enumerate(self.types) if type_ is int]
+        return itemgetter(places[0], *places)  # of one place alone it would make no tuple
+
+
+def _kind(
+    cls: type[Message],
+    attributes: Mapping[str, type],
+    more: Sequence[type] = (),
+    *,
+    lane: Lane = Lane.CONTROL,
+    payloads: int = 0,
+) -> _Kind:
+    names = ("from_", "to", "term", *attributes)
+    types = [str, str, str, int, *attributes.values(), *more]
+    return _Kind(cls, cls.__name__, lane, names, types, payloads)
+
+
+_KINDS: dict[type[Message], _Kind] = {
+    kind.make: kind  # type: ignore[misc]  # it is the class
+    for kind in (
+        _kind(
+            RequestVote,
+            {"last_index": int, "last_term": int, "pre_vote": bool, "leadership_transfer": bool},
+        ),
+        _kind(VoteReply, {"granted": bool, "pre_vote": bool, "commit": int, "commit_term": int}),
+        _kind(
+            AppendEntries,
+            {"prev_index": int, "prev_term": int, "commit": int},
+            lane=Lane.DATA,
+            payloads=1,
+        ),
+        _kind(
+            AppendReply,
+            {
+                "index": int,
+                "rejected": bool,
+                "hint_index": int,
+                "hint_term": int,
+                "recovering": bool,
+            },
+        ),
+        _kind(Heartbeat, {"commit": int, "read_position": int}),
+        _kind(HeartbeatReply, {"read_position": int}),
+        # And the snapshot's index, term, voters, learners and former members.
+        _kind(InstallSnapshot, {}, (int, int, list, list, list), lane=Lane.BULK, payloads=1),
+        _kind(TimeoutNow, {}),
+        _kind(Removed, {}),
+    )
+}
+_BY_NAME = {kind.name: kind for kind in _KINDS.values()}
+assert set(_KINDS) == set(get_args(Message)), "each message travels somehow"
 
 
 def lane_of(message: Message) -> Lane:
     """Bulk never delays a heartbeat: appends and snapshots have connections of their own."""
-    match message:
-        case AppendEntries():
-            return Lane.DATA
-        case InstallSnapshot():
-            return Lane.BULK
-        case _:
-            return Lane.CONTROL
+    return _KINDS[type(message)].lane
 
 
 def pack(message: Message) -> tuple[Body, tuple[bytes, ...]]:
     """The message's header and payloads."""
-    head: Body = [type(message).__name__, message.from_, message.to, message.term]
-    match message:
-        case RequestVote():
-            fields = [message.last_index, message.last_term, message.pre_vote]
-            return [*head, *fields, message.leadership_transfer], ()
-        case VoteReply():
-            fields = [message.granted, message.pre_vote]
-            return [*head, *fields, message.commit, message.commit_term], ()
-        case AppendEntries():
-            fields = [message.prev_index, message.prev_term, message.commit]
-            return [*head, *fields], (pack_entries(message.entries),)
-        case AppendReply():
-            fields = [message.index, message.rejected, message.hint_index, message.hint_term]
-            return [*head, *fields, message.recovering], ()
-        case Heartbeat():
-            return [*head, message.commit, message.read_position], ()
-        case HeartbeatReply():
-            return [*head, message.read_position], ()
-        case InstallSnapshot():
-            meta = message.snapshot.meta
-            conf = [list(ids) for ids in (meta.conf.voters, meta.conf.learners, meta.conf.removed)]
-            return [*head, meta.index, meta.term, *conf], (message.snapshot.data,)
-        case TimeoutNow() | Removed():
-            return head, ()
-        case _:
-            assert_never(message)
+    kind = _KINDS[type(message)]
+    body: Body = [kind.name, *kind.values_of(message)]
+    if isinstance(message, AppendEntries):
+        return body, (pack_entries(message.entries),)
+    if isinstance(message, InstallSnapshot):
+        meta = message.snapshot.meta
+        body += [meta.index, meta.term]
+        body += [list(ids) for ids in (meta.conf.voters, meta.conf.learners, meta.conf.removed)]
+        return body, (message.snapshot.data,)
+    return body, ()
 
 
 def unpack(body: object, payloads: tuple[bytes, ...]) -> Message:
     """The message that `pack` described; raises `Undecodable` for anything else."""
-    match body, payloads:
-        case [str() as name, str() as from_, str() as to, int() as term, *fields], blobs if _fit(
-            term, *fields
-        ):
-            head = _Head(from_=NodeId(from_), to=NodeId(to), term=Term(term))
-        case _:
-            raise codec.Undecodable(f"not a Raft message: {body!r:.200}")
-    match name, fields, blobs:
-        case "RequestVote", [int() as index, int() as last, bool() as pre, bool() as transfer], ():
-            return RequestVote(
-                **head,
-                last_index=Index(index),
-                last_term=Term(last),
-                pre_vote=pre,
-                leadership_transfer=transfer,
-            )
-        case "VoteReply", [bool() as yes, bool() as pre, int() as commit, int() as at], ():
-            return VoteReply(
-                **head, granted=yes, pre_vote=pre, commit=Index(commit), commit_term=Term(at)
-            )
-        case "AppendEntries", [int() as index, int() as prev, int() as commit], [bytes() as blob]:
-            return AppendEntries(
-                **head,
-                prev_index=Index(index),
-                prev_term=Term(prev),
-                entries=unpack_entries(blob, Index(index + 1)),
-                commit=Index(commit),
-            )
-        case (
-            "AppendReply",
-            [int() as index, bool() as no, int() as hint, int() as hint_term, bool() as lost],
-            (),
-        ):
-            return AppendReply(
-                **head,
-                index=Index(index),
-                rejected=no,
-                hint_index=Index(hint),
-                hint_term=Term(hint_term),
-                recovering=lost,
-            )
-        case "Heartbeat", [int() as commit, int() as position], ():
-            return Heartbeat(**head, commit=Index(commit), read_position=position)
-        case "HeartbeatReply", [int() as position], ():
-            return HeartbeatReply(**head, read_position=position)
-        case "InstallSnapshot", [int() as index, int() as at, *ids], [bytes() as data] if (
-            len(ids) == 3
-        ):
-            conf = ConfState(*(_node_ids(some) for some in ids))
-            meta = SnapshotMeta(Index(index), Term(at), conf)
-            return InstallSnapshot(**head, snapshot=Snapshot(meta, data))
-        case "TimeoutNow" | "Removed", [], ():
-            return TimeoutNow(**head) if name == "TimeoutNow" else Removed(**head)
-        case _:
-            raise codec.Undecodable(f"not a Raft message: {name} with {fields!r:.200}")
+    if type(body) is not list or not body or type(body[0]) is not str:
+        raise codec.Undecodable(f"not a Raft message: {body!r:.200}")
+    kind = _BY_NAME.get(body[0])
+    if kind is None or list(map(type, body)) != kind.types or len(payloads) != kind.payloads:
+        raise codec.Undecodable(f"not a Raft message: {body!r:.200}")
+    numbers = kind.numbers_of(body)
+    if min(numbers) < 0 or max(numbers) > NUMBER_MAX:  # such as the journal cannot hold
+        raise codec.Undecodable(f"a number out of range: {body!r:.200}")
+    fields = dict(zip(kind.attributes, body[1:], strict=False))
+    if kind.make is AppendEntries:
+        fields["entries"] = unpack_entries(payloads[0], Index(body[4] + 1))
+    elif kind.make is InstallSnapshot:
+        conf = ConfState(*(_node_ids(some) for some in body[6:]))
+        fields["snapshot"] = Snapshot(SnapshotMeta(body[4], body[5], conf), payloads[0])
+    return kind.make(**fields)
 
 
 def pack_entries(entries: tuple[Entry, ...]) -> bytes:
     """Consecutive entries as one blob; their indexes follow from the first one's."""
     parts: list[bytes] = []
     for entry in entries:
-        parts.append(_ENTRY.pack(len(entry.data), entry.term, entry.kind.value))
+        kind = 0 if entry.kind is EntryKind.NORMAL else entry.kind.value
+        parts.append(_ENTRY.pack(len(entry.data), entry.term, kind))
         parts.append(entry.data)
     return b"".join(parts)
+
+
+_ENTRY_KINDS = {kind.value: kind for kind in EntryKind}
 
 
 def unpack_entries(blob: bytes, first: Index) -> tuple[Entry, ...]:
     """The entries of a blob, the first at index `first`; raises `Undecodable`."""
     entries: list[Entry] = []
+    index: Any = first  # and terms: to call them so costs more than to read them
     offset, end, last = 0, len(blob), 0
     try:
         while offset < end:
@@ -174,17 +190,12 @@ def unpack_entries(blob: bytes, first: Index) -> tuple[Entry, ...]:
                 raise codec.Undecodable(f"an entry of term {term} after one of term {last}")
             last = term
             data = blob[offset : offset + length]
-            entries.append(Entry(Index(first + len(entries)), Term(term), data, EntryKind(kind)))
+            entries.append(Entry(index, term, data, _ENTRY_KINDS[kind]))
+            index += 1
             offset += length
-    except (struct.error, ValueError) as error:
+    except (struct.error, KeyError) as error:
         raise codec.Undecodable(f"not a blob of entries: {error}") from error
     return tuple(entries)
-
-
-def _fit(*values: object) -> bool:
-    """Whether all numbers among these are such as the journal can hold."""
-    numbers = [value for value in values if isinstance(value, int)]
-    return not numbers or 0 <= min(numbers) <= max(numbers) <= NUMBER_MAX
 
 
 def _node_ids(plain: object) -> tuple[NodeId, ...]:

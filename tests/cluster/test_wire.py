@@ -101,6 +101,21 @@ def test_numbers_that_no_journal_could_hold_are_refused(message: Message, wrong:
             wire.unpack([*body[:place], wrong, *body[place + 1 :]], payloads)
 
 
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_each_item_has_one_type_and_none_is_missing_or_too_much(message: Message) -> None:
+    body, payloads = wire.pack(message)
+    others = {str: b"a", int: True, bool: 1, list: ["a", 1]}
+    for place, value in enumerate(body):
+        with pytest.raises(Undecodable):
+            wire.unpack([*body[:place], others[type(value)], *body[place + 1 :]], payloads)
+    for wrong in (body[:-1], [*body, 0], [], tuple(body), [["x"], *body[1:]]):
+        with pytest.raises(Undecodable):
+            wire.unpack(wrong, payloads)
+    for blobs in ((*payloads, b""), payloads[:-1] if payloads else (b"",)):
+        with pytest.raises(Undecodable):
+            wire.unpack(body, blobs)
+
+
 def test_entries_whose_terms_fall_are_refused() -> None:
     """The journal would take them, and call itself damaged at the next start."""
     for entries in ((ENTRIES[1], ENTRIES[0]), (evolve(ENTRIES[0], term=Term(1 << 63)),)):
