@@ -103,12 +103,11 @@ def dumps(plain: object) -> bytes:
     return cbor2.dumps(plain, canonical=True)
 
 
-def dumps_in_order(plain: object) -> bytes:
-    """As CBOR, maps in the order that they have: a third of the time that sorting each takes.
+dumps_in_order: Callable[[object], bytes] = cbor2.dumps
+"""As CBOR, maps in the order that they have: a third of the time that sorting each takes.
 
-    For what is sent or logged and then only read; equal values may come out as different bytes.
-    """
-    return cbor2.dumps(plain)
+For what is sent or logged and then only read; equal values may come out as different bytes.
+"""
 
 
 def array_head(length: int) -> bytes:

@@ -2,7 +2,8 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
+import math
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from meshswarm import errors
@@ -16,6 +17,9 @@ from meshswarm.mesh.requests import Chunk, Reply
 from meshswarm.mesh.site import Site
 from meshswarm.mesh.streams import ChunkReader
 
+OpenCall = tuple[asyncio.Future[Reply], float, str]
+"""Who awaits the answer, until when (the loop's time), and what to say if none came."""
+
 
 class Asking:
     """Open calls and streams by correlation; every one of them ends, if need be by `end`."""
@@ -24,9 +28,18 @@ class Asking:
         self._site = site
         self._peer = peer
         self._outlet = outlet
-        self._calls: dict[int, asyncio.Future[Reply]] = {}
+        self._calls: dict[int, OpenCall] = {}
         self._streams: dict[int, ChunkReader] = {}
         self._correlations = itertools.count(1)
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self.takers: Mapping[Type, Callable[[Message], None]] = {
+            Type.REPLY: self._take_reply,
+            Type.ERROR: self._take_error,
+            Type.CHUNK: self._take_chunk,
+            Type.END: self._take_end,
+        }
+        """What to do with answers."""
 
     async def call(
         self, method: str, body: object, payloads: Sequence[bytes], timeout_s: float
@@ -39,14 +52,12 @@ class Asking:
         """
         correlation = self._send(Type.CALL, method, body, payloads)
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._calls[correlation] = future
+        deadline = self._site.now() + timeout_s
+        self._calls[correlation] = future, deadline, f"`{method}` within {timeout_s:g} s"
+        if deadline < self._timer_at:
+            self._look_at_deadlines(deadline)
         try:
-            async with asyncio.timeout(timeout_s):
-                return await future
-        except TimeoutError:
-            raise OutcomeUnknown(
-                f"{self._peer.name} did not answer `{method}` within {timeout_s:g} s"
-            ) from None
+            return await future
         finally:
             if self._calls.pop(correlation, None) is not None:
                 self._outlet.post(Type.CANCEL, correlation)
@@ -74,35 +85,33 @@ class Asking:
             if self._streams.pop(correlation, None) is not None:
                 self._outlet.post(Type.CANCEL, correlation)
 
-    def receive(self, message: Message) -> None:
-        """Take an answer; what nobody awaits any more is dropped."""
-        match message.type:
-            case Type.REPLY:
-                future = self._calls.pop(message.correlation, None)
-                if future is None or future.done():
-                    self._note_late()
-                else:
-                    future.set_result(Reply(message.body, message.payloads))
-            case Type.ERROR:
-                self._fail(message.correlation, errors.from_wire(message.body))
-            case Type.CHUNK:
-                self._take_chunk(message)
-            case Type.END:
-                reader = self._streams.pop(message.correlation, None)
-                if reader is not None:
-                    reader.finish()
-            case _:
-                raise AssertionError(f"{message.type} is not an answer")
-
     def end(self, reason: str) -> None:
         """End all that is open, because the connection is lost for `reason`."""
         calls, self._calls = self._calls, {}
         streams, self._streams = self._streams, {}
-        for future in calls.values():
+        for future, _, _ in calls.values():
             if not future.done():
                 future.set_exception(OutcomeUnknown(f"{self._peer.name} did not answer: {reason}"))
         for reader in streams.values():
             reader.finish(Unavailable(f"the stream from {self._peer.name} broke: {reason}"))
+
+    def _look_at_deadlines(self, at: float) -> None:
+        """Look at that time; a timer for each call (`asyncio.timeout`) is a third of its cost."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = None, at
+        if at < math.inf:
+            self._timer = asyncio.get_running_loop().call_at(at, self._end_overdue)
+
+    def _end_overdue(self) -> None:
+        """End the calls whose time is up, and look again when the next one's is."""
+        now = self._site.now()
+        for future, deadline, what in self._calls.values():
+            if deadline <= now and not future.done():
+                future.set_exception(OutcomeUnknown(f"{self._peer.name} did not answer {what}"))
+        self._look_at_deadlines(
+            min((at for _, at, _ in self._calls.values() if at > now), default=math.inf)
+        )
 
     def _send(self, type_: Type, method: str, body: object, payloads: Sequence[bytes]) -> int:
         if len(self._calls) + len(self._streams) >= self._site.limits.calls_outstanding:
@@ -114,6 +123,21 @@ class Asking:
             raise Unavailable(f"{self._peer.name} {reason}", hint="try again later")
         return correlation
 
+    def _take_reply(self, message: Message) -> None:
+        call = self._calls.pop(message.correlation, None)
+        if call is None or call[0].done():
+            self._note_late()
+        else:
+            call[0].set_result(Reply(message.body, message.payloads))
+
+    def _take_error(self, message: Message) -> None:
+        self._fail(message.correlation, errors.from_wire(message.body))
+
+    def _take_end(self, message: Message) -> None:
+        reader = self._streams.pop(message.correlation, None)
+        if reader is not None:
+            reader.finish()
+
     def _take_chunk(self, message: Message) -> None:
         reader = self._streams.get(message.correlation)
         if reader is None or reader.push(Chunk(message.body, message.payloads)):
@@ -124,10 +148,10 @@ class Asking:
         self._outlet.post(Type.CANCEL, message.correlation)
 
     def _fail(self, correlation: int, error: MeshswarmError) -> None:
-        future = self._calls.pop(correlation, None)
+        call = self._calls.pop(correlation, None)
         reader = self._streams.pop(correlation, None)
-        if future is not None and not future.done():
-            future.set_exception(error)
+        if call is not None and not call[0].done():
+            call[0].set_exception(error)
         elif reader is not None:
             reader.finish(error)
         else:

@@ -8,7 +8,6 @@ there is a connection and when it is lost.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import assert_never
 
 from meshswarm.errors import KeyRefused, MeshswarmError, Unavailable
 from meshswarm.mesh.asking import Asking
@@ -49,9 +48,20 @@ class Channel:
         self._site = site
         self._on_lost = on_lost
         self._claimed = claimed
-        self._newest = (0, 0)
+        self._newest: tuple[int, int] | None = None
+        """Incarnation and sequence of the last message that was admitted."""
         self._last_probe = self.last_heard
         self._waiting: set[asyncio.Future[None]] = set()
+        self._takers: dict[Type, Callable[[Message], None]] = {
+            Type.HELLO: self._take_hello,
+            Type.PING: self._take_ping,
+            Type.PONG: self._take_pong,
+            Type.FENCED: self._take_fenced,
+            Type.NOTIFY: self._take_notify,
+            **self._serving.takers,
+            **self.asking.takers,
+        }
+        assert len(self._takers) == len(Type), f"{len(self._takers)} of {len(Type)} types"
 
     @property
     def is_up(self) -> bool:
@@ -120,21 +130,39 @@ class Channel:
 
     def receive(self, frames: Sequence[bytes]) -> None:
         """Take a message from the peer; never raises."""
-        if self._site.is_closing:
+        site = self._site
+        if site.is_closing:
             return
-        peer = self.standing.peer
-        self._site.messages_in += 1
+        site.messages_in += 1
         try:
-            message = decode(frames, self._site.limits)
+            message = decode(frames, site.limits)
             if self._admits(message):
-                self._dispatch(message)
+                self._takers[message.type](message)
         except BadFrame as error:
-            self._site.faults.note(Fault.BAD_FRAME, peer.name, error.message)
+            self._site.faults.note(Fault.BAD_FRAME, self.standing.peer.name, error.message)
         except Exception:  # no message may end the loop, whatever bug it meets
-            logger.exception("mesh message failed peer=%s lane=%s", peer.name, self.lane.name)
-            self._site.faults.note(Fault.HANDLER_FAILED, peer.name, "see the traceback")
+            name = self.standing.peer.name
+            logger.exception("mesh message failed peer=%s lane=%s", name, self.lane.name)
+            self._site.faults.note(Fault.HANDLER_FAILED, name, "see the traceback")
 
     def _admits(self, message: Message) -> bool:
+        standing, number = self.standing, message[1:3]
+        incarnation, _ = number
+        newest = self._newest
+        if newest is None or newest[0] != incarnation or standing.incarnation != incarnation:
+            # It is not of the process whose message was admitted last.
+            if not self._admits_process(message):
+                return False
+            standing.incarnation = max(standing.incarnation, incarnation)
+        if newest is not None and number <= newest:
+            what = "a message older than one seen before"
+            self._site.faults.note(Fault.STALE, standing.peer.name, what)
+            return False
+        self._newest = number
+        self.last_heard = standing.last_heard = self._site.now()
+        return True
+
+    def _admits_process(self, message: Message) -> bool:
         standing, faults = self.standing, self._site.faults
         name, incarnation = standing.peer.name, message.incarnation
         if self._claimed not in (None, incarnation):
@@ -145,44 +173,30 @@ class Channel:
             if message.type is not Type.FENCED:
                 self.outlet.offer(Type.FENCED, body=standing.incarnation)
             return False
-        if self._claimed is not None and self._newest == (0, 0) and message.type is not Type.HELLO:
+        if self._claimed is not None and self._newest is None and message.type is not Type.HELLO:
             # We gave this connection up, and the peer goes on: what it left open here is over.
             self.outlet.post(Type.HELLO)
             if not self.is_up:
                 faults.note(Fault.STALE, name, "left over from a connection that is closed")
                 return False
-        number = (incarnation, message.sequence)
-        if number <= self._newest:
-            faults.note(Fault.STALE, name, "a message older than one seen before")
-            return False
-        self._newest = number
-        standing.incarnation = max(standing.incarnation, incarnation)
-        self.last_heard = standing.last_heard = self._site.now()
         return True
 
-    def _dispatch(self, message: Message) -> None:
-        match message.type:
-            case Type.HELLO:
-                self._serving.end()
-                self.asking.end("it connected anew")
-                self.outlet.offer(Type.PONG)
-            case Type.PING:
-                self.outlet.offer(Type.PONG)
-            case Type.PONG:
-                pass
-            case Type.FENCED:
-                if isinstance(message.body, int):
-                    self._site.fenced(message.body, self.standing.peer)
-            case Type.NOTIFY:
-                self._notify(message)
-            case Type.CALL | Type.STREAM | Type.CREDIT | Type.CANCEL:
-                self._serving.receive(message)
-            case Type.REPLY | Type.CHUNK | Type.END | Type.ERROR:
-                self.asking.receive(message)
-            case _:
-                assert_never(message.type)
+    def _take_hello(self, _: Message) -> None:
+        self._serving.end()
+        self.asking.end("it connected anew")
+        self.outlet.offer(Type.PONG)
 
-    def _notify(self, message: Message) -> None:
+    def _take_ping(self, _: Message) -> None:
+        self.outlet.offer(Type.PONG)
+
+    def _take_pong(self, _: Message) -> None:
+        """It has done its work: something was heard."""
+
+    def _take_fenced(self, message: Message) -> None:
+        if isinstance(message.body, int):
+            self._site.fenced(message.body, self.standing.peer)
+
+    def _take_notify(self, message: Message) -> None:
         peer = self.standing.peer
         try:
             handler = self._site.notifies.find(message.name, peer)

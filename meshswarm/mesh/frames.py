@@ -5,15 +5,17 @@ position; payloads are never re-encoded. Sizes are checked before anything is de
 does not fit is a `BadFrame`, never another exception.
 """
 
+import struct
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import lru_cache
+from typing import NamedTuple
 
 from attrs import frozen
 
 from meshswarm import codec
 from meshswarm.errors import Invalid, MeshswarmError
 from meshswarm.ids import NodeId
-from meshswarm.making import maker
 from meshswarm.mesh.limits import MeshLimits
 from meshswarm.mesh.peers import Lane
 
@@ -52,9 +54,11 @@ class Type(IntEnum):
     """Whoever asked no longer wants the answer."""
 
 
-@frozen(weakref_slot=False)
-class Message:
-    """One message; `body` is any plain CBOR-able value, `sequence` grows with each one sent."""
+class Message(NamedTuple):
+    """One message; `body` is any plain CBOR-able value, `sequence` grows with each one sent.
+
+    A tuple, as it is taken apart again where it arrives.
+    """
 
     type: Type
     incarnation: int
@@ -65,61 +69,74 @@ class Message:
     payloads: tuple[bytes, ...] = ()
 
 
-made = maker(Message)
-"""Of all attributes of a `Message`, by position."""
+_HEAD = struct.Struct(">BBBBQBQBQ")
+_ARRAY, _WIDE = 0x87, 0x1B
+"""In CBOR (RFC 8949 section 3): "an array of 7", and "a whole number, of 8 bytes"."""
 
 
-def encode(message: Message, limits: MeshLimits) -> list[bytes]:
-    """The frames of `message`; raises `Invalid` if it exceeds what a peer would take."""
-    header = codec.dumps_in_order(
-        [
-            PROTOCOL_VERSION,
-            int(message.type),
-            message.incarnation,
-            message.sequence,
-            message.correlation,
-            message.name,
-            message.body,
-        ]
-    )
-    fault = _oversize(header, message.payloads, limits)
-    if fault:
-        raise Invalid(f"`{message.name}` is too large to send: {fault}")
-    return [header, *message.payloads]
+def encode(
+    type_: Type,
+    incarnation: int,
+    sequence: int,
+    correlation: int,
+    name: str,
+    body: object,
+    payloads: Sequence[bytes],
+    limits: MeshLimits,
+) -> list[bytes]:
+    """The frames of a message; raises `Invalid` if it exceeds what a peer would take."""
+    # The array's head and numbers are put together here, in a tenth of the library's time.
+    numbers = (_WIDE, incarnation, _WIDE, sequence, _WIDE, correlation)
+    header = _HEAD.pack(_ARRAY, PROTOCOL_VERSION, type_, *numbers)
+    header += _encoded_name(name) + codec.dumps_in_order(body)
+    if payloads or len(header) > limits.header_bytes_max:
+        fault = _oversize(header, payloads, limits)
+        if fault:
+            raise Invalid(f"`{name}` is too large to send: {fault}")
+    return [header, *payloads]
+
+
+@lru_cache(maxsize=256)
+def _encoded_name(name: str) -> bytes:
+    return codec.dumps_in_order(name)
 
 
 def decode(frames: Sequence[bytes], limits: MeshLimits) -> Message:
     """The message in these frames; raises `BadFrame`."""
     if not frames:
         raise BadFrame("no frames")
-    fault = _oversize(frames[0], frames[1:], limits)
-    if fault:
-        raise BadFrame(fault)
+    header, *payloads = frames
+    if payloads or len(header) > limits.header_bytes_max:
+        fault = _oversize(header, payloads, limits)
+        if fault:
+            raise BadFrame(fault)
     try:
-        header = codec.loads(frames[0])
+        plain = codec.loads(header)
     except codec.Undecodable as error:
         raise BadFrame(error.message) from error
-    match header:
-        case [
-            version,
-            int(kind),
-            int(incarnation),
-            int(sequence),
-            int(correlation),
-            str(name),
-            body,
-        ] if version == PROTOCOL_VERSION:
-            numbers = (incarnation, sequence, correlation)
-            if kind not in _TYPES or min(numbers) < 0 or max(numbers) > NUMBER_MAX:
-                raise BadFrame("the header has an unknown type, or a number out of range")
-            if len(name) > NAME_CHARACTERS_MAX:
-                raise BadFrame(f"a name of {len(name)} characters")
-            return made(_TYPES[kind], *numbers, name, body, tuple(frames[1:]))
-        case _:
-            raise BadFrame(f"not a message of protocol version {PROTOCOL_VERSION}")
+    if type(plain) is not list or len(plain) != 7 or plain[0] != PROTOCOL_VERSION:
+        raise BadFrame(f"not a message of protocol version {PROTOCOL_VERSION}")
+    _, kind, incarnation, sequence, correlation, name, body = plain
+    are_numbers = type(kind) is type(incarnation) is type(sequence) is type(correlation) is int
+    if not are_numbers or type(name) is not str:
+        raise BadFrame(f"not a message of protocol version {PROTOCOL_VERSION}")
+    if (
+        kind not in _TYPES
+        or not 0 <= incarnation <= NUMBER_MAX
+        or not 0 <= sequence <= NUMBER_MAX
+        or not 0 <= correlation <= NUMBER_MAX
+    ):
+        raise BadFrame("the header has an unknown type, or a number out of range")
+    if len(name) > NAME_CHARACTERS_MAX:
+        raise BadFrame(f"a name of {len(name)} characters")
+    fields = (_TYPES[kind], incarnation, sequence, correlation, name, body, tuple(payloads))
+    return _new(Message, fields)
 
 
-_TYPES = {type_.value: type_ for type_ in Type}
+_new = tuple.__new__
+"""Spares each message the call of `Message` itself."""
+
+_TYPES = {int(type_): type_ for type_ in Type}
 
 
 def _oversize(header: bytes, payloads: Sequence[bytes], limits: MeshLimits) -> str | None:

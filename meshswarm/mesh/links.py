@@ -72,7 +72,7 @@ class Link:
 
         :raises Invalid: if the message is too large.
         """
-        channel = self._channel(lane)
+        channel = self._lanes.get(lane) or self._channel(lane)
         return (
             channel is not None
             and channel.outlet.offer(Type.NOTIFY, 0, kind, body, payloads) is Sent.OK
@@ -93,10 +93,13 @@ class Link:
         :raises Unavailable: if there is no connection or no room: it was not carried out.
         :raises OutcomeUnknown: if it was sent and no answer came.
         """
-        now = asyncio.get_running_loop().time
-        deadline = now() + timeout_s
-        channel = await self._ready_channel(lane, timeout_s)
-        return await channel.asking.call(method, body, payloads, max(0.0, deadline - now()))
+        channel = self._lanes.get(lane)
+        if channel is None or not channel.outlet.is_open:
+            now = asyncio.get_running_loop().time
+            deadline = now() + timeout_s
+            channel = await self._ready_channel(lane, timeout_s)
+            timeout_s = max(0.0, deadline - now())
+        return await channel.asking.call(method, body, payloads, timeout_s)
 
     @asynccontextmanager
     async def stream(

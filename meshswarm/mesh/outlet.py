@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from meshswarm.mesh.faults import Fault
-from meshswarm.mesh.frames import Type, encode, made
+from meshswarm.mesh.frames import Type, encode
 from meshswarm.mesh.peers import Peer
 from meshswarm.mesh.pump import Sent
 from meshswarm.mesh.site import Site
@@ -26,9 +26,10 @@ class Outlet:
         self, site: Site, peer: Peer, send: Send, on_broken: Callable[[str], None]
     ) -> None:
         self.is_open = False
+        self.send = send
+        """A dialer has a new one for each socket."""
         self._site = site
         self._peer = peer
-        self._send = send
         self._on_broken = on_broken
         self._held: deque[list[bytes]] = deque()
         self._is_clear = asyncio.Event()
@@ -46,7 +47,11 @@ class Outlet:
         """Send now or not at all; raises `Invalid` if the message is too large."""
         if not self.is_open:
             return Sent.GONE
-        frames = self._encode(type_, correlation, name, body, payloads)
+        site = self._site
+        sequence = next(site.sequences)
+        frames = encode(
+            type_, site.incarnation, sequence, correlation, name, body, payloads, site.limits
+        )
         return Sent.BUSY if self._held else self._pass_on(frames)
 
     def post(
@@ -63,11 +68,15 @@ class Outlet:
         """
         if not self.is_open:
             return
-        frames = self._encode(type_, correlation, "", body, payloads)
+        site = self._site
+        sequence = next(site.sequences)
+        frames = encode(
+            type_, site.incarnation, sequence, correlation, "", body, payloads, site.limits
+        )
         if not self._held and self._pass_on(frames) is not Sent.BUSY:
             return
-        if len(self._held) >= self._site.limits.outbox:
-            self._site.faults.note(Fault.OVERRUN, self._peer.name, "does not take our answers")
+        if len(self._held) >= site.limits.outbox:
+            site.faults.note(Fault.OVERRUN, self._peer.name, "does not take our answers")
             self._on_broken("it does not take our answers")
             return
         self._held.append(frames)
@@ -88,22 +97,8 @@ class Outlet:
         self._held.clear()
         self._is_clear.set()
 
-    def _encode(
-        self, type_: Type, correlation: int, name: str, body: object, payloads: Sequence[bytes]
-    ) -> list[bytes]:
-        message = made(
-            type_,
-            self._site.incarnation,
-            self._site.next_sequence(),
-            correlation,
-            name,
-            body,
-            tuple(payloads),
-        )
-        return encode(message, self._site.limits)
-
     def _pass_on(self, frames: list[bytes]) -> Sent:
-        sent = self._send(frames)
+        sent = self.send(frames)
         if sent is Sent.OK:
             self._site.messages_out += 1
         elif sent is Sent.GONE:

@@ -19,6 +19,8 @@ class Lane(Enum):
     DATA = "d"
     BULK = "b"
 
+    __hash__ = object.__hash__  # members are looked up for every message; Enum's own runs Python
+
 
 class PeerRole(Enum):
     """What a key may be used for; handlers name the roles that they answer."""
@@ -26,6 +28,8 @@ class PeerRole(Enum):
     MANAGER = "manager"
     WORKER = "worker"
     CLIENT = "client"
+
+    __hash__ = object.__hash__  # as above
 
 
 NODES = frozenset({PeerRole.MANAGER, PeerRole.WORKER})

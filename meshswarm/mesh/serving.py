@@ -1,18 +1,17 @@
 """The serving half of a channel: handlers that run for the peer."""
 
-import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from typing import TypeGuard
 
-from attrs import define, field
+from attrs import define
 
 from meshswarm import errors
 from meshswarm.errors import Invalid, MeshswarmError, Unavailable
 from meshswarm.mesh.faults import Fault
 from meshswarm.mesh.frames import NUMBER_MAX, Message, Type
 from meshswarm.mesh.outlet import Outlet
-from meshswarm.mesh.requests import CallHandler, Reply, Request, StreamHandler
+from meshswarm.mesh.requests import CallHandler, PromptHandler, Reply, Request, StreamHandler
 from meshswarm.mesh.site import Site, Standing
 from meshswarm.mesh.streams import Credit
 
@@ -25,18 +24,11 @@ class Running:
 
     correlation: int
     type: Type
-    credit: Credit = field(factory=Credit)
-    task: asyncio.Task[None] | None = None
-    give_up: Callable[[], None] | None = None
-    """Of a call without a task: its answer is no longer wanted."""
+    cancel: Callable[[], object] | None = None
+    """Stops the handler; its place is free when it has stopped."""
+    credit: Credit | None = None
+    """Of a stream: what it may send."""
     has_place: bool = True
-
-    def cancel(self) -> None:
-        """Stop the handler; its place is free when it has stopped."""
-        if self.task is not None:
-            self.task.cancel()
-        elif self.give_up is not None:
-            self.give_up()
 
 
 class Serving:
@@ -47,58 +39,70 @@ class Serving:
         self._standing = standing
         self._outlet = outlet
         self._running: dict[int, Running] = {}
-
-    def receive(self, message: Message) -> None:
-        """Take a request, or what concerns a running one; late credit and cancels mean nothing."""
-        running = self._running.get(message.correlation)
-        match message.type:
-            case Type.CALL | Type.STREAM:
-                try:
-                    if running is not None:
-                        raise Invalid(f"correlation {message.correlation} is in use")
-                    self._begin(message)
-                except MeshswarmError as error:
-                    self._outlet.post(Type.ERROR, message.correlation, errors.to_wire(error))
-            case Type.CREDIT:
-                if running is not None and _is_credit(message.body):
-                    running.credit.grant(message.body)
-            case Type.CANCEL:
-                if running is not None:
-                    running.cancel()
-            case _:
-                raise AssertionError(f"{message.type} is not a request")
+        self.takers: Mapping[Type, Callable[[Message], None]] = {
+            Type.CALL: self._take_request,
+            Type.STREAM: self._take_request,
+            Type.CREDIT: self._take_credit,
+            Type.CANCEL: self._take_cancel,
+        }
+        """What to do with requests, and with what concerns running ones."""
 
     def end(self) -> None:
         """Cancel all handlers; none of them answers any more."""
         ended, self._running = self._running, {}
         for running in ended.values():
+            if running.cancel is not None:
+                running.cancel()
+
+    def _take_request(self, message: Message) -> None:
+        try:
+            if message.correlation in self._running:
+                raise Invalid(f"correlation {message.correlation} is in use")
+            if message.type is Type.CALL:
+                self._begin_call(message)
+            else:
+                self._begin_stream(message)
+        except MeshswarmError as error:
+            self._outlet.post(Type.ERROR, message.correlation, errors.to_wire(error))
+
+    def _take_credit(self, message: Message) -> None:
+        """Late credit means nothing, nor do late cancels."""
+        running = self._running.get(message.correlation)
+        if running is not None and running.credit is not None and _is_credit(message.body):
+            running.credit.grant(message.body)
+
+    def _take_cancel(self, message: Message) -> None:
+        running = self._running.get(message.correlation)
+        if running is not None and running.cancel is not None:
             running.cancel()
 
-    def _begin(self, message: Message) -> None:
-        peer = self._standing.peer
+    def _begin_call(self, message: Message) -> None:
+        peer, standing = self._standing.peer, self._standing
+        handler = self._site.calls.find(message.name, peer)
+        if standing.calls_served >= self._site.limits.calls_served:
+            raise self._busy()
+        standing.calls_served += 1
         request = Request(peer, message.name, message.body, message.payloads)
-        running = Running(message.correlation, message.type)
-        work: Coroutine[object, object, None]
-        if message.type is Type.CALL:
-            call = self._site.calls.find(message.name, peer)
-            self._take_place(message.type)
-            if self._is_taken_at_once(running, request):
-                return
-            work = self._run_call(running, request, call)
-        else:
-            stream = self._site.streams.find(message.name, peer)
-            self._take_place(message.type)
-            work = self._run_stream(running, request, stream)
-        self._running[running.correlation] = running
-        running.task = self._site.start(work, f"mesh {message.name} for {peer.name}")
-        # Not in the handler's `finally`: a task that is cancelled before its first step has none.
-        running.task.add_done_callback(lambda _: self._leave_place(running))
+        running = Running(message.correlation, Type.CALL)
+        self._running[message.correlation] = running
+        prompt = self._site.prompt.get(message.name)
+        if prompt is None or not self._is_taken_at_once(prompt, running, request):
+            self._start(running, self._run_call(running, request, handler), message.name)
 
-    def _is_taken_at_once(self, running: Running, request: Request) -> bool:
+    def _begin_stream(self, message: Message) -> None:
+        peer, standing = self._standing.peer, self._standing
+        handler = self._site.streams.find(message.name, peer)
+        if standing.streams_served >= self._site.limits.streams_served:
+            raise self._busy()
+        standing.streams_served += 1
+        request = Request(peer, message.name, message.body, message.payloads)
+        credit = Credit()
+        running = Running(message.correlation, Type.STREAM, credit=credit)
+        self._running[message.correlation] = running
+        self._start(running, self._run_stream(running, credit, request, handler), message.name)
+
+    def _is_taken_at_once(self, prompt: PromptHandler, running: Running, request: Request) -> bool:
         """Whether a prompt handler took the call, or has answered it already."""
-        prompt = self._site.prompt.get(request.method)
-        if prompt is None:
-            return False
 
         def answer(result: Reply | MeshswarmError) -> None:
             if not running.has_place:
@@ -108,8 +112,7 @@ class Serving:
             else:
                 self._answer(running, Type.REPLY, result.body, result.payloads)
 
-        self._running[running.correlation] = running
-        running.give_up = lambda: self._leave_place(running)
+        running.cancel = lambda: self._leave_place(running)
         try:
             return prompt(request, answer)
         except MeshswarmError as error:
@@ -118,18 +121,19 @@ class Serving:
             self._answer_bug(running, request)
         return True
 
-    def _take_place(self, type_: Type) -> None:
-        standing, limits = self._standing, self._site.limits
-        if type_ is Type.CALL and standing.calls_served < limits.calls_served:
-            standing.calls_served += 1
-        elif type_ is Type.STREAM and standing.streams_served < limits.streams_served:
-            standing.streams_served += 1
-        else:
-            self._site.faults.note(Fault.BUSY, standing.peer.name, "has too many requests open")
-            raise Unavailable(
-                f"{self._site.name} is busy: too many open requests of {standing.peer.name}",
-                hint="try again when some have been answered",
-            )
+    def _start(self, running: Running, work: Coroutine[object, object, None], method: str) -> None:
+        task = self._site.start(work, f"mesh {method} for {self._standing.peer.name}")
+        running.cancel = task.cancel
+        # Not in the handler's `finally`: a task that is cancelled before its first step has none.
+        task.add_done_callback(lambda _: self._leave_place(running))
+
+    def _busy(self) -> Unavailable:
+        peer = self._standing.peer.name
+        self._site.faults.note(Fault.BUSY, peer, "has too many requests open")
+        return Unavailable(
+            f"{self._site.name} is busy: too many open requests of {peer}",
+            hint="try again when some have been answered",
+        )
 
     def _leave_place(self, running: Running) -> None:
         if not running.has_place:
@@ -151,12 +155,14 @@ class Serving:
         except Exception:  # noqa: BLE001 - a bug in a handler must not end the endpoint
             self._answer_bug(running, request)
 
-    async def _run_stream(self, running: Running, request: Request, handler: StreamHandler) -> None:
+    async def _run_stream(
+        self, running: Running, credit: Credit, request: Request, handler: StreamHandler
+    ) -> None:
         try:
             chunks = handler(request)
             try:
                 async for chunk in chunks:
-                    await running.credit.spend()
+                    await credit.spend()
                     await self._outlet.room()
                     self._outlet.post(Type.CHUNK, running.correlation, chunk.body, chunk.payloads)
             finally:

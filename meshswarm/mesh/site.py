@@ -47,7 +47,9 @@ class Site:
         self.name = name
         self.incarnation = incarnation
         self.limits = limits
-        self.faults = Faults(self.now)
+        self.now = _running_loops_time
+        """The loop's time, in seconds."""
+        self.faults = Faults(lambda: self.now())
         self.notifies: Handlers[NotifyHandler] = Handlers()
         self.calls: Handlers[CallHandler] = Handlers()
         self.prompt: dict[str, PromptHandler] = {}
@@ -61,12 +63,14 @@ class Site:
         self.allowed: dict[NodeId, Peer] = {}
         self._by_key: dict[bytes, Peer] = {}
         self._standings: dict[NodeId, Standing] = {}
-        self._sequence = itertools.count(1)
+        self.sequences = itertools.count(1)
+        """The numbers of the messages that we send, each greater than all before."""
         self._tasks: asyncio.TaskGroup | None = None
 
     def open(self, tasks: asyncio.TaskGroup) -> None:
-        """From now on handlers run as tasks of this group."""
+        """From now on handlers run as tasks of this group, on this loop."""
         self._tasks = tasks
+        self.now = asyncio.get_running_loop().time
 
     def lost(self, peer: Peer) -> None:
         """A connection that we dialed to this peer broke."""
@@ -77,14 +81,6 @@ class Site:
         """What peers dialed to us brought some messages, and they are handed over."""
         if self.on_turn_end is not None and not self.is_closing:
             self.on_turn_end()
-
-    def now(self) -> float:
-        """The running loop's time, in seconds."""
-        return asyncio.get_running_loop().time()
-
-    def next_sequence(self) -> int:
-        """A number greater than all before."""
-        return next(self._sequence)
 
     def start(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
         """Run `work` in the endpoint's task group."""
@@ -136,3 +132,7 @@ class Site:
                 hint="each node needs a key and a data directory of its own: do not copy them",
             )
         )
+
+
+def _running_loops_time() -> float:
+    return asyncio.get_running_loop().time()

@@ -58,7 +58,11 @@ def parts(data: bytes) -> Iterator[bytes]:
 def _frame_seeds() -> list[bytes]:
     call = Message(Type.CALL, 3, 7, 1, "propose", [b"x", None, {"a": 1}], (b"payload", b""))
     name = b"abcdefghijklm.control.4.nonce"
-    return [joined(*encode(call, LIMITS)), joined(*encode(Message(Type.PING, 1, 1), LIMITS)), name]
+    return [
+        joined(*encode(*call, LIMITS)),
+        joined(*encode(*Message(Type.PING, 1, 1), LIMITS)),
+        name,
+    ]
 
 
 def _raft_seeds() -> list[bytes]:

@@ -42,8 +42,8 @@ NUMBER_MAX = (1 << 63) - 1
 def frames(data: bytes) -> None:
     """Frames are a message that encodes to frames again, or a `BadFrame`."""
     with suppress(BadFrame):
-        sent = encode(decode(list(parts(data)), LIMITS), LIMITS)
-        assert sent == encode(decode(sent, LIMITS), LIMITS)
+        sent = encode(*decode(list(parts(data)), LIMITS), LIMITS)
+        assert sent == encode(*decode(sent, LIMITS), LIMITS)
     with suppress(BadFrame):
         routing_id_of(data)
 

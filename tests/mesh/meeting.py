@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 
 from meshswarm.mesh import keys
 from meshswarm.mesh.endpoint import Endpoint
-from meshswarm.mesh.frames import Message, RoutingId, Type, encode
+from meshswarm.mesh.frames import RoutingId, Type, encode
 from meshswarm.mesh.keys import KeyPair
 from meshswarm.mesh.limits import DEFAULT_LIMITS, MeshLimits
 from meshswarm.mesh.links import Link
@@ -152,4 +152,4 @@ def name_of(pair: KeyPair, incarnation: int = 1, lane: Lane = Lane.CONTROL) -> b
 def frames_of(
     type_: Type, *, incarnation: int = 1, sequence: int = 1, name: str = "", body: object = None
 ) -> list[bytes]:
-    return encode(Message(type_, incarnation, sequence, 1, name, body), DEFAULT_LIMITS)
+    return encode(type_, incarnation, sequence, 1, name, body, (), DEFAULT_LIMITS)

@@ -38,7 +38,7 @@ class Rig:
         self._sequence += 1
         name, body = str(rest.get("name", "")), rest.get("body")
         message = Message(type_, incarnation, self._sequence, correlation, name, body)
-        self.channel.receive(encode(message, DEFAULT_LIMITS))
+        self.channel.receive(encode(*message, DEFAULT_LIMITS))
 
     def types(self) -> list[Type]:
         return [message.type for message in self.sent]
@@ -107,6 +107,32 @@ async def test_a_busy_or_gone_peer_is_unavailable() -> None:
             await it.channel.asking.call("x", None, (), 1.0)
         assert not isinstance(caught.value, OutcomeUnknown)
         assert 1 == it.lost
+
+
+async def test_each_call_ends_in_its_own_time() -> None:
+    """Whatever order they begin and end in, and whoever is answered or gives up meanwhile."""
+    ended: set[str] = set()
+
+    async def ask(name: str, timeout_s: float) -> None:
+        with pytest.raises(OutcomeUnknown, match=f"peer did not answer `{name}` within"):
+            await it.channel.asking.call(name, None, (), timeout_s)
+        ended.add(name)
+
+    async with rig() as it, asyncio.TaskGroup() as tasks:
+        call = it.channel.asking.call
+        answered = tasks.create_task(call("answered", None, (), 60.0), name="answered")
+        gives_up = tasks.create_task(call("gives up", None, (), 0.03), name="gives up")
+        for name, timeout_s in (("second", 0.04), ("third", 0.05), ("first", 0.01), ("none", 0.0)):
+            tasks.create_task(ask(name, timeout_s), name=name)
+        await eventually(lambda: 6 == it.types().count(Type.CALL))
+        gives_up.cancel()
+        await eventually(lambda: {"none", "first", "second", "third"} == ended)
+        assert not answered.done()
+        it.says(Type.REPLY, it.sent[0].correlation)
+        await answered
+        assert 5 == it.types().count(Type.CANCEL)
+        await ask("later", 0.01)
+    assert {} == it.faults()
 
 
 async def test_a_peer_beyond_its_credit_has_its_stream_ended() -> None:

@@ -48,12 +48,19 @@ messages = st.builds(
 
 @given(messages)
 def test_what_was_encoded_is_decoded(message: Message) -> None:
-    assert message == decode(encode(message, LIMITS), LIMITS)
+    assert message == decode(encode(*message, LIMITS), LIMITS)
+
+
+@given(messages)
+def test_a_header_is_one_array_by_position(message: Message) -> None:
+    header, *payloads = encode(*message, LIMITS)
+    assert [1, *message[:6]] == codec.loads(header)
+    assert list(message.payloads) == payloads
 
 
 @given(messages, st.data())
 def test_a_flipped_byte_is_a_message_or_a_bad_frame(message: Message, data: st.DataObject) -> None:
-    frames = encode(message, LIMITS)
+    frames = encode(*message, LIMITS)
     header = bytearray(frames[0])
     header[data.draw(st.integers(0, len(header) - 1))] ^= data.draw(st.integers(1, 255))
     decode_or_refuse([bytes(header), *frames[1:]])
@@ -81,6 +88,11 @@ def test_s78_any_header_is_a_message_or_a_bad_frame(header: list[object]) -> Non
         pytest.param([codec.dumps([1, 0, -1, 1, 1, "", None])], id="negative"),
         pytest.param([codec.dumps([1, 0, 1, 1 << 64, 1, "", None])], id="65 bits"),
         pytest.param([codec.dumps([1, 0, 1, 1, 1, "x" * 101, None])], id="long name"),
+        pytest.param([codec.dumps([1, 0, True, 1, 1, "", None])], id="truth for a number"),
+        pytest.param([codec.dumps([1, 0, 1, 1, 1, b"", None])], id="bytes for a name"),
+        pytest.param([codec.dumps(dict.fromkeys(range(7), 1))], id="map"),
+        pytest.param([codec.dumps("1234567")], id="seven characters"),
+        pytest.param([codec.dumps([1, 0, 1, 1, 1, ""])], id="six items"),
         pytest.param([codec.dumps([1, 0, 1, 1, 1, "", b"x" * 4096])], id="large header"),
         pytest.param([codec.dumps([1, 0, 1, 1, 1, "", None]), b"x" * 2049], id="large payload"),
         pytest.param([codec.dumps([1, 0, 1, 1, 1, "", None])] + [b""] * 5, id="many payloads"),
@@ -108,7 +120,7 @@ def test_s78_what_does_not_fit_is_a_bad_frame(frames: list[bytes]) -> None:
 )
 def test_what_a_peer_would_not_take_is_not_sent(large: Message) -> None:
     with pytest.raises(Invalid, match="too large"):
-        encode(large, LIMITS)
+        encode(*large, LIMITS)
 
 
 @given(st.sampled_from(Lane), numbers)
