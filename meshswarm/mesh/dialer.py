@@ -15,7 +15,7 @@ from meshswarm.mesh.faults import Fault
 from meshswarm.mesh.frames import RoutingId, Type
 from meshswarm.mesh.keys import KeyPair
 from meshswarm.mesh.peers import Lane
-from meshswarm.mesh.pump import Frames, Pump, Sent
+from meshswarm.mesh.pump import Pump, Sent
 from meshswarm.mesh.site import Site, Standing
 from meshswarm.mesh.sockets import (
     HANDSHAKE_FAILURES,
@@ -54,7 +54,7 @@ class Dialer:
         self._pumps: tuple[Pump, Pump] | None = None
         self._redial_at = 0.0
         self._needs_greeting = False
-        self.channel = Channel(site, standing, lane, self._send)
+        self.channel = Channel(site, standing, lane, _send_nothing)
         self._dial()
 
     def tick(self, now: float) -> None:
@@ -86,7 +86,14 @@ class Dialer:
         )
         turn = limits.messages_per_turn
         monitor = Pump(monitor_of(socket), self._on_event, messages_per_turn=turn)
-        self._pumps = (monitor, Pump(socket, self._on_message, messages_per_turn=turn))
+        pump = Pump(
+            socket,
+            self._on_message,
+            messages_per_turn=turn,
+            frames_max=limits.payloads_max + 1,
+        )
+        self._pumps = (monitor, pump)
+        self.channel.outlet.send = pump.send
         self._redial_at = self._site.now() + limits.stuck_s
         try:
             socket.connect(endpoint_of(socket, address))
@@ -103,19 +110,14 @@ class Dialer:
         if self._pumps is not None:
             monitor, pump = self._pumps
             self._pumps = None
-            if not pump.socket.closed:
-                pump.socket.disable_monitor()
+            pump.socket.disable_monitor()
             monitor.close()
             pump.close()
 
-    def _send(self, frames: Sequence[bytes]) -> Sent:
-        return self._pumps[1].send(frames) if self._pumps else Sent.GONE
+    def _on_message(self, _: zmq.Frame, frames: list[bytes]) -> None:
+        self.channel.receive(frames)
 
-    def _on_message(self, frames: Frames) -> None:
-        most = self._site.limits.payloads_max + 2
-        self.channel.receive([frame.bytes for frame in frames[:most]])
-
-    def _on_event(self, frames: Frames) -> None:
+    def _on_event(self, _: zmq.Frame, frames: list[bytes]) -> None:
         happening = happening_of(frames)
         if happening is None:
             return
@@ -145,3 +147,7 @@ class Dialer:
             self.channel.outlet.close()  # libzmq has not attached the connection yet, or it is gone
         else:
             self.channel.connected()
+
+
+def _send_nothing(_: Sequence[bytes]) -> Sent:
+    return Sent.GONE

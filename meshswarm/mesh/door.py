@@ -11,7 +11,7 @@ from zmq.utils import z85
 
 from meshswarm.ids import NodeId
 from meshswarm.mesh.faults import Fault, Faults
-from meshswarm.mesh.pump import Frames, Pump
+from meshswarm.mesh.pump import Pump
 
 ADDRESS = "inproc://zeromq.zap.01"
 DOMAIN = b"meshswarm"
@@ -38,8 +38,8 @@ class Door:
         socket.bind(ADDRESS)
         self.pump = Pump(socket, self._on_request, messages_per_turn=messages_per_turn)
 
-    def _on_request(self, frames: Frames) -> None:
-        match [frame.bytes for frame in frames]:
+    def _on_request(self, _: zmq.Frame, frames: list[bytes]) -> None:
+        match frames:
             case [version, request, domain, address, _identity, b"CURVE", key] if (
                 version == VERSION and domain == DOMAIN and len(key) == 32
             ):

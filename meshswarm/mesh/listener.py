@@ -1,6 +1,7 @@
 """What peers dialed to us: one ROUTER, and a channel for each connection that reached it."""
 
-from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import zmq
 from attrs import field, frozen
@@ -13,7 +14,7 @@ from meshswarm.mesh.frames import BadFrame, RoutingId, routing_id_of
 from meshswarm.mesh.keys import KeyPair
 from meshswarm.mesh.links import Link
 from meshswarm.mesh.peers import Lane, PeerRole, check_address
-from meshswarm.mesh.pump import Frames, Pump, Sent
+from meshswarm.mesh.pump import Pump
 from meshswarm.mesh.site import Site
 from meshswarm.mesh.sockets import (
     HANDSHAKE_FAILURES,
@@ -54,7 +55,11 @@ class Listener:
         turn = site.limits.messages_per_turn
         self._monitor = Pump(monitor_of(socket), self._on_event, messages_per_turn=turn)
         self._pump = Pump(
-            socket, self._on_message, messages_per_turn=turn, after_turn=site.end_turn
+            socket,
+            self._on_message,
+            messages_per_turn=turn,
+            frames_max=site.limits.payloads_max + 2,
+            after_turn=site.end_turn,
         )
         try:
             socket.bind(endpoint_of(socket, address))
@@ -84,14 +89,13 @@ class Listener:
         """End all channels and stop listening."""
         for channel in list(self._channels.values()):
             channel.close()
-        if not self._pump.socket.closed:
-            self._pump.socket.disable_monitor()
+        self._pump.socket.disable_monitor()
         self._monitor.close()
         self._pump.close()
 
-    def _on_message(self, frames: Frames) -> None:
-        raw = frames[0].bytes
-        user = NodeId(str(frames[0].get("User-Id")))
+    def _on_message(self, first: zmq.Frame, frames: list[bytes]) -> None:
+        raw = frames.pop(0)
+        user: Any = first.get(b"User-Id")  # whom the door let in: a `NodeId`
         if raw.startswith(b"\0"):
             # libzmq renames a connection so when its dialer's next one replaces it.
             what = "left over from a connection that was replaced, or one without a name"
@@ -107,8 +111,7 @@ class Listener:
             self._site.faults.note(Fault.SPOOFED, user, error.message)
             return
         if channel is not None:
-            most = self._site.limits.payloads_max + 3
-            channel.receive([frame.bytes for frame in frames[1:most]])
+            channel.receive(frames)
 
     def _enter(self, raw: bytes, user: NodeId) -> Channel | None:
         claimed = routing_id_of(raw)
@@ -125,7 +128,7 @@ class Listener:
             self._site,
             standing,
             claimed.lane,
-            lambda frames: self._send(raw, frames),
+            partial(self._pump.send, to=raw),
             on_lost=lambda: self._leave(raw, claimed),
             claimed=claimed.incarnation,
         )
@@ -167,10 +170,7 @@ class Listener:
     def _channels_of(self, node: NodeId) -> list[Channel]:
         return list(self._by_node.get(node, ()))
 
-    def _send(self, raw: bytes, frames: Sequence[bytes]) -> Sent:
-        return self._pump.send([raw, *frames])
-
-    def _on_event(self, frames: Frames) -> None:
+    def _on_event(self, _: zmq.Frame, frames: list[bytes]) -> None:
         happening = happening_of(frames)
         if happening is Happening.ACCEPTED:
             self.connections += 1

@@ -1,5 +1,6 @@
 """The options of our sockets, each with its reason, and what their monitors tell."""
 
+from collections.abc import Sequence
 from enum import Enum
 
 import zmq
@@ -9,7 +10,6 @@ from meshswarm.mesh.door import DOMAIN
 from meshswarm.mesh.keys import KeyPair
 from meshswarm.mesh.limits import MeshLimits
 from meshswarm.mesh.peers import Lane
-from meshswarm.mesh.pump import Frames
 
 Socket = zmq.Socket[bytes]
 Context = zmq.Context[Socket]
@@ -102,7 +102,7 @@ def monitor_of(socket: Socket) -> Socket:
     return socket.get_monitor_socket(_EVENTS)
 
 
-def happening_of(frames: Frames) -> Happening | None:
+def happening_of(frames: Sequence[bytes]) -> Happening | None:
     """What a monitor's message says; None for what was not asked for (the monitor's end)."""
-    event = parse_monitor_message([frame.bytes for frame in frames])["event"]
+    event = parse_monitor_message(list(frames))["event"]
     return Happening(event) if event & _EVENTS else None
