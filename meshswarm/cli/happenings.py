@@ -281,6 +281,8 @@ def _plain_past(kind: str, table: Mapping[str, object]) -> Iterator[Event]:
 def _plain_changes(
     kind: str, before: Mapping[str, object], after: Mapping[str, object], now_ms: int
 ) -> Iterator[Event]:
+    if before is after:
+        return
     for name in sorted({*before, *after}):
         known, row = before.get(name), after.get(name)
         if known is row or known == row:

@@ -5,16 +5,17 @@ out changes nothing and comes back as a refusal. What a command means stands in 
 and `placements`; the table at the end of this module says where.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from attrs import evolve, frozen
 
 from meshswarm.codec import Undecodable
+from meshswarm.columns import Run, joined
 from meshswarm.errors import Conflict, MeshswarmError, SessionExpired
 from meshswarm.ids import Index, TaskId, Term
-from meshswarm.store import agents, files, jobs, placements, rollouts, runs, users
+from meshswarm.store import agents, configs, files, jobs, placements, rollouts, runs, users
 from meshswarm.store.commands import (
     AssignTask,
     Batch,
@@ -172,41 +173,85 @@ def _run(transaction: Transaction, command: Command) -> Outcome:
 def _run_group(transaction: Transaction, group: Group) -> Outcome:
     """Each command on its own, with an outcome of its own."""
     index, parts = transaction.view.index, list[Outcome]()
-    for is_batch, some in groupby(group.commands, lambda part: type(part) is Batch):
+    for is_batch, some in _by_kind(group.commands):
         if is_batch:
-            parts += [_run(transaction, part) for part in some]
+            parts += _run_batches(transaction, cast(Sequence[Batch], some))
         else:
-            results = _run_each(transaction, cast(list[Simple], list(some)))
+            results = _run_each(transaction, cast(Sequence[Simple], some), wants_effects=True)
             parts += [_outcome(index, result) for result in results]
     return Outcome(index=index, parts=tuple(parts))
 
 
+def _by_kind(commands: Sequence[Simple | Batch]) -> Iterator[tuple[bool, Sequence[object]]]:
+    """Whether they are batches, and those that stand together and are, or are not."""
+    if type(commands) is Run:
+        yield commands.kind is Batch, commands
+        return
+    for is_batch, some in groupby(commands, lambda part: type(part) is Batch):
+        yield is_batch, list(some)
+
+
+def _run_batches(transaction: Transaction, batches: Sequence[Batch]) -> list[Outcome]:
+    """Batches one after the other; in one go where all are runs of one kind, for such runs cost
+    the less the longer they are."""
+    together = joined([batch.commands for batch in batches])
+    if together is None:
+        return [_run_batch(transaction, batch) for batch in batches]
+    results = _run_each(transaction, together, wants_effects=False)
+    index, at = transaction.view.index, 0
+    outcomes: list[Outcome] = []
+    for batch in batches:
+        end = at + len(batch.commands)
+        outcomes.append(_outcome_of(index, batch, results[at:end]))
+        at = end
+    return outcomes
+
+
 def _run_batch(transaction: Transaction, batch: Batch) -> Outcome:
     """Each command on its own; the effects name those that were refused."""
-    results = _run_each(transaction, batch.commands)
+    results = _run_each(transaction, batch.commands, wants_effects=False)
+    return _outcome_of(transaction.view.index, batch, results)
+
+
+def _outcome_of(index: Index, batch: Batch, results: Sequence[Result]) -> Outcome:
+    if set(map(type, results)) <= {tuple}:
+        return Outcome.done(index, ())
     effects = [
         (type(command).__name__, f"refused: {result.message}")
         for command, result in zip(batch.commands, results, strict=True)
         if isinstance(result, MeshswarmError)
     ]
-    return Outcome(index=transaction.view.index, effects=tuple(effects))
+    return Outcome.done(index, tuple(effects))
 
 
-def _run_each(transaction: Transaction, commands: Sequence[Simple]) -> list[Result]:
+def _run_each(
+    transaction: Transaction, commands: Sequence[Simple], *, wants_effects: bool
+) -> list[Result]:
     """Commands one after the other: what each did, or why it was refused."""
+    if type(commands) is Run:
+        return _run_alike(transaction, commands.kind, commands, wants_effects)
     results: list[Result] = []
-    for run, same in groupby(map(_RUNS.get, map(type, commands))):
+    for _, same in groupby(map(_RUNS.get, map(type, commands))):
         begin = len(results)
         alike = commands[begin : begin + sum(1 for _ in same)]
-        if run is None:
-            results += [_carry_out(transaction, command) for command in alike]
-        else:
-            results += run(transaction, alike)
-            transaction.keep()
+        results += _run_alike(transaction, type(alike[0]), alike, wants_effects)
     return results
 
 
-def _place(transaction: Transaction, commands: Sequence[CreateTask | AssignTask]) -> list[Result]:
+def _run_alike(
+    transaction: Transaction, kind: type, commands: Sequence[Simple], wants_effects: bool
+) -> list[Result]:
+    run = _RUNS.get(kind)
+    if run is None:
+        return [_carry_out(transaction, command) for command in commands]
+    results = run(transaction, commands, wants_effects=wants_effects)
+    transaction.keep()
+    return results
+
+
+def _place(
+    transaction: Transaction, commands: Sequence[CreateTask | AssignTask], *, wants_effects: bool
+) -> list[Result]:
     """What commands that place tasks do, as many at once as are of different tasks."""
     results: list[Result] = []
     run: dict[TaskId, CreateTask | AssignTask] = {}
@@ -249,7 +294,7 @@ _HANDLERS: dict[type[Simple], Callable[[Transaction, Any], Effects]] = {
     RemoveService: users.remove_service,
     UpdateNode: users.update_node,
     MoveTasks: users.move_tasks,
-    PutConfig: users.put_config,
+    PutConfig: configs.put_config,
     RemoveConfig: files.remove_config,
     PutSecret: files.put_secret,
     RemoveSecret: files.remove_secret,
@@ -282,8 +327,18 @@ _HANDLERS: dict[type[Simple], Callable[[Transaction, Any], Effects]] = {
 }
 """What each command means; a look into a table, for a `match` asks one class after the other."""
 
-_RUNS: dict[type[Simple], Callable[[Transaction, Any], list[Result]]] = {
-    PutConfig: users.put_configs,
+
+class _CarryOutAll(Protocol):
+    """Carries out commands one after the other; what became of each. Effects that nobody wants may
+    be left out."""
+
+    def __call__(
+        self, transaction: Transaction, commands: Any, /, *, wants_effects: bool
+    ) -> list[Result]: ...
+
+
+_RUNS: dict[type[Simple], _CarryOutAll] = {
+    PutConfig: configs.put_configs,
     CreateTask: _place,
     AssignTask: _place,
 }

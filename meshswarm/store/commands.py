@@ -388,7 +388,7 @@ class Batch:
     What one pass of the control loop decides; `cause` says in words what set it off.
     """
 
-    commands: tuple[Simple, ...]
+    commands: Sequence[Simple]
     cause: str = ""
 
 
@@ -400,7 +400,7 @@ class Group:
     outcome for each (`Outcome.parts`), refused or carried out on its own.
     """
 
-    commands: tuple[Simple | Batch, ...]
+    commands: Sequence[Simple | Batch]
 
 
 codec.register_union(Simple | Batch)

@@ -19,6 +19,7 @@ from meshswarm.model.rollout import Rollout
 from meshswarm.model.service import Revision, Service
 from meshswarm.model.stack import Stack
 from meshswarm.model.task import Task
+from meshswarm.store.config_table import packed
 from meshswarm.store.slices import decode_view
 from meshswarm.store.transaction import Transaction
 from meshswarm.store.view import Key, Table, View
@@ -111,7 +112,8 @@ def follow(view: View, delta: Delta) -> View:  # noqa: C901, PLR0912 -- a table
         transaction.put_stack(stack)
     for task in delta.tasks:
         transaction.put_task(task)
-    transaction.put_configs({config.name: config for config in delta.configs})
+    names = [config.name for config in delta.configs]
+    transaction.put_configs(names, map(packed, delta.configs))
     for rollout in delta.rollouts:
         transaction.put_rollout(rollout)
     for secret in delta.secrets:

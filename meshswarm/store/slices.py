@@ -1,12 +1,11 @@
 """Views as bytes: in slices, so that a large one is written and read a little at a time."""
 
 import struct
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
 from heapq import merge
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any, get_args
-
-from immutables import Map
 
 from meshswarm import codec
 from meshswarm.ids import Index, Term
@@ -18,6 +17,7 @@ from meshswarm.model.rollout import Rollout
 from meshswarm.model.service import Revision, Service
 from meshswarm.model.stack import Stack
 from meshswarm.model.task import Task
+from meshswarm.store.config_table import Configs, checked
 from meshswarm.store.outcome import ClientSession
 from meshswarm.store.view import Id, Row, Table, View, ViewBuilder
 
@@ -40,6 +40,11 @@ _KINDS: dict[Table, type[Row]] = {
     Table.RUNS: Run,
     Table.JOBS: Job,
 }
+
+_CONFIGS = _ROWS.index(Config)
+
+CONFIGS_AT_ONCE = 1_024
+"""Configs gathered before they are cut into slices; of small ones, one slice."""
 
 SLICE_BYTES = 64 << 10
 """A slice of an encoded view ends with the row that passes this size."""
@@ -66,6 +71,9 @@ def view_slices(view: View, tables: frozenset[Table] | None = None) -> Iterator[
     for number, kind in enumerate(_ROWS):
         if kind not in kinds:
             continue
+        if kind is Config:
+            yield from _config_slices(number, view.configs)
+            continue
         rows: list[bytes] = []
         size = 0
         for row in _sorted_rows(view, kind):
@@ -89,6 +97,20 @@ def _slice(table: int, rows: list[bytes]) -> bytes:
     return b"".join((b"\x82", codec.dumps(table), _ARRAY.pack(0x9A, len(rows)), *rows))
 
 
+def _config_slices(table: int, configs: Configs) -> Iterator[bytes]:
+    """The configs as [table, [name, ...], [packed row, ...]]; a slice ends as others do, or with
+    the last of `CONFIGS_AT_ONCE`."""
+    sorted_names = _sorted_keys(configs.rows)
+    while names := list(islice(sorted_names, CONFIGS_AT_ONCE)):
+        rows = list(map(configs.rows.__getitem__, names))
+        ends, at = list(accumulate(map(len, rows))), 0
+        while at < len(names):
+            begin = ends[at - 1] if at else 0
+            end = bisect_left(ends, begin + SLICE_BYTES, at) + 1
+            yield codec.dumps_in_order([table, names[at:end], rows[at:end]])
+            at = end
+
+
 def _sorted_rows(view: View, kind: type[Row]) -> Iterator[Row]:
     if kind is Revision:
         for service_id in _sorted_keys(view.revisions):
@@ -101,7 +123,7 @@ def _sorted_rows(view: View, kind: type[Row]) -> Iterator[Row]:
         yield table[key]
 
 
-def _maps(view: View) -> dict[type[Row], Map[Any, Any]]:
+def _maps(view: View) -> dict[type[Row], Mapping[Any, Any]]:
     """The tables by the class of their rows; of revisions there are several."""
     return {
         Node: view.nodes,
@@ -119,7 +141,7 @@ def _maps(view: View) -> dict[type[Row], Map[Any, Any]]:
     }
 
 
-def _sorted_keys(table: Map[Id, Any]) -> Iterator[Id]:
+def _sorted_keys(table: Mapping[Id, Any]) -> Iterator[Id]:
     keys = iter(table)
     runs: list[list[Id]] = []
     while run := sorted(islice(keys, _SORTED_AT_ONCE)):
@@ -180,6 +202,9 @@ def view_of_slices(slices: Iterable[bytes]) -> View:
                 kind, left = _ROWS[table], left - len(rows)
                 for row in rows:
                     builder.put(codec.structure(row, kind))
+            case [int() as table, list() as names, list() as rows] if table == _CONFIGS:
+                left -= len(rows)
+                builder.put_configs(checked(names, rows))
             case other:
                 raise codec.Undecodable(f"not rows of a table: {other!r:.100}")
     if left:

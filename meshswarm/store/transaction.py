@@ -1,6 +1,6 @@
 """One entry's writes: keeps tables and indexes in step, and remembers which rows changed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from heapq import nsmallest
 from itertools import repeat
 from operator import attrgetter
@@ -12,7 +12,6 @@ from immutables import Map
 
 from meshswarm.ids import Index, JobId, NodeId, ServiceId, TaskId, Term, Version
 from meshswarm.making import maker
-from meshswarm.model.config import Config
 from meshswarm.model.file import KeptFile, Secret, SecretsKey, pin_key
 from meshswarm.model.job import Job, Run
 from meshswarm.model.node import Node
@@ -237,16 +236,16 @@ class Transaction:
         self._set(stacks=self.view.stacks.delete(name))
         self._touched.append((Table.STACKS, name))
 
-    def put_configs(self, configs: Mapping[str, Config]) -> None:
-        """Write configs, by their names; their versions are those that they have."""
-        self._set_one("configs", self.view.configs.update(configs))
-        self._touched += zip(repeat(Table.CONFIGS), configs)
+    def put_configs(self, names: Collection[str], rows: Iterable[bytes]) -> None:
+        """Write packed rows of these names; their versions are those that they have."""
+        self._set_one("configs", self.view.configs.updated(zip(names, rows, strict=True)))
+        self._touched += zip(repeat(Table.CONFIGS), names)
 
     def drop_config(self, name: str) -> None:
         """Delete a config's row, if it is there."""
         if name not in self.view.configs:
             return
-        self._set(configs=self.view.configs.delete(name))
+        self._set(configs=self.view.configs.without(name))
         self._touched.append((Table.CONFIGS, name))
 
     def put_secret(self, secret: Secret) -> None:

@@ -1,20 +1,14 @@
-"""What users' commands do: stacks, services, scale, node settings, the content of configs."""
-
-from collections.abc import Sequence
+"""What users' commands do: stacks, services, scale, node settings."""
 
 from attrs import evolve
 
-from meshswarm.errors import Conflict, Invalid, MeshswarmError, NotFound
+from meshswarm.errors import Conflict, Invalid, NotFound
 from meshswarm.ids import ServiceId, Version, digest_id
-from meshswarm.making import maker
-from meshswarm.model.config import Config
-from meshswarm.model.file import FileKind
 from meshswarm.model.service import Service, ServiceSpec
 from meshswarm.model.stack import Stack, StackSpec
 from meshswarm.store import files, jobs, runs
 from meshswarm.store.commands import (
     MoveTasks,
-    PutConfig,
     PutService,
     PutStack,
     RemoveService,
@@ -40,12 +34,6 @@ MAX_DRAIN_S = 30 * 86_400
 
 MAX_REPLICAS = 100_000
 """Replicas of one service; more are refused."""
-
-MAX_CONFIGS = 100_000
-"""Configs in the cluster; creating one more is refused."""
-
-MAX_CONFIG_BYTES = 1_000_000
-"""Content of one config; a larger one is refused."""
 
 
 def put_stack(transaction: Transaction, command: PutStack) -> Effects:
@@ -187,64 +175,6 @@ def move_tasks(transaction: Transaction, command: MoveTasks) -> Effects:
             transaction.put_task(evolve(task, leaves=command.leaves))
             moved += 1
     return (("tasks", f"{moved} to move" if command.leaves else f"{moved} to stay"),)
-
-
-def put_config(transaction: Transaction, command: PutConfig) -> Effects:
-    """Create or replace one config."""
-    (result,) = put_configs(transaction, (command,))
-    if isinstance(result, MeshswarmError):
-        raise result
-    return result
-
-
-def put_configs(
-    transaction: Transaction, commands: Sequence[PutConfig]
-) -> list[Effects | MeshswarmError]:
-    """Carry these out one after the other, and write what comes of it in one go; what each did."""
-    view, created = transaction.view, 0
-    configs, version, now_ms = view.configs, Version(view.index), view.clock_ms
-    written: dict[str, Config] = {}
-    results: list[Effects | MeshswarmError] = []
-    for command in commands:
-        name, data, labels = command.name, command.data, command.labels
-        present = written.get(name) or configs.get(name)
-        if present is None or command.version is not None or len(data) > MAX_CONFIG_BYTES:
-            try:
-                _check_config(view, command, present, created)
-            except MeshswarmError as error:
-                results.append(error)
-                continue
-        if present is None:
-            created += 1
-            created_at_ms, effect = now_ms, "created"
-        elif present.data == data and present.labels == labels:
-            results.append(((name, "unchanged"),))
-            continue
-        else:
-            created_at_ms, effect = present.created_at_ms, "updated"
-            if view.pins:
-                files.keep_pinned(transaction, present)
-        written[name] = _config(name, data, labels, version, created_at_ms, now_ms)
-        results.append(((name, effect),))
-    transaction.put_configs(written)
-    return results
-
-
-_config = maker(Config)
-"""Of name, data, labels, version, and the times when it was created and updated."""
-
-
-def _check_config(view: View, command: PutConfig, present: Config | None, created: int) -> None:
-    """Raise why it cannot be put; `created` others are new in this transaction."""
-    if command.version is not None:
-        files.check_version(FileKind.CONFIG, command.name, present, command.version)
-    if len(command.data) > MAX_CONFIG_BYTES:
-        size = len(command.data)
-        raise Invalid(
-            f"config {command.name} holds {size} bytes; at most {MAX_CONFIG_BYTES} are kept"
-        )
-    if present is None and len(view.configs) + created >= MAX_CONFIGS:
-        raise Invalid(f"the cluster has {MAX_CONFIGS} configs, its limit")
 
 
 def use_newest(transaction: Transaction, command: UseNewest) -> Effects:

@@ -23,6 +23,7 @@ from meshswarm.model.rollout import Rollout
 from meshswarm.model.service import Revision, Service
 from meshswarm.model.stack import Stack
 from meshswarm.model.task import Task
+from meshswarm.store.config_table import Configs, packed
 from meshswarm.store.outcome import ClientSession
 
 Id = TypeVar("Id", bound=str)
@@ -78,7 +79,7 @@ class View:
     stacks: Map[str, Stack] = Map()
     tasks: Map[TaskId, Task] = Map()
     clients: Map[ClientId, ClientSession] = Map()
-    configs: Map[str, Config] = Map()
+    configs: Configs = Configs()
     rollouts: Map[ServiceId, Rollout] = Map()
     secrets: Map[str, Secret] = Map()
     kept_files: Map[str, KeptFile] = Map()
@@ -265,7 +266,7 @@ class ViewBuilder:
         self._stacks = Map[str, Stack]().mutate()
         self._tasks = Map[TaskId, Task]().mutate()
         self._clients = Map[ClientId, ClientSession]().mutate()
-        self._configs = Map[str, Config]().mutate()
+        self._configs = Map[str, bytes]().mutate()
         self._rollouts = Map[ServiceId, Rollout]().mutate()
         self._secrets = Map[str, Secret]().mutate()
         self._kept_files = Map[str, KeptFile]().mutate()
@@ -306,7 +307,7 @@ class ViewBuilder:
             case Stack():
                 self._stacks[row.name] = row
             case Config():
-                self._configs[row.name] = row
+                self._configs[row.name] = packed(row)
             case Rollout():
                 self._rollouts[row.service_id] = row
             case Secret():
@@ -324,6 +325,10 @@ class ViewBuilder:
                 self._job_ids[row.spec.name] = row.id
             case _:
                 assert_never(row)
+
+    def put_configs(self, rows: Iterable[tuple[str, bytes]]) -> None:
+        """Add packed rows of configs, by their names, which must be new ones."""
+        self._configs.update(rows)
 
     def _put_task(self, task: Task) -> None:
         self._tasks[task.id] = task
@@ -349,7 +354,7 @@ class ViewBuilder:
             stacks=self._stacks.finish(),
             tasks=self._tasks.finish(),
             clients=self._clients.finish(),
-            configs=self._configs.finish(),
+            configs=Configs(self._configs.finish()),
             rollouts=self._rollouts.finish(),
             secrets=self._secrets.finish(),
             kept_files=self._kept_files.finish(),

@@ -7,7 +7,7 @@ from meshswarm.mesh import keys
 from meshswarm.mesh.limits import DEFAULT_LIMITS
 from meshswarm.mesh.peers import Peer, PeerRole
 from meshswarm.store.commands import PutConfig
-from meshswarm.store.users import MAX_CONFIG_BYTES
+from meshswarm.store.configs import MAX_CONFIG_BYTES
 from meshswarm.store.view import Table
 from tests.support.managers import managers
 

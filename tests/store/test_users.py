@@ -4,7 +4,6 @@ from collections.abc import Iterable
 
 import pytest
 from attrs import evolve
-from immutables import Map
 
 from meshswarm.errors import Conflict, Invalid, MeshswarmError, NotFound
 from meshswarm.ids import NodeId, ServiceId, Version
@@ -23,8 +22,10 @@ from meshswarm.store.commands import (
     ScaleService,
     UpdateNode,
 )
+from meshswarm.store.config_table import Configs, packed
+from meshswarm.store.configs import MAX_CONFIG_BYTES, MAX_CONFIGS
 from meshswarm.store.revisions import KEPT_REVISIONS
-from meshswarm.store.users import MAX_CONFIG_BYTES, MAX_CONFIGS, MAX_REPLICAS
+from meshswarm.store.users import MAX_REPLICAS
 from meshswarm.store.view import View
 from tests.support.builders import NOW_MS, commit, node, service, service_spec, task, view
 
@@ -252,5 +253,7 @@ def test_configs_are_limited_in_size_and_number() -> None:
     large = PutConfig(name="motd", data=bytes(MAX_CONFIG_BYTES + 1))
     assert "at most 1000000" in str(_refused(View(), large))
     config = _after(View(), PutConfig(name="c", data=b"")).configs["c"]
-    full = evolve(View(), configs=Map((str(n), config) for n in range(MAX_CONFIGS)))
+    full = evolve(
+        View(), configs=Configs().updated((str(n), packed(config)) for n in range(MAX_CONFIGS))
+    )
     assert "its limit" in str(_refused(full, PutConfig(name="one more", data=b"")))
