@@ -46,15 +46,13 @@ from meshswarm.model.file import FileKind
 from meshswarm.model.pipe import PipeWish
 from meshswarm.piping import RemotePipe
 from meshswarm.store.commands import (
-    Batch,
     Command,
     Group,
     PutSecret,
-    Simple,
     encode_command,
-    size_of,
 )
 from meshswarm.store.feed import Copy, Delta, follow, row_of
+from meshswarm.store.gathered import Waiting, sent, waiting
 from meshswarm.store.outcome import Outcome, outcome_of
 from meshswarm.store.slices import decode_view
 from meshswarm.store.view import Key, Table, View
@@ -78,7 +76,7 @@ MAX_TOGETHER_BYTES = 256 << 10
 ROW_BYTES = 256
 """What a row to look up counts."""
 
-Sized = tuple[Simple | Batch, int]
+Sized = tuple[Waiting, int]
 """A command that waits to be sent, and about how many bytes it will take."""
 
 PAUSE_S = 0.05
@@ -130,9 +128,9 @@ class Client:
         still be carried out.
         """
         if isinstance(command, Group):  # which cannot be in another one
-            outcome = await self._propose_one(command)
+            outcome = await self._propose_one(encode_command(command))
         else:
-            outcome = await self._proposals.put((command, size_of(command)))
+            outcome = await self._proposals.put(waiting(command))
         if outcome.error is not None:
             raise outcome.error
         return outcome
@@ -288,15 +286,13 @@ class Client:
 
     async def _propose_all(self, asked: list[Sized]) -> Sequence[Outcome]:
         """One request of the cluster for all of them."""
-        if len(asked) == 1:
-            return [await self._propose_one(asked[0][0])]
-        commands = tuple([command for command, _ in asked])
-        outcome = await self._propose_one(Group(commands=commands))
-        return outcome.parts if outcome.error is None else [outcome] * len(commands)
+        outcome = await self._propose_one(sent([command for command, _ in asked]))
+        if len(asked) == 1 or outcome.error is not None:
+            return [outcome] * len(asked)
+        return outcome.parts
 
-    async def _propose_one(self, command: Command) -> Outcome:
+    async def _propose_one(self, encoded: bytes) -> Outcome:
         """A request of the cluster, repeated until it is answered."""
-        encoded = encode_command(command)
         self._sequence += 1
         sequence = self._sequence
         self._unanswered.add(sequence)

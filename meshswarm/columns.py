@@ -138,6 +138,9 @@ def _unstructured(values: Sequence[Any], member: Any, classes: dict[str, type]) 
 
 def _runs(values: Sequence[Any]) -> Iterator[tuple[type, Sequence[Any]]]:
     """What is of one class and stands together."""
+    if len(set(map(type, values))) == 1:
+        yield type(values[0]), values
+        return
     at = 0
     for cls, some in groupby(map(type, values)):
         end = at + sum(1 for _ in some)
@@ -157,7 +160,7 @@ class _Field:
     def column(self, values: Sequence[Any]) -> list[Any] | None:
         """Their values of this attribute, plain; None if all are the default."""
         found = list(map(self.of, values))
-        if self.default is not attrs.NOTHING and found.count(self._default()) == len(found):
+        if self.default is not attrs.NOTHING and self._is_default(found):
             return None
         if self.type_ in _PLAIN:
             return found
@@ -180,9 +183,11 @@ class _Field:
             return [self.default.factory()] * length  # values are frozen: they may share it
         return [self.default] * length
 
-    def _default(self) -> Any:
-        (one,) = self.defaults(1)
-        return one
+    def _is_default(self, found: list[Any]) -> bool:
+        (default,) = self.defaults(1)
+        if isinstance(default, dict | tuple) and not default:
+            return not any(found)  # of these only the empty ones are false
+        return found.count(default) == len(found)
 
 
 class Columns:

@@ -474,17 +474,6 @@ def encode_command(command: Command) -> bytes:
     return codec.dumps_in_order(codec.unstructure(command, Command))
 
 
-def size_of(command: Command) -> int:
-    """About how many bytes it will take, or more; raises what encoding it would."""
-    if type(command) is PutConfig and not command.labels:
-        return len(command.name.encode()) + len(command.data) + PUT_CONFIG_BYTES
-    return len(encode_command(command))
-
-
-PUT_CONFIG_BYTES = 50
-"""What a config that is put takes beside its name and data, if it travels alone."""
-
-
 def group_of(commands: Sequence[bytes]) -> bytes:
     """The bytes of the `Group` of these commands, each encoded already; no group in it."""
     return b"".join((_GROUP_HEAD, codec.array_head(len(commands)), *commands))

@@ -19,9 +19,9 @@ from meshswarm.store.commands import (
     Simple,
     decode_command,
     encode_command,
-    size_of,
 )
 from meshswarm.store.config_table import Configs
+from meshswarm.store.gathered import sent, waiting
 from meshswarm.store.slices import decode_view, encode_view
 from meshswarm.store.view import View
 from tests.support.commands import simple
@@ -103,9 +103,15 @@ def test_what_is_no_list_of_commands_is_refused(commands: object) -> None:
         decode_command(codec.dumps({"$": "Batch", "commands": commands}))
 
 
-@given(simple)
-def test_a_command_takes_no_more_than_it_says(command: Simple) -> None:
-    assert len(encode_command(command)) <= size_of(command)
+@given(st.lists(simple | alike.map(lambda some: Batch(commands=some)), min_size=1, max_size=6))
+def test_what_waits_is_sent_as_it_was_and_takes_no_more_than_it_says(
+    commands: list[Simple | Batch],
+) -> None:
+    parts = [waiting(command) for command in commands]
+    for command, (_, size) in zip(commands, parts, strict=True):
+        assert len(encode_command(command)) <= size
+    whole = commands[0] if len(commands) == 1 else Group(commands=tuple(commands))
+    assert whole == decode_command(sent([part for part, _ in parts]))
 
 
 def test_a_value_made_quickly_is_like_any_other() -> None:
