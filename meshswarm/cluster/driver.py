@@ -267,8 +267,8 @@ class Driver:
                 self.core.unreachable(message.to)
 
     def _tell_commit(self, index: Index) -> None:
-        self.core.tell_commit(index)
-        self._pump()
+        if self.core.tell_commit(index):
+            self._pump()
 
     # --- input --------------------------------------------------------------------------------
 

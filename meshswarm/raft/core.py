@@ -246,11 +246,11 @@ class RaftCore:
         if state.reign is not None:
             leading.flush(state, state.reign)
         return bool(
-            state.outbox
+            not state.outbox.is_empty
             or log.submitted < log.last_index
             or log.applying < log.committed
             or state.read_states
-            or log.has_snapshot
+            or log.snapshot is not None
             or self._must_save
             or state.leader != told.leader
             or state.reported_role is not told.role
@@ -282,9 +282,9 @@ class RaftCore:
             committed=log.take_committed(
                 max_entries=config.max_append_entries, max_bytes=config.max_append_bytes
             ),
-            read_states=_taken(state.read_states),
-            rejected_reads=_taken(state.rejected_reads),
-            snapshot_requests=_taken(state.snapshot_requests),
+            read_states=_taken(state.read_states) if state.read_states else (),
+            rejected_reads=_taken(state.rejected_reads) if state.rejected_reads else (),
+            snapshot_requests=_taken(state.snapshot_requests) if state.snapshot_requests else (),
         )
 
     @property
@@ -448,8 +448,6 @@ class RaftCore:
 
 def _taken(items: list[T]) -> tuple[T, ...]:
     """What is in the list, which is empty then."""
-    if not items:
-        return ()
     taken = tuple(items)
     items.clear()
     return taken

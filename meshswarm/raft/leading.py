@@ -203,7 +203,8 @@ def on_append_reply(state: RaftState, reply: AppendReply) -> None:
     if reply.index > log.last_index:
         return  # No honest answer to this reign's appends: never count it.
     if progress.accepted(reply.index, log.first_index):
-        commit(state)
+        if reply.index > log.committed:
+            commit(state)
         _hand_over(state, reign)
 
 

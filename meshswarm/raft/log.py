@@ -42,7 +42,8 @@ class RaftLog:
         self._offset_bytes = 0
         self._end_bytes = array("Q")  # bytes from the beginning of time through each entry
         self._conf_changes: deque[Index] = deque()  # not yet applied
-        self._snapshot: Snapshot | None = None  # to be handed out
+        self.snapshot: Snapshot | None = None
+        """Waits to be handed out."""
         self._writes: deque[tuple[int, Index]] = deque()  # (token, last index it vouches for)
         self.applying = self.applied = applied
         _check_sequence(self.offset, self.offset_term, entries)
@@ -103,14 +104,17 @@ class RaftLog:
         low = first - self.offset - 1
         high = min(last - self.offset, low + max_entries)
         assert low >= 0, f"entry {first} asked, the log begins at {self.first_index}"
-        if high <= low:
-            return ()
+        if high <= low + 1:
+            return tuple(self._entries[low:high])
         within = bisect_right(self._end_bytes, self._bytes_through(low) + max_bytes, low, high)
         return tuple(self._entries[low : max(within, low + 1)])
 
     def size_bytes(self, after: Index, through: Index) -> int:
         """What the entries after one index and through another count against limits."""
-        return self._bytes_through(through - self.offset) - self._bytes_through(after - self.offset)
+        if after == through:
+            return 0
+        end, before = self._end_bytes, after - self.offset - 1
+        return end[through - self.offset - 1] - (end[before] if before >= 0 else self._offset_bytes)
 
     def first_within(self, through: Index, max_entries: int, max_bytes: int) -> Index:
         """The least index after which no more follows, up to `through`, than these limits allow."""
@@ -166,7 +170,7 @@ class RaftLog:
         self._entries.clear()
         del self._end_bytes[:]
         self._conf_changes.clear()
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self.offset, self.offset_term = meta.index, meta.term
         self.last_index = self.submitted = self.committed = self.applying = meta.index
 
@@ -189,14 +193,9 @@ class RaftLog:
 
     # Persisting
 
-    @property
-    def has_snapshot(self) -> bool:
-        """Whether a snapshot waits to be handed out."""
-        return self._snapshot is not None
-
     def take_unwritten(self) -> tuple[Snapshot | None, tuple[Entry, ...]]:
         """The snapshot and the entries to write now."""
-        snapshot, self._snapshot = self._snapshot, None
+        snapshot, self.snapshot = self.snapshot, None
         if self.submitted == self.last_index:
             return snapshot, ()
         entries = tuple(self._entries[self.submitted - self.offset :])

@@ -53,13 +53,12 @@ class Outbox:
         self._after_write: list[Message] = []
         self._waiting: deque[tuple[int, list[Message]]] = deque()
         self._last_token = 0
-
-    def __bool__(self) -> bool:
-        """Whether the next `take` has something to hand over."""
-        return bool(self._now or self._after_write)
+        self.is_empty = True
+        """Whether the next `take` has no message to hand over."""
 
     def send(self, message: Message) -> None:
         """Take `message`; it leaves as soon as it may."""
+        self.is_empty = False
         if waits_for_disk(message):
             self._after_write.append(message)
         else:
@@ -72,15 +71,17 @@ class Outbox:
         speak of entries in it. With none under way all that it speaks of is durable.
         """
         token = None
+        held, self._after_write = self._after_write, []
         if writes:
             self._last_token = token = self._last_token + 1
-            self._waiting.append((token, self._after_write))
+            self._waiting.append((token, held))
         elif self._waiting:
-            self._waiting[-1][1].extend(self._after_write)
+            self._waiting[-1][1].extend(held)
         else:
-            self._now += self._after_write
+            self._now += held
         messages = tuple(self._now)
-        self._now, self._after_write = [], []
+        self._now.clear()
+        self.is_empty = True
         return token, messages
 
     def persisted(self, token: int) -> list[Message]:

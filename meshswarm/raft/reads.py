@@ -19,6 +19,8 @@ class Reads:
     def __init__(self, node: NodeId) -> None:
         self.position = 0
         """The position that heartbeats carry."""
+        self.needs_heartbeat = False
+        """Whether a read waits for a position that no heartbeat has carried."""
         self._node = node
         self._held: list[object] = []
         self._waiting: deque[tuple[int, ReadState]] = deque()
@@ -36,6 +38,7 @@ class Reads:
     def add(self, context: object, commit: Index) -> None:
         """Let a read wait for the next position; it sees everything up to `commit`."""
         self._waiting.append((self.position + 1, ReadState(context, commit)))
+        self.needs_heartbeat = True
 
     def release(self, commit: Index) -> None:
         """The first commit of this term: held reads wait for their position now."""
@@ -43,14 +46,10 @@ class Reads:
             self.add(context, commit)
         self._held.clear()
 
-    @property
-    def needs_heartbeat(self) -> bool:
-        """Whether a read waits for a position that no heartbeat has carried."""
-        return bool(self._waiting) and self._waiting[-1][0] > self.position
-
     def next_position(self) -> int:
         """The position for the heartbeat that goes out now."""
         if self.needs_heartbeat:
+            self.needs_heartbeat = False
             self.position += 1
         return self.position
 
@@ -75,4 +74,5 @@ class Reads:
         contexts = [read.context for _, read in self._waiting] + self._held
         self._waiting.clear()
         self._held.clear()
+        self.needs_heartbeat = False
         return contexts

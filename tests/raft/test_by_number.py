@@ -172,5 +172,5 @@ def test_s73_a_peer_that_is_gone_holds_nothing_back() -> None:
     assert status.commit == status.last_index > 6_000
     assert status.last_index - status.first_index < 200
     assert len(reign.peers[gone].inflights) <= config.max_inflight
-    assert not leader.running._state.outbox
+    assert leader.running._state.outbox.is_empty
     assert not world.wire
