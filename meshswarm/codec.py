@@ -11,7 +11,7 @@ diverged); mesh calls pass `lenient=True`, so that old and new nodes meet.
 """
 
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any, TypeVar, get_args
 
 import cattrs
@@ -110,6 +110,12 @@ For what is sent or logged and then only read; equal values may come out as diff
 """
 
 
+class Encoded(bytes):
+    """The encoding of a plain value, where the value itself could stand: it is sent as it is."""
+
+    __slots__ = ()
+
+
 def array_head(length: int) -> bytes:
     """What precedes the items of an array in canonical CBOR (RFC 8949 section 3)."""
     return _head(0x80, length)
@@ -132,14 +138,7 @@ def _head(major: int, length: int) -> bytes:
 def loads(data: bytes) -> object:
     """The plain value that these bytes encode; raises `Undecodable`."""
     try:
-        return cbor2.loads(
-            data,
-            tag_hook=_refuse_tag,
-            semantic_decoders=_REFUSED_TAGS,
-            max_depth=MAX_DEPTH,
-            allow_indefinite=False,
-            allow_duplicate_keys=False,
-        )
+        return _loads(data)
     except (cbor2.CBORDecodeError, ValueError, OverflowError, MemoryError, RecursionError) as error:
         raise Undecodable(f"not valid CBOR: {error}") from error
 
@@ -153,6 +152,15 @@ def _refuse_tag(*_: object) -> object:
 _REFUSED_TAGS = dict.fromkeys(
     (0, 1, 2, 3, 4, 5, 25, 28, 29, 30, 35, 36, 37, 100, 256, 258, 260, 261, 1004, 43000),
     _refuse_tag,
+)
+
+_loads = partial(
+    cbor2.loads,
+    tag_hook=_refuse_tag,
+    semantic_decoders=_REFUSED_TAGS,
+    max_depth=MAX_DEPTH,
+    allow_indefinite=False,
+    allow_duplicate_keys=False,
 )
 
 

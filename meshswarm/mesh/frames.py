@@ -55,7 +55,8 @@ class Type(IntEnum):
 
 
 class Message(NamedTuple):
-    """One message; `body` is any plain CBOR-able value, `sequence` grows with each one sent.
+    """One message; `body` is any plain CBOR-able value (or `codec.Encoded`, where it is sent),
+    `sequence` grows with each one sent.
 
     A tuple, as it is taken apart again where it arrives.
     """
@@ -72,6 +73,7 @@ class Message(NamedTuple):
 _HEAD = struct.Struct(">BBBBQBQBQ")
 _ARRAY, _WIDE = 0x87, 0x1B
 """In CBOR (RFC 8949 section 3): "an array of 7", and "a whole number, of 8 bytes"."""
+_NONE = b"\xf6"
 
 
 def encode(
@@ -87,8 +89,11 @@ def encode(
     """The frames of a message; raises `Invalid` if it exceeds what a peer would take."""
     # The array's head and numbers are put together here, in a tenth of the library's time.
     numbers = (_WIDE, incarnation, _WIDE, sequence, _WIDE, correlation)
-    header = _HEAD.pack(_ARRAY, PROTOCOL_VERSION, type_, *numbers)
-    header += _encoded_name(name) + codec.dumps_in_order(body)
+    header = _HEAD.pack(_ARRAY, PROTOCOL_VERSION, type_, *numbers) + _encoded_name(name)
+    if body is None:
+        header += _NONE
+    else:
+        header += body if type(body) is codec.Encoded else codec.dumps_in_order(body)
     if payloads or len(header) > limits.header_bytes_max:
         fault = _oversize(header, payloads, limits)
         if fault:

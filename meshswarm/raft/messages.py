@@ -40,7 +40,7 @@ class VoteReply:
     commit_term: Term = Term(0)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, weakref_slot=False)
 class AppendEntries:
     """Entries after (`prev_index`, `prev_term`); empty to probe or to tell the commit index.
 
@@ -56,7 +56,7 @@ class AppendEntries:
     commit: Index
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, weakref_slot=False)
 class AppendReply:
     """What the follower holds durably, or where its log and the leader's may still agree.
 

@@ -82,7 +82,10 @@ def _raft_seeds() -> list[bytes]:
         InstallSnapshot(from_=a, to=b, term=term, snapshot=Snapshot(meta, b"state")),
     )
     packed = [wire.pack(message) for message in sent]
-    return [joined(codec.dumps(body), *payloads) for body, payloads in packed]
+    return [
+        joined(body if isinstance(body, bytes) else codec.dumps(body), *payloads)
+        for body, payloads in packed
+    ]
 
 
 @cache

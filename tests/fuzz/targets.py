@@ -23,7 +23,7 @@ from meshswarm.compose.load import load
 from meshswarm.errors import Conflict, Corrupt, Invalid, MeshswarmError
 from meshswarm.ids import ClusterId, Index, NodeId, TaskId, Term
 from meshswarm.mesh import keys
-from meshswarm.mesh.frames import BadFrame, decode, encode, routing_id_of
+from meshswarm.mesh.frames import BadFrame, Type, decode, encode, routing_id_of
 from meshswarm.mesh.limits import MeshLimits
 from meshswarm.raft.messages import AppendEntries
 from meshswarm.raft.types import Snapshot
@@ -56,7 +56,8 @@ def raft_messages(data: bytes) -> None:
     except codec.Undecodable:
         return
     body, again = wire.pack(message)
-    assert message == wire.unpack(codec.loads(codec.dumps(body)), again)
+    told = decode(encode(Type.NOTIFY, 1, 1, 0, wire.KIND, body, again, LIMITS), LIMITS)
+    assert message == wire.unpack(told.body, told.payloads)
     numbers = [getattr(message, name) for name in _NUMBERS if hasattr(message, name)]
     if isinstance(message, AppendEntries):
         terms = [entry.term for entry in message.entries]
