@@ -138,8 +138,8 @@ def _head(major: int, length: int) -> bytes:
 def loads(data: bytes) -> object:
     """The plain value that these bytes encode; raises `Undecodable`."""
     try:
-        return _loads(data)
-    except (cbor2.CBORDecodeError, ValueError, OverflowError, MemoryError, RecursionError) as error:
+        return read(data)
+    except UNREADABLE as error:
         raise Undecodable(f"not valid CBOR: {error}") from error
 
 
@@ -154,7 +154,10 @@ _REFUSED_TAGS = dict.fromkeys(
     _refuse_tag,
 )
 
-_loads = partial(
+UNREADABLE = (cbor2.CBORDecodeError, ValueError, OverflowError, MemoryError, RecursionError)
+"""What `read` raises."""
+
+read = partial(
     cbor2.loads,
     tag_hook=_refuse_tag,
     semantic_decoders=_REFUSED_TAGS,
@@ -162,6 +165,7 @@ _loads = partial(
     allow_indefinite=False,
     allow_duplicate_keys=False,
 )
+"""As `loads`, with the library's own errors: for the mesh, whose every message is read."""
 
 
 def encode(value: object, as_type: Any = None) -> bytes:

@@ -116,9 +116,9 @@ def decode(frames: Sequence[bytes], limits: MeshLimits) -> Message:
         if fault:
             raise BadFrame(fault)
     try:
-        plain = codec.loads(header)
-    except codec.Undecodable as error:
-        raise BadFrame(error.message) from error
+        plain = codec.read(header)
+    except codec.UNREADABLE as error:
+        raise BadFrame(f"not valid CBOR: {error}") from error
     if type(plain) is not list or len(plain) != 7 or plain[0] != PROTOCOL_VERSION:
         raise BadFrame(f"not a message of protocol version {PROTOCOL_VERSION}")
     _, kind, incarnation, sequence, correlation, name, body = plain

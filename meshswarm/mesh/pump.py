@@ -104,15 +104,29 @@ class Pump:
         finally:
             self._is_handing_over = False
 
-    def send(self, frames: Sequence[bytes], to: bytes | None = None) -> Sent:
+    def send(
+        self, frames: Sequence[bytes], to: bytes | None = None, *, is_second_try: bool = False
+    ) -> Sent:
         """Send all of `frames` or nothing, without waiting; a ROUTER has to say `to` whom."""
         if self._is_closed:
             return Sent.GONE
-        sent = self._try(frames, to)
-        if sent is Sent.BUSY and self._option(_EVENTS) & _POLLOUT:
+        send, sent = self._send_frame, Sent.OK
+        try:
+            if to is not None:
+                send(to, _NOBLOCK | _SNDMORE)
+            for frame in frames[:-1]:
+                send(frame, _NOBLOCK | _SNDMORE)
+            send(frames[-1], _NOBLOCK)
+        except zmq.Again:
             # libzmq looks at its mailbox only now and then while sending; reading EVENTS makes it
             # look, and may reveal that the peer has made room or is connected.
-            sent = self._try(frames, to)
+            if not is_second_try and self._option(_EVENTS) & _POLLOUT:
+                return self.send(frames, to, is_second_try=True)
+            sent = Sent.BUSY
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            sent = Sent.GONE
         if self._is_handing_over:
             self._has_sent_meanwhile = True
         elif not self._drain_is_due and self._option(_EVENTS) & _POLLIN:
@@ -129,22 +143,6 @@ class Pump:
     def _has_message(self) -> bool:
         """Whether a message waits, which the descriptor may not tell any more."""
         return not self._is_closed and bool(self._option(_EVENTS) & _POLLIN)
-
-    def _try(self, frames: Sequence[bytes], to: bytes | None) -> Sent:
-        send = self._send_frame
-        try:
-            if to is not None:
-                send(to, _NOBLOCK | _SNDMORE)
-            for frame in frames[:-1]:
-                send(frame, _NOBLOCK | _SNDMORE)
-            send(frames[-1], _NOBLOCK)
-        except zmq.Again:
-            return Sent.BUSY
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EHOSTUNREACH:
-                raise
-            return Sent.GONE
-        return Sent.OK
 
     def _drain_soon(self) -> None:
         if not self._drain_is_due:
