@@ -31,8 +31,9 @@ from meshswarm.raft.messages import InstallSnapshot, Message
 from meshswarm.raft.ready import Ready
 from meshswarm.raft.types import ConfChange, Entry, EntryKind, Snapshot
 from meshswarm.store.apply import advance, apply
+from meshswarm.store.changes import NOTHING, Changed, merged
 from meshswarm.store.outcome import Outcome
-from meshswarm.store.view import Key, View
+from meshswarm.store.view import View
 
 log = logging.getLogger("meshswarm.raft")
 
@@ -400,10 +401,10 @@ class Driver:
 
     def _apply_all(self, committed: Sequence[Entry]) -> None:
         view = self.hub.view
-        changed: list[frozenset[Key]] = []
+        changed: list[Changed] = []
         for entry in committed:
             assert entry.index == view.index + 1, f"applying {entry.index} after {view.index}"
-            outcome, rows = Outcome(index=entry.index), frozenset[Key]()
+            outcome, rows = Outcome(index=entry.index), NOTHING
             if entry.kind is EntryKind.NORMAL:
                 applied = apply(view, index=entry.index, term=entry.term, data=entry.data)
                 view, outcome, rows = applied.view, applied.outcome, applied.changed
@@ -412,7 +413,7 @@ class Driver:
                 view = advance(view, index=entry.index, term=entry.term)
             self.state_hash.note(view, outcome, rows)
             self._settle(entry, outcome)
-        self.hub.publish(view, changed[0].union(*changed[1:]) if changed else frozenset())
+        self.hub.publish(view, merged(changed))
         self.core.applied(view.index)
         self._wake_appliers(view.index)
         self.snapshots.note_applied(view.index)

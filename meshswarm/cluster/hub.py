@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from meshswarm.ids import NodeId, TaskId
+from meshswarm.store.changes import Changed, tables_of
 from meshswarm.store.view import Key, Table, View
 
 ALL = frozenset(Table)
@@ -44,13 +45,13 @@ class Watch:
         self._keys = set()
         return self._view, keys
 
-    def tell(self, view: View, changed: frozenset[Key] | None) -> None:
+    def tell(self, view: View, changed: Changed | None) -> None:
         """Note a newer view; `changed` None means "anything may differ"."""
         self._view = view
         if changed is None or self._keys is None:
             self._keys = None
         else:
-            self._keys |= changed
+            self._keys.update(changed)
             if len(self._keys) > MAX_KEYS:
                 self._keys = None
         self._woken.set()
@@ -95,12 +96,12 @@ class Hub:
             if not watches:
                 del self._by_node[node_id]
 
-    def publish(self, view: View, changed: frozenset[Key] | None) -> None:
+    def publish(self, view: View, changed: Changed | None) -> None:
         """Make `view` the newest; a view that changed no row wakes nobody."""
         before, self.view = self.view, view
         if changed is not None and not changed:
             return
-        tables = ALL if changed is None else {table for table, _ in changed}
+        tables = ALL if changed is None else tables_of(changed)
         for watch in self._watches:
             if watch.tables.isdisjoint(tables):
                 watch.note(view)
@@ -113,7 +114,7 @@ class Hub:
         elif self._by_node and Table.TASKS in tables:
             self._tell_nodes(before, changed)
 
-    def _tell_nodes(self, before: View, changed: frozenset[Key]) -> None:
+    def _tell_nodes(self, before: View, changed: Changed) -> None:
         """Wake those who watch the nodes of these tasks. A task has one node for life, so the
         older row says whose it is as well as the newer one; it may be gone, or had none yet."""
         keys: dict[NodeId, list[Key]] = {}

@@ -84,7 +84,7 @@ class WhatIf:
     @property
     def changed(self) -> frozenset[Key]:
         """The rows that the commands change."""
-        return self._transaction.changed
+        return frozenset(self._transaction.changed)
 
     def do(self, command: Simple) -> None:
         """Decide this command; a refusal of the store is noted."""

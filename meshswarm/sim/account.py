@@ -160,9 +160,10 @@ class Account:
     def entry(self, before: View, command: Command, applied: Applied) -> None:
         """An entry was committed."""
         after = self._view = applied.view
-        for moment in moments(before, after, applied.changed, self.now_ms()):
+        changed = frozenset(applied.changed)
+        for moment in moments(before, after, changed, self.now_ms()):
             self._add(moment)
-        for service_id in sorted(_services(before, after, applied.changed)):
+        for service_id in sorted(_services(before, after, changed)):
             self._measure(service_id)
 
 

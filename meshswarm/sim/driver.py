@@ -276,7 +276,7 @@ class Driver:
             outcome, rows = Outcome(index=entry.index), frozenset[Key]()
             if entry.kind is EntryKind.NORMAL:
                 applied = apply(view, index=entry.index, term=entry.term, data=entry.data)
-                view, outcome, rows = applied.view, applied.outcome, applied.changed
+                view, outcome, rows = applied.view, applied.outcome, frozenset(applied.changed)
             else:
                 view = advance(view, index=entry.index, term=entry.term)
             self._around.checkers.applied(self.id, entry, view, outcome, rows)

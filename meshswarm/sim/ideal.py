@@ -83,10 +83,10 @@ class Ideal:
         self.view = applied.view
         for observer in self.observers:
             observer(before, command, applied)
-        if applied.changed:
+        if changed := frozenset(applied.changed):
             if self._watch is not None:
-                self._watch.tell(applied.view, applied.changed)
-            self._tell_agents(before, applied.changed)
+                self._watch.tell(applied.view, changed)
+            self._tell_agents(before, changed)
         return applied.outcome
 
     def submit(self, command: Command) -> Outcome:

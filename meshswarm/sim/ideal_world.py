@@ -103,7 +103,7 @@ class IdealWorld:
         self.changes += bool(applied.changed)
         name = type(command).__name__
         self.trace.passes("log", name, f"{applied.view.index} {len(applied.changed)}")
-        self.promises.entry(before, applied.view, applied.changed)
+        self.promises.entry(before, applied.view, frozenset(applied.changed))
 
     # --- what can be done ---------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from meshswarm.columns import Run, joined
 from meshswarm.errors import Conflict, MeshswarmError, SessionExpired
 from meshswarm.ids import Index, TaskId, Term
 from meshswarm.store import agents, configs, files, jobs, placements, rollouts, runs, users
+from meshswarm.store.changes import Changed
 from meshswarm.store.commands import (
     AssignTask,
     Batch,
@@ -66,7 +67,7 @@ from meshswarm.store.job_commands import (
 )
 from meshswarm.store.outcome import MAX_ANSWERS, MAX_CLIENTS, ClientSession, Outcome
 from meshswarm.store.transaction import Transaction
-from meshswarm.store.view import Key, View
+from meshswarm.store.view import View
 
 Effects = tuple[tuple[str, str], ...]
 
@@ -80,7 +81,7 @@ class Applied:
 
     view: View
     outcome: Outcome
-    changed: frozenset[Key]
+    changed: Changed
 
 
 def apply(view: View, *, index: Index, term: Term, data: bytes) -> Applied:

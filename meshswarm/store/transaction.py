@@ -19,10 +19,14 @@ from meshswarm.model.rollout import Rollout
 from meshswarm.model.service import Revision, Service
 from meshswarm.model.stack import Stack
 from meshswarm.model.task import Task
+from meshswarm.store.changes import Changed, by_table
 from meshswarm.store.outcome import ClientSession
 from meshswarm.store.view import Id, IdSet, Key, Table, View, revision_key
 
 K = TypeVar("K")
+
+MANY = 16
+"""Configs written in one go of which no key each is made."""
 
 _fields_of = attrgetter(*(attribute.name for attribute in attrs.fields(View)))
 _copy = maker(View)
@@ -44,6 +48,7 @@ class Transaction:
         self._replaying = replaying
         self._undo: dict[str, object] = {}
         self._touched: list[Key] = []
+        self._many: list[tuple[Table, frozenset[str]]] = []
         self._kept = 0
 
     def at(self, *, index: Index, term: Term, clock_ms: int) -> None:
@@ -65,13 +70,13 @@ class Transaction:
         self._undo.clear()
 
     @property
-    def changed(self) -> frozenset[Key]:
+    def changed(self) -> Changed:
         """The rows that were written, or deleted."""
-        return frozenset(self._touched)
+        return by_table(self._touched, self._many) if self._many else frozenset(self._touched)
 
     @property
     def touched(self) -> Sequence[Key]:
-        """The rows that were written, in turn, as often as they were."""
+        """The rows that were written, in turn, as often as they were; but for many configs."""
         return self._touched
 
     def finished(self) -> View:
@@ -237,9 +242,13 @@ class Transaction:
         self._touched.append((Table.STACKS, name))
 
     def put_configs(self, names: Collection[str], rows: Iterable[bytes]) -> None:
-        """Write packed rows of these names; their versions are those that they have."""
+        """Write packed rows of these names, whose versions stay; many are kept with that."""
         self._set_one("configs", self.view.configs.updated(zip(names, rows, strict=True)))
-        self._touched += zip(repeat(Table.CONFIGS), names)
+        if len(names) < MANY:
+            self._touched += zip(repeat(Table.CONFIGS), names)
+        else:
+            self._many.append((Table.CONFIGS, frozenset(names)))
+            self.keep()
 
     def drop_config(self, name: str) -> None:
         """Delete a config's row, if it is there."""

@@ -159,7 +159,7 @@ def test_what_stayed_on_a_drained_node_leaves_once_there_is_another() -> None:
     assert decided(before).commands == ()
     active = UpdateNode(node_id=N2.id, availability=Availability.ACTIVE)
     applied = commit(before, active, at_ms=NOW_MS)
-    decision = decided(applied.view, dirty=applied.changed)
+    decision = decided(applied.view, dirty=frozenset(applied.changed))
     assert [SetDesired, CreateTask] == kinds(decision)
 
 

@@ -140,7 +140,7 @@ def deploying_s() -> tuple[float, float, int]:
         applied = apply_command(
             evolve(view, index=Index(view.index + 1)), Batch(commands=decision.commands)
         )
-        view, dirty = applied.view, applied.changed | decision.revisit
+        view, dirty = applied.view, frozenset(applied.changed) | decision.revisit
     placed = sum(task.node_id is not None for task in view.tasks.values())
     assert placed == 30_000, f"{placed} of 30000 tasks were placed"
     say(f"30000 replicas: {passes} passes, {elapsed_s:.2f} s, {cpu_s:.2f} s of the processor")
