@@ -46,8 +46,6 @@ DIGEST_BYTES = 32
 READ_BYTES = 1 << 20
 
 _MAGIC = b"meshsnp3"
-_READ = (_MAGIC, b"meshsnp2")
-"""Of an earlier version, whose slices are still read."""
 _NAME = re.compile(r"snapshot-(\d{1,19})-(\d{1,19})")
 _LENGTH = struct.Struct(">I")
 
@@ -216,7 +214,7 @@ def _checked(file: BinaryIO, name: SnapshotName, path: Path) -> tuple[int, bytes
 
 def _frames(file: BinaryIO, name: SnapshotName, path: Path) -> Iterator[bytes]:
     """The frames, inflated; raises `Corrupt` where they are none."""
-    if file.read(len(_MAGIC)) not in _READ:
+    if file.read(len(_MAGIC)) != _MAGIC:
         raise Corrupt(f"{name} is not a snapshot of this version", where=str(path))
     while True:
         head = file.read(_LENGTH.size)

@@ -42,6 +42,8 @@ _KINDS: dict[Table, type[Row]] = {
 }
 
 _CONFIGS = _ROWS.index(Config)
+_BY_ROW = frozenset(range(len(_ROWS))) - {_CONFIGS}
+"""The tables whose slices have a map for each row; configs are packed already."""
 
 CONFIGS_AT_ONCE = 1_024
 """Configs gathered before they are cut into slices; of small ones, one slice."""
@@ -198,7 +200,7 @@ def view_of_slices(slices: Iterable[bytes]) -> View:
             raise codec.Undecodable(f"not the position of a view: {other!r:.100}")
     for part in parts:
         match codec.loads(part):
-            case [int() as table, list() as rows] if 0 <= table < len(_ROWS):
+            case [int() as table, list() as rows] if table in _BY_ROW:
                 kind, left = _ROWS[table], left - len(rows)
                 for row in rows:
                     builder.put(codec.structure(row, kind))
