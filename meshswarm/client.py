@@ -70,7 +70,7 @@ STATUS_S = 1.5
 MAX_TOGETHER = 1_000
 """Commands, or rows to look up, that one request of this client may hold ..."""
 
-MAX_TOGETHER_BYTES = 256 << 10
+MAX_TOGETHER_BYTES = 512 << 10
 """... and about how many bytes of commands; what waits beyond that is the next request."""
 
 ROW_BYTES = 256

@@ -105,7 +105,7 @@ class RaftSection:
     snapshot_entries: int = field(default=10_000, validator=ge(100))
     trailing_entries: int = field(default=10_000, validator=ge(0))
     snapshot_bytes_per_s: int = field(default=16 << 20, validator=ge(64 << 10))
-    max_append_bytes: int = field(default=1 << 20, validator=and_(ge(512 << 10), le(8 << 20)))
+    max_append_bytes: int = field(default=1 << 20, validator=and_(ge(1 << 20), le(8 << 20)))
     max_inflight: int = field(default=16, validator=and_(ge(1), le(1024)))
     max_uncommitted_bytes: int = field(default=64 << 20, validator=ge(4096))
 

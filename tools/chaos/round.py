@@ -89,7 +89,7 @@ def planned(seed: int, seconds: float, kinds: Sequence[str], managers: int) -> P
         "MESHSWARM_RAFT_SNAPSHOT_ENTRIES": dice.choice(["100", "300", "2000"]),
         "MESHSWARM_RAFT_TRAILING_ENTRIES": dice.choice(["0", "20", "200"]),
         "MESHSWARM_RAFT_MAX_INFLIGHT": dice.choice(["1", "4", "16"]),
-        "MESHSWARM_RAFT_MAX_APPEND_BYTES": dice.choice(["524288", "1048576"]),
+        "MESHSWARM_RAFT_MAX_APPEND_BYTES": dice.choice(["1048576", "2097152"]),
     }
     return Plan(
         seed=seed,
