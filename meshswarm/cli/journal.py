@@ -30,8 +30,8 @@ def check(
 ) -> None:
     """Say what a manager's log holds, what is damaged, and what to do; changes nothing.
 
-    Exits with 0 if it is sound, 1 if it is damaged, 5 if there is none, 6 if a newer version wrote
-    it. The node may run meanwhile.
+    Exits with 0 if it is sound, 1 if it is damaged, 5 if there is none, 6 if another version
+    wrote it. The node may run meanwhile.
 
     Example: `meshswarm journal check /var/lib/meshswarm -o json`
     """
@@ -95,7 +95,7 @@ def lines(report: "Report") -> list[str]:
             ("snapshot", f"{file.name}, {size(file.size_bytes)}{unreadable[file.is_readable]}")
             for file in report.snapshots
         ),
-        ("database", size(report.database_bytes)),
+        ("log", size(report.log_bytes)),
         ("opened", count(report.incarnation, "time")),
         *(("moved aside", name) for name in report.moved_aside),
         *(("damaged", fault) for fault in report.faults),

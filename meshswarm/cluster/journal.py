@@ -14,7 +14,6 @@ long as the disk is quick: to wake a thread and to be woken by it took longer th
 import asyncio
 import logging
 import os
-import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,15 +25,9 @@ from attrs import evolve, frozen
 
 from meshswarm.cluster.journal_disk import DiskWatch, free_bytes, is_full
 from meshswarm.cluster.journal_files import JournalFiles, JournalWrite
-from meshswarm.cluster.journal_mark import Head, Mark
-from meshswarm.cluster.journal_recovery import (
-    DATABASE,
-    Damage,
-    Opened,
-    Recovered,
-    open_directory,
-)
-from meshswarm.cluster.journal_table import LogTable
+from meshswarm.cluster.journal_records import Head
+from meshswarm.cluster.journal_recovery import Damage, Opened, Recovered, open_directory
+from meshswarm.cluster.journal_segments import Log, log_bytes
 from meshswarm.cluster.snapshots import (
     SnapshotName,
     Stored,
@@ -58,12 +51,6 @@ MAX_QUEUED_BYTES = 256 << 20
 MIN_FREE_BYTES = 256 << 20
 """Free space below which proposals are to be refused, while there is room for what is under way."""
 
-CHECKPOINT_BYTES = 16 << 20
-"""Write-ahead log after which a checkpoint is made as soon as nothing waits."""
-
-MAX_WAL_BYTES = 32 << 20
-"""Write-ahead log after which a checkpoint is made even though something waits."""
-
 SNAPSHOT_SHARE = 0.5
 """Of one core's time, what writing a snapshot may take."""
 
@@ -85,25 +72,24 @@ class Journal:
         self,
         directory: Path,
         opened: Opened,
-        owner: Mark,
+        cluster_id: ClusterId,
         free_bytes: Callable[[Path], int],
         min_free_bytes: int,
     ) -> None:
         self._directory = directory
         self._lock_descriptor = opened.lock
-        self._owner = owner
+        self._cluster_id = cluster_id
         self.disk = DiskWatch(directory, min_free_bytes, free_bytes)
         self._failure: BaseException | None = None
-        self._saving = False
+        self._saving = self._tidying = False
         self._closed = False
         self._unacknowledged = 0
         self._writer = ThreadPoolExecutor(1, "journal")
         self._archivist = ThreadPoolExecutor(1, "journal-snapshots")
         self._turn = threading.Lock()
         # Of whoever has the turn.
-        self._files = JournalFiles(directory, opened, owner)
-        self._table = self._files.table
-        self._wal_bytes = 0
+        self._files = JournalFiles(directory, opened)
+        self._log = self._files.log
         # Shared under the lock.
         self._shared = threading.Lock()
         self._queue: list[_Queued] = []
@@ -126,16 +112,15 @@ class Journal:
 
         Blocks while it reads and checks everything. `initial_conf` counts for a new directory only.
         `reserved_bytes` of the disk are taken for commits beforehand, if it has them.
-        Raises `Conflict` if the directory is in use, another node's, or of a newer format;
+        Raises `Conflict` if the directory is in use, another node's, or of another format;
         `Corrupt` if the disk refuses. Damaged records raise nothing: see `Recovered.damage`.
         """
         try:
             opened, recovered = open_directory(directory, cluster_id, node_id, initial_conf)
-            _reserve(opened.table, reserved_bytes)
-        except (OSError, sqlite3.Error) as error:
+            _reserve(opened.log, reserved_bytes)
+        except OSError as error:
             raise _translated(error, directory) from error
-        owner = Mark(cluster_id, node_id, opened.head)
-        journal = Journal(directory, opened, owner, free_bytes, min_free_bytes)
+        journal = Journal(directory, opened, cluster_id, free_bytes, min_free_bytes)
         return journal, recovered
 
     # --- writing --------------------------------------------------------------------------------
@@ -177,14 +162,15 @@ class Journal:
         """
         self.raise_if_failed()
         assert not self._closed, f"write {write.token} to a closed journal"
-        small = write.snapshot is None and write.size <= AT_ONCE_BYTES
+        size = write.size
+        small = write.snapshot is None and size <= AT_ONCE_BYTES
         if not small or not self.disk.pace.is_quick or self._unacknowledged:
             return False
-        if self._wal_bytes > CHECKPOINT_BYTES or not self._turn.acquire(blocking=False):
+        if not self._turn.acquire(blocking=False):
             return False
         try:
-            with self.disk.working():
-                return self._written(write)
+            with self.disk.working:
+                return self._log.fits(size) and self._written(write)
         finally:
             self._turn.release()
 
@@ -192,23 +178,21 @@ class Journal:
         """Whether it is; False if there is no room, for which only the writer may wait."""
         try:
             self._files.acknowledge(self._files.commit([write]))
-        except (OSError, sqlite3.Error) as error:
+        except OSError as error:
             if is_full(error):
                 return False  # What is durable, but for the mark, is only written once more.
             raise self._fail(error) from error
-        self._note_commit(write.size)
+        self._note_commit()
         return True
 
-    def _note_commit(self, size: int) -> None:
-        self.disk.committed(self._table.sync_ms)
+    def _note_commit(self) -> None:
+        self.disk.committed(self._log.sync_ms)
         self._commits += 1
-        # A commit writes whole pages: the entries', and about two more.
-        self._wal_bytes += size + 3 * 4096
 
     def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._failure is not None:
             return
-        with self._turn, self.disk.working():
+        with self._turn, self.disk.working:
             self._write_group(loop)
         with self._shared:
             self._is_draining = bool(self._queue)
@@ -222,7 +206,7 @@ class Journal:
         if group:
             writes = [queued.write for queued in group]
             self._acknowledge(self.disk.until_it_fits(partial(self._files.commit, writes)))
-            self._note_commit(sum(queued.size for queued in group))
+            self._note_commit()
             loop.call_soon_threadsafe(self._tell, group)
             self._tidy_up(group)
 
@@ -233,24 +217,23 @@ class Journal:
             queued.done()
 
     def _tidy_up(self, group: list[_Queued]) -> None:
-        """What can wait until the group is acknowledged: old snapshots, the write-ahead log."""
+        """What can wait until the group is acknowledged: old snapshots, segments of the log."""
+        # Not here: to remove a large file takes a while, and commits wait for this thread.
         if any(queued.write.snapshot for queued in group):
-            # Not here: to remove a large file takes a while, and commits wait for this thread.
             self._archivist.submit(self._prune_snapshots).add_done_callback(self._note_end)
-        with self._shared:
-            is_idle = not self._queue
-        if self._wal_bytes > (CHECKPOINT_BYTES if is_idle else MAX_WAL_BYTES):
-            self._recycle()
+        if self._log.is_untidy and not self._tidying:
+            self._tidying = True
+            self._archivist.submit(self._tidy_log).add_done_callback(self._note_end)
 
-    def _recycle(self) -> None:
-        """Checkpoint; where there is no room for that, the write-ahead log grows for now."""
+    def _tidy_log(self) -> None:
+        """Make room, and spare segments; where the disk has none, commits lengthen files."""
         try:
-            self._table.recycle()
-        except sqlite3.Error as error:
+            self._log.tidy()
+        except OSError as error:
             if not is_full(error):
                 raise
-        else:
-            self._wal_bytes = 0
+        finally:
+            self._tidying = False
 
     def _acknowledge(self, head: Head) -> None:
         self.disk.until_it_fits(partial(self._files.acknowledge, head))
@@ -287,10 +270,9 @@ class Journal:
         try:
             slowly = unhurried(self._until_closed(slices), SNAPSHOT_SHARE)
             stored = await self._in(self._archivist, partial(self._write_aside, meta, slowly))
-            await self._in_writer(partial(self._adopt, meta))
-            while await self._in_writer(partial(self._drop_some, Index(meta.index - keep + 1))):
-                pass
+            await self._in_writer(partial(self._adopt, meta, keep))
             await self._in(self._archivist, self._prune_snapshots)
+            await self._in(self._archivist, self._tidy_log)
         finally:
             self._saving = False
         return stored
@@ -317,26 +299,21 @@ class Journal:
 
     def _write_aside(self, meta: SnapshotMeta, slices: Iterable[bytes]) -> Stored:
         try:
-            return write_snapshot(self._directory, self._owner.cluster_id, meta, slices)
+            return write_snapshot(self._directory, self._cluster_id, meta, slices)
         except OSError as error:
             if is_full(error):
                 raise Unavailable("the disk has no room for a snapshot") from error
             raise
 
-    def _adopt(self, meta: SnapshotMeta) -> None:
-        """Let the log stand on that snapshot, unless the leader's newer one came first."""
-        head = self._files.head
-        assert meta.index <= head.last_index, f"{meta} beyond {head.last_index}"
-        if meta.index > head.snapshot_index:
-            self._write_head(evolve(head, snapshot_index=meta.index, snapshot_term=meta.term))
-
-    def _drop_some(self, before: Index) -> bool:
-        return self.disk.until_it_fits(partial(self._files.drop_some, before))
+    def _adopt(self, meta: SnapshotMeta, keep: int) -> None:
+        """Let the log stand on that snapshot and begin `keep` before its end, unless the leader's
+        newer one came first."""
+        if (head := self._files.stand_on(meta, keep)) != self._files.head:
+            self._write_head(head)
 
     def _prune_snapshots(self) -> None:
-        prune_snapshots(
-            self._directory, newest=self._files.head.snapshot_index, log_first=self._files.first
-        )
+        head = self._files.head
+        prune_snapshots(self._directory, newest=head.snapshot_index, log_first=head.first_index)
 
     # --- reading --------------------------------------------------------------------------------
 
@@ -346,21 +323,20 @@ class Journal:
         Those that were compacted away are left out. Raises `Corrupt` at a damaged one.
         """
         self.raise_if_failed()
-        return await self._in_writer(partial(self._table.read, first, end, max_bytes))
+        return await self._in_writer(partial(self._log.read, first, end, max_bytes))
 
     def stats(self) -> dict[str, object]:
         """Counts and times for `status`: `*_ms` over the last 1,000 commits, None before any."""
         with self._shared:
             queued = self._queued_bytes
         sync_ms = self.disk.sync_ms.quantiles()
-        files = (self._directory / f"{DATABASE}{suffix}" for suffix in ("", "-wal"))
         return {
             "commits": self._commits,
             "fsync_p50_ms": sync_ms.p50,
             "fsync_p99_ms": sync_ms.p99,
             "queued_bytes": queued,
-            "bytes": sum(file.stat().st_size for file in files if file.exists()),
-            "first_index": self._files.first,
+            "bytes": log_bytes(self._directory),
+            "first_index": self._files.head.first_index,
             "last_index": self._files.head.last_index,
             "snapshot_index": self._files.head.snapshot_index,
             "incarnation": self._files.head.incarnation,
@@ -398,7 +374,7 @@ class Journal:
         if self._failure is None:
             try:
                 self._write_group(loop)
-            except (OSError, sqlite3.Error) as error:
+            except OSError as error:
                 if not is_full(error):
                     raise
                 log.warning("the disk is full: what was not acknowledged is not kept")
@@ -407,7 +383,7 @@ class Journal:
     async def _in_writer(self, job: Callable[[], T]) -> T:
         def unless_failed() -> T:
             # Checked in the thread: the failure may be that of the job just before.
-            with self._turn, self.disk.working():
+            with self._turn, self.disk.working:
                 self.raise_if_failed()
                 return job()
 
@@ -416,7 +392,7 @@ class Journal:
     async def _in(self, executor: ThreadPoolExecutor, job: Callable[[], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(executor, job)
-        except (OSError, sqlite3.Error) as error:
+        except OSError as error:
             raise self._fail(error) from error
 
     def _note_end(self, drained: "Future[None]") -> None:
@@ -430,18 +406,18 @@ class Journal:
         return self._failure
 
 
-def _reserve(table: LogTable, size: int) -> None:
+def _reserve(segments: Log, size: int) -> None:
     try:
-        table.reserve(size)
-    except (OSError, sqlite3.Error) as error:
+        segments.reserve(size)
+    except OSError as error:
         if not is_full(error):
             raise
         log.warning("the disk has no room for %d bytes that commits would be quicker with", size)
 
 
 def _translated(error: BaseException, directory: Path) -> BaseException:
-    """A library's error as ours; a mistake of our own stays what it is."""
-    if not isinstance(error, OSError | sqlite3.Error):
+    """The system's error as ours; a mistake of our own stays what it is."""
+    if not isinstance(error, OSError):
         return error
     return Corrupt(
         f"the disk refused the journal: {error}",

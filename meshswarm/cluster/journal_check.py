@@ -1,23 +1,21 @@
 """What a journal directory holds, what is wrong with it and what to do: `journal check`.
 
-Nothing in the directory is changed, not a byte: SQLite, which keeps notes of its own beside a
-database even to read it, is given copies. So it may be a directory that a node is using, or one
-that holds anything at all.
+Nothing in the directory is changed, not a byte. It may be one that a node is using, or one that
+holds anything at all.
 """
 
 import fcntl
 import os
-import shutil
 import stat
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from meshswarm.cluster.diverged_note import read_note
-from meshswarm.cluster.journal_recovery import DATABASE, LOCK, MARK, Evidence, gather, stored
-from meshswarm.cluster.journal_table import Contents
-from meshswarm.cluster.snapshots import SnapshotName, check_snapshot, list_snapshots
+from meshswarm.cluster.journal_recovery import LOCK, MARK, OLD_DATABASE, Evidence, gather, stored
+from meshswarm.cluster.journal_scan import Contents, segment_numbers
+from meshswarm.cluster.journal_segments import log_bytes
+from meshswarm.cluster.snapshots import SnapshotName, check_snapshot
 from meshswarm.errors import Corrupt, Denied, NotFound, Unavailable
 from meshswarm.ids import ClusterId, Index, NodeId, Term
 from meshswarm.raft.types import HardState
@@ -25,11 +23,8 @@ from meshswarm.raft.types import HardState
 LIVE = "raft"
 """The folder of a node's data directory that holds its journal."""
 
-WAL_HEADER_BYTES = 32
-"""Begins the write-ahead log, and differs whenever the log begins anew."""
-
 TRIES = 5
-"""Copies made of a database in use before what came of the last one is taken as it is."""
+"""How often a log is read that looks damaged or changes meanwhile, before it is taken as it is."""
 
 
 @frozen(kw_only=True)
@@ -63,10 +58,10 @@ class Report:
     last_term: Term | None
     snapshots: tuple[SnapshotFile, ...]
     """Newest first."""
-    database_bytes: int
-    """With its write-ahead log."""
+    log_bytes: int
+    """With what is kept for segments to come."""
     moved_aside: tuple[str, ...]
-    """Damaged databases of earlier times, which the node keeps and does not use."""
+    """Damaged logs of earlier times, which the node keeps and does not use."""
     diverged: str
     """Why the node must not start on it: its state was not that of the others; empty if it may."""
     damage: str
@@ -106,7 +101,7 @@ class Report:
         if not self.faults:
             return (f"run the node, with a majority of the other managers: {repaired}",)
         return (
-            "run the node: it moves the damaged database aside, deletes nothing, and goes on "
+            "run the node: it moves the damaged log aside, deletes nothing, and goes on "
             f"{base}; {repaired}",
             "see that a majority of the other managers is up (`meshswarm cluster status`)",
             "see the kernel's log for errors of this disk (`dmesg`)",
@@ -116,18 +111,17 @@ class Report:
 def inspect(directory: Path) -> Report:
     """The journal in `directory`, or in the data directory of that name; changes nothing.
 
-    Raises `NotFound` where there is no journal, `Conflict` if it is of a newer format, `Denied`
-    if this user may not read it, `Unavailable` where there is no room for a copy.
+    Raises `NotFound` where there is no journal, `Conflict` if it is of another format, `Denied` if
+    this user may not read it, `Unavailable` if the disk refuses.
     """
     try:
         directory = _journal_in(directory)
-        with TemporaryDirectory(prefix="meshswarm-journal-") as aside:
-            evidence, odd = _gathered(directory, Path(aside))
-            if evidence.is_new and not odd:
-                raise NotFound(f"there is no journal ({DATABASE})", where=str(directory))
-            base, faults = stored(Path(aside), evidence)
+        evidence = _gathered(directory)
+        if evidence.is_new:
+            raise NotFound("there is no journal", where=str(directory))
+        base, faults = stored(directory, evidence)
         notes = base.notes if base is not None else ()
-        return _report(directory, evidence, (*odd, *faults), notes)
+        return _report(directory, evidence, faults, notes)
     except PermissionError as error:
         raise Denied(
             f"the journal cannot be read: {error.strerror}",
@@ -136,31 +130,40 @@ def inspect(directory: Path) -> Report:
         ) from error
     except OSError as error:
         raise Unavailable(
-            f"the journal cannot be copied to be read: {error.strerror}",
-            where=str(error.filename2 or error.filename),
-            hint="set TMPDIR to a directory with as much room as the journal takes",
+            f"the journal cannot be read: {error.strerror}",
+            where=str(error.filename or directory),
+            hint="see the kernel's log for errors of this disk (`dmesg`)",
         ) from error
 
 
 def _journal_in(directory: Path) -> Path:
     if not directory.is_dir():
-        raise NotFound(f"there is no journal ({DATABASE})", where=str(directory))
+        raise NotFound("there is no journal", where=str(directory))
     live = directory / LIVE
-    is_data_directory = not (directory / DATABASE).exists() and live.is_dir()
+    is_journal = any((directory / name).exists() for name in (MARK, OLD_DATABASE))
+    is_data_directory = not (is_journal or segment_numbers(directory)) and live.is_dir()
     return live if is_data_directory else directory
 
 
-def _gathered(directory: Path, aside: Path) -> tuple[Evidence, tuple[str, ...]]:
-    """What copies of the files say, and the names that stand for no file at all."""
-    snapshots = [str(name) for name in list_snapshots(directory)]
-    names = (MARK, DATABASE, f"{DATABASE}-wal", *snapshots)
-    odd = [name for name in names if _is_odd(directory / name)]
-    for name in snapshots:
-        if name not in odd:
-            (aside / name).symlink_to((directory / name).absolute())
-    if not {MARK, DATABASE, f"{DATABASE}-wal"} & set(odd):
-        _copy_database(directory, aside)
-    return gather(aside), tuple(f"{name} is no file" for name in odd)
+def _gathered(directory: Path) -> Evidence:
+    """What the files say; with the snapshots as faults that are no files."""
+    evidence = _as_of_one_moment(directory)
+    odd = [name for name in evidence.snapshots if _is_odd(directory / str(name))]
+    return evolve(
+        evidence,
+        snapshots=tuple(name for name in evidence.snapshots if name not in odd),
+        faults=(*(f"{name} is no file" for name in odd), *evidence.faults),
+    )
+
+
+def _as_of_one_moment(directory: Path) -> Evidence:
+    """What the files say, though a node may go on writing to them, and make new ones."""
+    for _ in range(TRIES - 1):
+        before = segment_numbers(directory)
+        evidence = gather(directory)
+        if not evidence.faults and before == segment_numbers(directory):
+            return evidence
+    return gather(directory)
 
 
 def _is_odd(path: Path) -> bool:
@@ -169,32 +172,6 @@ def _is_odd(path: Path) -> bool:
         return not stat.S_ISREG(path.stat().st_mode)
     except OSError:  # nothing has the name, or a link that leads nowhere, or round in a circle
         return path.is_symlink()
-
-
-def _copy_database(directory: Path, aside: Path) -> None:
-    """Copy mark, database and write-ahead log, in this order, so that they fit together.
-
-    The mark claims what was durable before. A node that goes on appending to the log does no harm:
-    a frame that is not whole does not count. Only a log that began anew meanwhile may lack what the
-    copied database lacks too.
-    """
-    wal = f"{DATABASE}-wal"
-    for _ in range(TRIES):
-        before = _beginning(directory / wal)
-        for name in (MARK, DATABASE, wal):
-            (aside / name).unlink(missing_ok=True)
-            if (directory / name).exists():
-                shutil.copyfile(directory / name, aside / name)
-        if before == _beginning(directory / wal):
-            return
-
-
-def _beginning(wal: Path) -> bytes:
-    try:
-        with wal.open("rb") as file:
-            return file.read(WAL_HEADER_BYTES)
-    except FileNotFoundError:
-        return b""
 
 
 def _report(
@@ -227,7 +204,7 @@ def _report(
         last_index=entries[-1].index if entries else None,
         last_term=entries[-1].term if entries else None,
         snapshots=tuple(reversed(files)),
-        database_bytes=sum(_size(directory / f"{DATABASE}{suffix}") for suffix in ("", "-wal")),
+        log_bytes=log_bytes(directory),
         moved_aside=tuple(sorted(path.name for path in directory.glob("*.damaged*"))),
         diverged=read_note(directory) or "",
         damage=head.damage if head else "",

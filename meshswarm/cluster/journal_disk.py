@@ -8,11 +8,9 @@ whatever its reason; it is not taken for a full disk even where it says so.
 import errno
 import logging
 import os
-import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,9 +41,6 @@ def is_full(error: BaseException | None) -> bool:
             return False
         case OSError():
             return error.errno in (errno.ENOSPC, errno.EDQUOT)
-        case sqlite3.Error():
-            # The primary code: a sync that failed has another one, also when the disk is full.
-            return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
         case _:
             return False
 
@@ -77,6 +72,19 @@ class Pace:
         return not self._wary and self._mean_ms < QUICK_MS
 
 
+class Working:
+    """The disk is being waited for as long as a block with this lasts."""
+
+    def __init__(self) -> None:
+        self.since_s: float | None = None
+
+    def __enter__(self) -> None:
+        self.since_s = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.since_s = None
+
+
 class DiskWatch:
     """Kept by a journal: the writer's thread says what it does, the event loop asks."""
 
@@ -85,6 +93,7 @@ class DiskWatch:
     ) -> None:
         self.sync_ms = Recent()
         self.pace = Pace()
+        self.working = Working()
         self.is_full = False
         """Whether the last write did not fit; it is tried again until it does."""
         self._directory = directory
@@ -92,7 +101,6 @@ class DiskWatch:
         self._ask_free_bytes = free_bytes
         self._asked_at_s = -ASKED_EVERY_S
         self._free_bytes = 0
-        self._since_s: float | None = None
         self._gave_up = threading.Event()
 
     # --- on the thread that writes --------------------------------------------------------------
@@ -102,15 +110,6 @@ class DiskWatch:
         self.sync_ms.add(sync_ms)
         self.pace.note(sync_ms)
 
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """The disk is being waited for as long as the block lasts."""
-        self._since_s = time.monotonic()
-        try:
-            yield
-        finally:
-            self._since_s = None
-
     def until_it_fits(self, job: Callable[[], T]) -> T:
         """Do `job`, which must leave nothing behind when it fails, until the disk has room for it.
 
@@ -119,7 +118,7 @@ class DiskWatch:
         while True:
             try:
                 done = job()
-            except (OSError, sqlite3.Error) as error:
+            except OSError as error:
                 if not is_full(error):
                     raise
                 if not self.is_full:
@@ -142,7 +141,7 @@ class DiskWatch:
     @property
     def stalled_s(self) -> float:
         """For how long the disk has been at what it is doing now; 0 when it does nothing."""
-        since_s = self._since_s
+        since_s = self.working.since_s
         return 0.0 if since_s is None else time.monotonic() - since_s
 
     @property

@@ -1,8 +1,8 @@
 """The files under an open journal, and what they hold as of the last commit.
 
-Used by one thread at a time, whichever has the journal's turn. A commit is one transaction of the
-database; the mark follows once that is durable (`journal_mark`). Whatever fails leaves the head as
-it was, and raises `OSError` or `sqlite3.Error`.
+Used by one thread at a time, whichever has the journal's turn. A commit is one record of the log;
+the mark follows once that is durable (`journal_mark`). Whatever fails leaves the head as it was,
+and raises `OSError`.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,11 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
-from meshswarm.cluster.journal_mark import Head, Mark, MarkFile, sealed_mark
+from meshswarm.cluster.journal_records import Head, head_bytes
 from meshswarm.cluster.journal_recovery import Opened
 from meshswarm.cluster.snapshots import Stored, adopt_part
 from meshswarm.ids import Index
-from meshswarm.raft.types import Entry, HardState
-
-DROPPED_AT_ONCE = 1_000
-"""Compacted entries removed in one transaction, so that no commit waits for many."""
+from meshswarm.raft.types import Entry, HardState, SnapshotMeta
 
 ENTRY_BYTES = 64
 """What an entry counts besides its data."""
@@ -43,50 +40,60 @@ class JournalWrite:
 
 
 class JournalFiles:
-    """Database and mark of one directory, open."""
+    """Log and mark of one directory, open."""
 
-    def __init__(self, directory: Path, opened: Opened, owner: Mark) -> None:
-        self.table = opened.table
+    def __init__(self, directory: Path, opened: Opened) -> None:
+        self.log = opened.log
         self.head = opened.head
-        self.first = opened.table.first_index() or Index(opened.head.last_index + 1)
-        """The index of the first entry that is there, or of the next one."""
         self._directory = directory
-        self._mark: MarkFile = opened.mark
-        self._owner = owner
+        self._mark = opened.mark
+        self._said = (opened.head, b"")
+        """The last head that was committed, and its bytes."""
 
     def commit(self, writes: Sequence[JournalWrite]) -> Head:
-        """Write these as one transaction; the head that follows from it, durable but not yet
+        """Write these as one record; the head that follows from it, durable but not yet
         acknowledged."""
         head = self.head
-        with self.table.transaction():
-            for write in writes:
-                head = self._write(write, head)
-            assert head.hard_state.commit <= head.last_index, f"{head.hard_state} in {head}"
-            self.table.write_head(head)
+        entries: list[Entry] = []
+        for write in writes:
+            head = self._after(write, head, entries)
+        assert head.hard_state.commit <= head.last_index, f"{head.hard_state} in {head}"
+        return self._append(head, entries)
+
+    def _append(self, head: Head, entries: Sequence[Entry]) -> Head:
+        said = head_bytes(head)
+        self.log.append(head, said, entries)
+        self._said = (head, said)
         return head
 
-    def _write(self, write: JournalWrite, head: Head) -> Head:
-        """Carry `write` out in the open transaction; the head that follows from it."""
+    def _after(self, write: JournalWrite, head: Head, entries: list[Entry]) -> Head:
+        """The head that follows from `write`; its entries join those before it in the group."""
         if (snapshot := write.snapshot) is not None:
             meta = snapshot.meta
             adopt_part(self._directory, snapshot)
-            self.table.truncate_from(Index(0))
-            self.first = Index(meta.index + 1)
+            entries.clear()
             head = evolve(
-                head, last_index=meta.index, snapshot_index=meta.index, snapshot_term=meta.term
+                head,
+                first_index=Index(meta.index + 1),
+                last_index=meta.index,
+                snapshot_index=meta.index,
+                snapshot_term=meta.term,
             )
-        if entries := write.entries:
-            first, last = entries[0].index, entries[-1].index
-            assert first <= head.last_index + 1, f"entry {first} after {head.last_index}"
-            assert last == first + len(entries) - 1, f"{len(entries)} entries {first}..{last}"
-            if first <= head.last_index:
-                self.table.truncate_from(first)
-            self.table.append(entries)
+        last_index = head.last_index
+        if new := write.entries:
+            first, last = new[0].index, new[-1].index
+            assert first <= last_index + 1, f"entry {first} after {last_index}"
+            assert last == first + len(new) - 1, f"{len(new)} entries {first}..{last}"
+            if entries:
+                del entries[max(0, first - entries[0].index) :]
+            entries += new
+            last_index = last
         return Head(
             counter=self.head.counter + 1,
             incarnation=head.incarnation,
             hard_state=write.hard_state or head.hard_state,
-            last_index=entries[-1].index if entries else head.last_index,
+            first_index=head.first_index,
+            last_index=last_index,
             snapshot_index=head.snapshot_index,
             snapshot_term=head.snapshot_term,
             damage=write.damage or head.damage,
@@ -94,24 +101,30 @@ class JournalFiles:
 
     def acknowledge(self, head: Head) -> None:
         """Take a head that is durable as ours, and let the mark say so; may be tried again."""
+        committed, said = self._said
+        assert head is committed, f"{head} was not committed, but {committed}"
         self.head = head
-        self._mark.write_sealed(head.counter, sealed_mark(self._owner, head))
+        self._mark.write(head.counter, said)
 
     def replace_head(self, head: Head) -> Head:
         """Commit another head; it is what `acknowledge` is to be given."""
-        head = evolve(head, counter=self.head.counter + 1)
-        with self.table.transaction():
-            self.table.write_head(head)
-        return head
+        return self._append(evolve(head, counter=self.head.counter + 1), ())
 
-    def drop_some(self, before: Index) -> bool:
-        """Remove some of the entries below `before`; whether some of them remain."""
-        with self.table.transaction():
-            more = self.table.drop_first(before, DROPPED_AT_ONCE)
-        self.first = self.table.first_index() or Index(self.head.last_index + 1)
-        return more
+    def stand_on(self, meta: SnapshotMeta, keep: int) -> Head:
+        """The head of a log that stands on this snapshot and begins `keep` entries before its end;
+        the one there is, if the leader's newer one came first."""
+        head = self.head
+        assert meta.index <= head.last_index, f"{meta} beyond {head.last_index}"
+        if meta.index < head.snapshot_index:
+            return head
+        return evolve(
+            head,
+            first_index=Index(max(head.first_index, meta.index - keep + 1)),
+            snapshot_index=meta.index,
+            snapshot_term=meta.term,
+        )
 
     def close(self) -> None:
         """Close them."""
-        self.table.close()
+        self.log.close()
         self._mark.close()

@@ -1,50 +1,32 @@
-"""The journal's head, and the mark beside it: a second, cheap witness of what was acknowledged.
+"""The mark beside a journal: a second, cheap witness of what was acknowledged.
 
-A database alone cannot tell a torn tail, which was never acknowledged and is cut, from a lost one,
-which was: SQLite drops a damaged WAL frame and all that follow it silently. Therefore the head
-(commit counter, term, vote, last index) is also written to a small file, after each commit is
-durable and without a sync of its own. The mark never runs ahead of the disk; so a journal behind
-its mark has lost what others were promised (the persist record of "Protocol-Aware Recovery for
-Consensus-Based Storage", FAST 2018, section 3.3). After a power cut the mark may be old; it then
-claims less, never more.
+A log alone cannot tell a torn tail, which was never acknowledged and is cut, from a lost one, which
+was: both just end. Therefore the head (commit counter, term, vote, last index) is also written to a
+small file, after each commit is durable and without a sync of its own. The mark never runs ahead of
+the disk; so a journal behind its mark has lost what others were promised (the persist record of
+"Protocol-Aware Recovery for Consensus-Based Storage", FAST 2018, section 3.3). After a power cut
+the mark may be old; it then claims less, never more.
 """
 
 import errno
 import os
+import stat
 import struct
 import zlib
-from functools import lru_cache
 from pathlib import Path
 
 from attrs import frozen
 
-from meshswarm import codec
+from meshswarm.cluster.journal_records import Head, head_bytes, read_head
 from meshswarm.errors import Corrupt
-from meshswarm.ids import ClusterId, Index, NodeId, Term
-from meshswarm.raft.types import HardState
+from meshswarm.ids import ClusterId, NodeId
 
-SLOT_BYTES = 1024
-"""One record with its padding; there are two, written in turn, so that a torn write spoils one."""
+SLOT_BYTES = 4096
+"""Room of one mark; there are two, written in turn, so that a torn write spoils one."""
 
-_CRC = struct.Struct(">I")
-_LENGTH = struct.Struct(">H")
-
-
-@frozen(kw_only=True)
-class Head:
-    """What changes with every commit: one value, so that term, vote and log never mix."""
-
-    counter: int = 0
-    """Commits since the directory was made; 0 means that nothing was ever acknowledged."""
-    incarnation: int = 0
-    """How often this journal was opened."""
-    hard_state: HardState = HardState()
-    last_index: Index = Index(0)
-    snapshot_index: Index = Index(0)
-    """The snapshot that the log stands on; 0: none."""
-    snapshot_term: Term = Term(0)
-    damage: str = ""
-    """Why this node may not vote; empty when it may. Survives restarts until it is healed."""
+_SLOT = struct.Struct(">IHBB")
+"""CRC-32 of what follows, bytes in all, bytes of the cluster's id, bytes of the node's."""
+_CRC_BYTES = 4
 
 
 @frozen
@@ -54,38 +36,6 @@ class Mark:
     cluster_id: ClusterId
     node_id: NodeId
     head: Head
-
-
-def seal(data: bytes) -> bytes:
-    """`data` behind its CRC-32."""
-    return _CRC.pack(zlib.crc32(data)) + data
-
-
-def unseal(sealed: bytes) -> bytes:
-    """What `seal` was given; raises `Corrupt` when the checksum does not fit."""
-    data = sealed[_CRC.size :]
-    if len(sealed) < _CRC.size or zlib.crc32(data) != _CRC.unpack_from(sealed)[0]:
-        raise Corrupt(f"the checksum of a record of {len(sealed)} bytes does not fit")
-    return data
-
-
-@lru_cache(maxsize=4)
-def encoded_head(head: Head) -> bytes:
-    """The bytes of a head; each commit asks for them twice, for the database and for the mark."""
-    return codec.encode(head)
-
-
-def sealed_mark(owner: Mark, head: Head) -> bytes:
-    """The bytes of the mark that says of `head` that it is the owner's: canonical CBOR, put
-    together of what is encoded already."""
-    before, after = _around_head(owner.cluster_id, owner.node_id)
-    return seal(b"".join((before, encoded_head(head), after)))
-
-
-@lru_cache(maxsize=4)
-def _around_head(cluster_id: ClusterId, node_id: NodeId) -> tuple[bytes, bytes]:
-    after = ("node_id", node_id, "cluster_id", cluster_id)
-    return codec.map_head(3) + codec.dumps("head"), b"".join(map(codec.dumps, after))
 
 
 class SyncFailed(OSError):
@@ -117,10 +67,36 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-class MarkFile:
-    """The open mark of a journal; written by the journal's thread only."""
+def read_file(path: Path, max_bytes: int) -> bytes:
+    """The bytes of a file; raises `Corrupt` if it is too large, unreadable, or no file.
 
-    def __init__(self, path: Path) -> None:
+    Raises `FileNotFoundError` where nothing has the name, and `PermissionError`.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # never for a pipe
+        try:
+            about = os.fstat(descriptor)
+            if not stat.S_ISREG(about.st_mode):
+                raise Corrupt(f"{path.name} is no file", where=str(path))
+            if about.st_size > max_bytes:
+                raise Corrupt(f"{path.name} is too large: {about.st_size} bytes", where=str(path))
+            return os.pread(descriptor, about.st_size, 0)
+        finally:
+            os.close(descriptor)
+    except PermissionError:
+        raise
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            raise
+        what = "no file" if path.is_symlink() else f"unreadable: {error.strerror}"
+        raise Corrupt(f"{path.name} is {what}", where=str(path)) from error
+
+
+class MarkFile:
+    """The open mark of a journal; written by whoever writes its log."""
+
+    def __init__(self, path: Path, cluster_id: ClusterId, node_id: NodeId) -> None:
+        self._ids = (cluster_id.encode(), node_id.encode())
         self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
 
     @staticmethod
@@ -129,26 +105,27 @@ class MarkFile:
         aside = path.with_suffix(".tmp")
         with aside.open("wb") as file:
             file.write(bytes(2 * SLOT_BYTES))
-        made = MarkFile(aside)
-        made.write(mark, sync=True)
+        made = MarkFile(aside, mark.cluster_id, mark.node_id)
+        made.write(mark.head.counter, head_bytes(mark.head), sync=True)
         aside.rename(path)
         sync_directory(path.parent)
         return made
 
-    def write(self, mark: Mark, *, sync: bool = False) -> None:
-        """Note `mark`, whose commit must be durable already."""
-        self.write_sealed(mark.head.counter, sealed_mark(mark, mark.head))
+    def write(self, counter: int, said: bytes, *, sync: bool = False) -> None:
+        """Note the head with these bytes, of the commit of that number, which must be durable
+        already; without a sync unless one is asked for."""
+        cluster_id, node_id = self._ids
+        size = _SLOT.size + len(cluster_id) + len(node_id) + len(said)
+        assert size <= SLOT_BYTES, f"a mark of {size} > {SLOT_BYTES} bytes"
+        slot = b"".join(
+            (_SLOT.pack(0, size, len(cluster_id), len(node_id)), cluster_id, node_id, said)
+        )[_CRC_BYTES:]
+        slot = zlib.crc32(slot).to_bytes(_CRC_BYTES, "big") + slot
+        written = os.pwrite(self._descriptor, slot, counter % 2 * SLOT_BYTES)
+        if written < size:  # a file system that copies on write may need room even for this
+            raise OSError(errno.ENOSPC, f"wrote {written} of {size} bytes of the mark")
         if sync:
             sync_data(self._descriptor)
-
-    def write_sealed(self, counter: int, sealed: bytes) -> None:
-        """As `write`, of a mark that is encoded already; without a sync of its own."""
-        assert len(sealed) <= SLOT_BYTES - _LENGTH.size, f"mark of {len(sealed)} > {SLOT_BYTES}"
-        slot = _LENGTH.pack(len(sealed)) + sealed
-        offset = counter % 2 * SLOT_BYTES
-        written = os.pwrite(self._descriptor, slot.ljust(SLOT_BYTES, b"\0"), offset)
-        if written < SLOT_BYTES:  # a file system that copies on write may need room even for this
-            raise OSError(errno.ENOSPC, f"wrote {written} of {SLOT_BYTES} bytes of the mark")
 
     def close(self) -> None:
         """Give the file back."""
@@ -158,10 +135,14 @@ class MarkFile:
 def read_mark(path: Path) -> Mark | None:
     """The newest readable mark, None where there is no file; raises `Corrupt` if all are bad."""
     try:
-        data = path.read_bytes()
+        data = read_file(path, 2 * SLOT_BYTES)
     except FileNotFoundError:
         return None
-    marks = [mark for offset in (0, SLOT_BYTES) if (mark := _read_slot(data[offset:])) is not None]
+    marks = [
+        mark
+        for at in (0, SLOT_BYTES)
+        if (mark := _read_slot(data[at : at + SLOT_BYTES])) is not None
+    ]
     if not marks:
         raise Corrupt(f"{path.name} is unreadable", where=str(path))
     return max(marks, key=lambda mark: mark.head.counter)
@@ -169,8 +150,13 @@ def read_mark(path: Path) -> Mark | None:
 
 def _read_slot(slot: bytes) -> Mark | None:
     try:
-        (length,) = _LENGTH.unpack_from(slot)
-        sealed = slot[_LENGTH.size : _LENGTH.size + length]
-        return codec.decode(unseal(sealed), Mark)
-    except (struct.error, Corrupt, codec.Undecodable):
+        crc, size, cluster_bytes, node_bytes = _SLOT.unpack_from(slot)
+        if size > len(slot) or zlib.crc32(slot[_CRC_BYTES:size]) != crc:
+            return None
+        node_at = _SLOT.size + cluster_bytes
+        head_at = node_at + node_bytes
+        head, end = read_head(slot, head_at)
+        cluster_id, node_id = slot[_SLOT.size : node_at].decode(), slot[node_at:head_at].decode()
+    except (struct.error, UnicodeDecodeError, Corrupt):
         return None
+    return Mark(ClusterId(cluster_id), NodeId(node_id), head) if end == size else None

@@ -5,21 +5,24 @@ the node then starts with an empty log on its newest readable snapshot, keeps te
 remembers, until it is healed, that it must not vote: it may have promised what it no longer knows.
 
     lock            held (flock) by whoever uses the directory; its text is that process's pid
-    journal.db      identity, head, entries (`journal_table`)
-    journal.mark    the head once more (`journal_mark`)
+    log-N           identity, heads, entries (`journal_segments`); `spare-N`: to become one
+    journal.mark    the newest head once more (`journal_mark`)
     snapshot-I-T    the state after entry I, of term T (`snapshots`); `.part`: one that arrives
-    *.damaged-N     what was moved aside
+    log.damaged-N   a folder with a log that was moved aside
 """
 
 import fcntl
 import os
+import shutil
 import time
 from pathlib import Path
 
 from attrs import evolve, frozen
 
-from meshswarm.cluster.journal_mark import Head, Mark, MarkFile, read_mark, sync_directory
-from meshswarm.cluster.journal_table import Contents, Identity, LogTable, examine
+from meshswarm.cluster.journal_mark import Mark, MarkFile, read_mark, sync_directory
+from meshswarm.cluster.journal_records import Head, Identity, head_bytes, other_format
+from meshswarm.cluster.journal_scan import Contents, examine, segment_name, segment_numbers
+from meshswarm.cluster.journal_segments import Log
 from meshswarm.cluster.snapshots import (
     SnapshotName,
     Stored,
@@ -32,12 +35,14 @@ from meshswarm.errors import Conflict, Corrupt
 from meshswarm.ids import ClusterId, Index, NodeId, Term
 from meshswarm.raft.types import ConfState, Entry, HardState
 
-DATABASE = "journal.db"
+OLD_DATABASE = "journal.db"
+"""Where versions before format 4 kept the log."""
+
 MARK = "journal.mark"
 LOCK = "lock"
 
 MAX_DAMAGED = 8
-"""Damaged databases kept; the last one is replaced by a newer one, the first tell the most."""
+"""Damaged logs kept; the last one is replaced by a newer one, the first tell the most."""
 
 MAX_DAMAGE_TEXT = 400
 """Characters kept of a damage's description."""
@@ -45,7 +50,7 @@ MAX_DAMAGE_TEXT = 400
 DAMAGED_SNAPSHOT = "snapshot.damaged"
 """Where the last snapshot that could not be read is kept."""
 
-_Parts = tuple[LogTable, MarkFile, Head]
+_Parts = tuple[Log, MarkFile, Head]
 
 
 @frozen
@@ -103,7 +108,7 @@ class Opened:
     """The parts of an open journal; `lock` is the descriptor that holds the directory."""
 
     lock: int
-    table: LogTable
+    log: Log
     mark: MarkFile
     head: Head
 
@@ -131,19 +136,19 @@ def open_directory(
 ) -> tuple[Opened, Recovered]:
     """Lock the directory, which is made if there is none, and open this node's journal in it.
 
-    Raises `Conflict` if it is in use, another node's, or of a newer format; otherwise only what
-    the disk itself refuses (`OSError`, `sqlite3.Error`).
+    Raises `Conflict` if it is in use, another node's, or of another format; otherwise only what
+    the disk itself refuses (`OSError`).
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = lock_directory(directory)
     try:
-        (table, mark, head), recovered = _recover(
+        (log, mark, head), recovered = _recover(
             directory, Identity(cluster_id, node_id, initial_conf)
         )
     except BaseException:
         os.close(lock)
         raise
-    return Opened(lock, table, mark, head), recovered
+    return Opened(lock, log, mark, head), recovered
 
 
 def _recover(directory: Path, identity: Identity) -> tuple[_Parts, Recovered]:
@@ -151,20 +156,32 @@ def _recover(directory: Path, identity: Identity) -> tuple[_Parts, Recovered]:
     _refuse_foreign(directory, evidence, identity.cluster_id, identity.node_id)
     if evidence.is_new:
         _found(directory, identity)
-        return _resume(directory, identity, Head(), Base(None))
+        return _resume(directory, _created(directory), Base(None))
     found, faults = stored(directory, evidence)
     if found is None:
-        base = _newest_readable(directory, identity.cluster_id)
-        head = _start_again(directory, identity, evidence, base, "; ".join(faults))
-        return _resume(directory, identity, head, base)
-    assert evidence.contents is not None
-    assert evidence.contents.identity is not None
-    assert evidence.contents.head is not None
-    return _resume(directory, evidence.contents.identity, evidence.contents.head, found)
+        found = _newest_readable(directory, identity.cluster_id)
+        _start_again(directory, identity, evidence, found, "; ".join(faults))
+        return _resume(directory, _created(directory), found)
+    assert evidence.contents is not None, "a log without contents that can be trusted"
+    return _resume(directory, evidence.contents, found)
+
+
+def _created(directory: Path) -> Contents:
+    """What a log that was just made holds."""
+    contents = examine(directory)
+    assert contents is not None, f"no log in {directory}"
+    assert not contents.faults, f"a new log with faults: {contents.faults}"
+    return contents
 
 
 def gather(directory: Path) -> Evidence:
-    """What mark and database of a directory say, and how they contradict; changes nothing."""
+    """What mark and log of a directory say, and how they contradict; changes nothing.
+
+    The mark is read first: what it claims was durable by then, also while a node goes on writing.
+    Raises `Conflict` where another version wrote it.
+    """
+    if (directory / OLD_DATABASE).exists():
+        raise other_format(f"3 or older ({OLD_DATABASE})")
     mark, faults = None, []
     try:
         mark = read_mark(directory / MARK)
@@ -172,11 +189,9 @@ def gather(directory: Path) -> Evidence:
     except Corrupt as error:
         faults.append(error.message)
         has_mark = True
-    database = directory / DATABASE
-    contents = examine(database) if database.exists() else None
+    contents = examine(directory)
     snapshots = list_snapshots(directory)
-    wal = directory / f"{DATABASE}-wal"
-    if has_mark or contents is not None or snapshots or (wal.exists() and wal.stat().st_size):
+    if has_mark or contents is not None or snapshots:
         if not has_mark:
             faults.append(f"{MARK} is missing")
         faults += _contradictions(mark, contents)
@@ -185,7 +200,7 @@ def gather(directory: Path) -> Evidence:
 
 def _contradictions(mark: Mark | None, contents: Contents | None) -> list[str]:
     if contents is None:
-        return [f"{DATABASE} is missing"]
+        return ["the log is missing"]
     faults = list(contents.faults)
     if mark is not None and contents.head is not None:
         stored, acknowledged = contents.head.counter, mark.head.counter
@@ -258,17 +273,18 @@ def stored(directory: Path, evidence: Evidence) -> tuple[Base | None, tuple[str,
 
 def _found(directory: Path, identity: Identity) -> None:
     """Make a new journal: first the mark, which says that nothing was acknowledged yet."""
-    MarkFile.create(directory / MARK, Mark(identity.cluster_id, identity.node_id, Head())).close()
-    for suffix in ("", "-wal", "-shm"):  # of an attempt that a crash ended
-        (directory / f"{DATABASE}{suffix}").unlink(missing_ok=True)
-    LogTable.create(directory / DATABASE, identity, Head())
-    sync_directory(directory)
+    mark = Mark(identity.cluster_id, identity.node_id, Head())
+    MarkFile.create(directory / MARK, mark).close()
+    for number in segment_numbers(directory):  # of an attempt that a crash ended
+        (directory / segment_name(number)).unlink()
+    Log.create(directory, identity, Head())
 
 
-def _resume(
-    directory: Path, identity: Identity, head: Head, base: Base
-) -> tuple[_Parts, Recovered]:
+def _resume(directory: Path, contents: Contents, base: Base) -> tuple[_Parts, Recovered]:
     """Open for writing and begin the next incarnation."""
+    head, identity = contents.head, contents.identity
+    assert head is not None, f"a log without a head: {contents.faults}"
+    assert identity is not None, f"a log of nobody's: {contents.faults}"
     hard = head.hard_state
     head = evolve(
         head,
@@ -278,20 +294,17 @@ def _resume(
         snapshot_index=base.index,
         snapshot_term=base.term,
     )
-    table = LogTable(directory / DATABASE)
-    # What a failed sync left only in the kernel's cache is written anew by this, or refused.
-    table.checkpoint()
-    with table.transaction():
-        table.write_head(head)
-    mark = MarkFile(directory / MARK)
-    mark.write(Mark(identity.cluster_id, identity.node_id, head), sync=True)
+    log = Log(directory, contents)
+    said = head_bytes(head)
+    log.append(head, said, ())
+    mark = MarkFile(directory / MARK, identity.cluster_id, identity.node_id)
+    mark.write(head.counter, said, sync=True)
     for name in base.bad:
         if (directory / str(name)).exists():
             (directory / str(name)).rename(directory / DAMAGED_SNAPSHOT)
     remove_unfinished(directory, newest=base.index)
-    first = base.entries[0].index if base.entries else Index(base.index + 1)
-    prune_snapshots(directory, newest=base.index, log_first=first)
-    return (table, mark, head), Recovered(
+    prune_snapshots(directory, newest=base.index, log_first=head.first_index)
+    return (log, mark, head), Recovered(
         hard_state=head.hard_state,
         conf=base.snapshot.meta.conf if base.snapshot else identity.initial_conf,
         snapshot=base.snapshot,
@@ -320,7 +333,7 @@ def _newest_readable(directory: Path, cluster_id: ClusterId) -> Base:
 
 def _start_again(
     directory: Path, identity: Identity, evidence: Evidence, base: Base, damage: str
-) -> Head:
+) -> None:
     """Put an empty log on `base` in place of the damaged one; what is known of the head stays."""
     old = evidence.head
     if old is None:
@@ -334,29 +347,29 @@ def _start_again(
         counter=old.counter + 1,
         incarnation=old.incarnation,
         hard_state=evolve(hard, commit=base.index),
+        first_index=Index(base.index + 1),
         last_index=base.index,
         snapshot_index=base.index,
         snapshot_term=base.term,
         damage=damage[:MAX_DAMAGE_TEXT],
     )
-    # The mark first: should a crash follow, it keeps term and vote and disowns the old database.
+    # The mark first: should a crash follow, it keeps term and vote and disowns the old log.
     MarkFile.create(directory / MARK, Mark(identity.cluster_id, identity.node_id, head)).close()
     _move_aside(directory)
-    LogTable.create(directory / DATABASE, identity, head)
-    sync_directory(directory)
-    return head
+    Log.create(directory, identity, head)
 
 
 def _move_aside(directory: Path) -> None:
-    numbers = (n for n in range(1, MAX_DAMAGED) if not _aside(directory, "", n).exists())
-    number = next(numbers, MAX_DAMAGED)
-    for suffix in ("", "-wal", "-shm"):
-        path = directory / f"{DATABASE}{suffix}"
-        _aside(directory, suffix, number).unlink(missing_ok=True)
-        if path.exists():
-            path.rename(_aside(directory, suffix, number))
+    """Keep what there is of the log, the first segments first, in a folder of its own."""
+    numbers = segment_numbers(directory)
+    if not numbers:
+        return
+    folders = [directory / f"log.damaged-{number}" for number in range(1, MAX_DAMAGED + 1)]
+    folder = next((folder for folder in folders if not folder.exists()), folders[-1])
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(mode=0o700)
+    for number in numbers:
+        (directory / segment_name(number)).rename(folder / segment_name(number))
+    sync_directory(folder)
     sync_directory(directory)
-
-
-def _aside(directory: Path, suffix: str, number: int) -> Path:
-    return directory / f"{DATABASE}.damaged-{number}{suffix}"

@@ -4,13 +4,13 @@ It stands for `cluster.journal`: writes become durable in order, in groups with 
 comes while a sync is under way is the next group. Where it differs, it allows more, never less:
 
 - A crash keeps any beginning of what waits, write by write; the journal's groups are all or
-  nothing, since each is one transaction.
-- An own snapshot is adopted and the log behind it dropped in two writes, as in the journal; the
-  file is not a third one, for one that was never adopted is removed at the start.
-- Damage that the journal would find (a mark ahead of the log, a record or page whose checksum does
-  not fit) is here a fact, not bytes: the node starts as the journal would let it. Not simulated is
-  what it cannot find: that the mark, which has no sync of its own, was lost in a power cut *and*
-  the log's end is damaged; nor a whole directory put back from an older copy.
+  nothing, since each is one record.
+- An own snapshot is adopted and the log behind it dropped in two writes, which are one in the
+  journal; the file is not a third one, for one that was never adopted is removed at the start.
+- Damage that the journal would find (a mark ahead of the log, a bad record before good ones) is
+  here a fact, not bytes: the node starts as the journal would let it. Not simulated is what it
+  cannot find: that the mark, which has no sync of its own, was lost in a power cut *and* the log's
+  end is damaged; nor a whole directory put back from an older copy.
 """
 
 import random

@@ -1,6 +1,6 @@
 """Scenarios of the research that only real processes, sockets and disks can show in full.
 
-The core shows the same rules message by message (tests/raft/scenarios); here TCP, ZeroMQ, SQLite
+The core shows the same rules message by message (tests/raft/scenarios); here TCP, ZeroMQ, files
 and the operating system take part.
 """
 

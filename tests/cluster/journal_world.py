@@ -16,6 +16,7 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
+from meshswarm.cluster import journal_segments
 from meshswarm.cluster.journal import Journal, JournalWrite, Recovered
 from meshswarm.cluster.journal_disk import Pace
 from meshswarm.cluster.snapshots import (
@@ -127,8 +128,14 @@ def holds(recovered: Recovered, state: State) -> bool:
     return first <= base + 1 and found == state.entries[first - 1 :]
 
 
-def open_journal(directory: Path) -> tuple[Journal, Recovered]:
-    return Journal.open(directory, cluster_id=CLUSTER, node_id=NODE, initial_conf=CONF)
+def open_journal(directory: Path, *, reserved_bytes: int = 0) -> tuple[Journal, Recovered]:
+    return Journal.open(
+        directory,
+        cluster_id=CLUSTER,
+        node_id=NODE,
+        initial_conf=CONF,
+        reserved_bytes=reserved_bytes,
+    )
 
 
 class _AlwaysQuick(Pace):
@@ -157,7 +164,7 @@ async def written(journal: Journal, write: JournalWrite) -> None:
 
 async def live(directory: Path, start: int, end: int, *, snapshots: bool) -> None:
     """Carry out the writes after `start` up to `end`, printing each acknowledged number."""
-    journal = quick(open_journal(directory)[0])
+    journal = quick(open_journal(directory, reserved_bytes=1)[0])
     state = state_after(start)
     room = asyncio.Semaphore(IN_FLIGHT)
     saving: asyncio.Task[Stored] | None = None
@@ -211,6 +218,7 @@ async def live_until_refused(directory: Path) -> None:
 def main(arguments: list[str]) -> None:
     match arguments:
         case ["live", directory, start]:
+            journal_segments.SEGMENT_BYTES = 1 << 16  # so that many begin, and go
             asyncio.run(live(Path(directory), int(start), int(start) + 10_000, snapshots=True))
         case ["fill", directory, limit]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))

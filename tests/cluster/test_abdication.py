@@ -23,7 +23,7 @@ from tests.support.sick_disks import SickDisk
 
 
 def _put(name: str) -> PutService:
-    """A command that needs pages of its own in the journal."""
+    """A command that only the journal's own thread writes."""
     task = TaskSpec(runtime=RuntimeKind.PROCESS, command=("sleep", "9" * 20_000))
     return PutService(spec=ServiceSpec(name=name, replicas=0, task=task))
 
@@ -227,7 +227,7 @@ async def test_s65_a_failed_sync_ends_the_node_and_is_never_tried_again(tmp_path
         assert 1 == disk.commits_tried
         failures = victim.failure
         assert isinstance(failures, ExceptionGroup | Corrupt)
-        assert "disk I/O error" in repr(failures)
+        assert "Input/output error" in repr(failures)
         victim.start()
         await until(lambda: victim.follows)
         assert await _holds(victim, "before", "after")
@@ -268,7 +268,7 @@ def test_a_disk_is_warned_of_before_it_costs_the_leadership(
     leading = _Leading(tmp_path)
     clock = {"now": 100.0}
     monkeypatch.setattr("meshswarm.cluster.journal_disk.time.monotonic", lambda: clock["now"])
-    with leading.disk.working(), caplog.at_level(logging.WARNING):
+    with leading.disk.working, caplog.at_level(logging.WARNING):
         for now in (100.4, 100.6, 101.0):
             clock["now"] = now
             leading.abdication.look(0.0)

@@ -1,8 +1,8 @@
 """The journal in peace: what is acknowledged is there again, in the order it was submitted."""
 
 import asyncio
+import errno
 import os
-import sqlite3
 import threading
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from attrs import evolve
 from meshswarm.cluster import journal as journal_module
 from meshswarm.cluster.journal import Journal, JournalWrite
 from meshswarm.cluster.journal_check import inspect
-from meshswarm.cluster.journal_table import FORMAT, LogTable
+from meshswarm.cluster.journal_records import FORMAT
+from meshswarm.cluster.journal_segments import Log
 from meshswarm.errors import Conflict, Corrupt, NotFound, Unavailable
 from meshswarm.ids import ClusterId, Index, NodeId, Term
 from meshswarm.raft.types import ConfState, HardState
@@ -32,8 +33,7 @@ from tests.support.managers import until
 
 
 def files(directory: Path) -> dict[str, bytes]:
-    kept = ("journal.db", "journal.mark")
-    return {name: (directory / name).read_bytes() for name in kept if (directory / name).exists()}
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.name != "lock"}
 
 
 async def test_a_new_journal_is_empty_and_private(tmp_path: Path) -> None:
@@ -165,24 +165,6 @@ async def test_reading_is_bounded_but_never_stuck(tmp_path: Path) -> None:
     assert none == []
 
 
-async def test_checkpoints_keep_the_write_ahead_log_short(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(journal_module, "CHECKPOINT_BYTES", 200_000)
-    journal, _ = open_journal(tmp_path)
-    for number in range(1, 301):
-        batch = entries(number, number, size=4_000)
-        await written(
-            journal, JournalWrite(token=number, entries=batch, hard_state=hard_state(1, 0))
-        )
-    size = (tmp_path / "journal.db-wal").stat().st_size
-    await journal.close()
-    assert size < 800_000
-    journal, recovered = open_journal(tmp_path)
-    await journal.close()
-    assert recovered.entries == entries(1, 300, size=4_000)
-
-
 # --- refusals -----------------------------------------------------------------------------------
 
 
@@ -194,13 +176,13 @@ async def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
     await open_journal(tmp_path)[0].close()
 
 
-@pytest.mark.parametrize("clean", [True, False], ids=["whole", "database-gone"])
+@pytest.mark.parametrize("clean", [True, False], ids=["whole", "log-gone"])
 async def test_another_nodes_directory_is_refused_unchanged(tmp_path: Path, clean: bool) -> None:
     journal, _ = open_journal(tmp_path)
     await written(journal, JournalWrite(token=1, hard_state=hard_state(3, 0)))
     await journal.close()
     if not clean:
-        (tmp_path / "journal.db").unlink()
+        (tmp_path / "log-1").unlink()
     before = files(tmp_path)
     for cluster, node in ((ClusterId("other"), NODE), (CLUSTER, NodeId("other"))):
         with pytest.raises(Conflict, match="belongs to node node-a of cluster cluster"):
@@ -208,15 +190,32 @@ async def test_another_nodes_directory_is_refused_unchanged(tmp_path: Path, clea
     assert files(tmp_path) == before
 
 
-async def test_a_newer_format_is_refused_not_called_damage(
+async def test_another_format_is_refused_not_called_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("meshswarm.cluster.journal_table.FORMAT", FORMAT + 1)
+        patch.setattr("meshswarm.cluster.journal_records.FORMAT", FORMAT + 1)
         await open_journal(tmp_path)[0].close()
     told = f"has format {FORMAT + 1}, this version knows {FORMAT}"
+    before = files(tmp_path)
     with pytest.raises(Conflict, match=told):
         open_journal(tmp_path)
+    assert before == files(tmp_path)
+
+
+@pytest.mark.parametrize("mark", [b"", b"\0" * 2_048], ids=["alone", "with its mark"])
+def test_a_journal_of_before_is_refused_not_called_damage(tmp_path: Path, mark: bytes) -> None:
+    (tmp_path / "journal.db").write_bytes(b"SQLite format 3\0")
+    if mark:
+        (tmp_path / "journal.mark").write_bytes(mark)
+    before = files(tmp_path)
+    for _ in range(2):
+        with pytest.raises(Conflict, match="has format 3 or older") as refused:
+            open_journal(tmp_path)
+        assert "move the directory away" in str(refused.value)
+    with pytest.raises(Conflict, match="has format 3 or older"):
+        inspect(tmp_path)
+    assert before == files(tmp_path)
 
 
 def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
@@ -234,23 +233,23 @@ async def test_after_an_error_nothing_is_written_any_more(
     )
     attempts = []
 
-    def refuse(table: LogTable, head: object) -> None:
-        attempts.append(head)
-        raise sqlite3.OperationalError("disk I/O error")
+    def refuse(log: Log, *commit: object) -> None:
+        attempts.append(commit)
+        raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(LogTable, "write_head", refuse)
+    monkeypatch.setattr(Log, "append", refuse)
     acknowledged = []
     journal.submit(JournalWrite(token=2, entries=entries(3, 3)), lambda: acknowledged.append(2))
     await until(lambda: bool(attempts))
-    with pytest.raises(Corrupt, match="disk I/O error"):
+    with pytest.raises(Corrupt, match="Input/output error"):
         await journal.read(Index(1), Index(9), 1_000)
-    with pytest.raises(Corrupt, match="disk I/O error"):
+    with pytest.raises(Corrupt, match="Input/output error"):
         journal.submit(JournalWrite(token=3, entries=entries(3, 3)), ignore)
-    with pytest.raises(Corrupt, match="disk I/O error"):
+    with pytest.raises(Corrupt, match="Input/output error"):
         await save(journal, snapshot(2), keep=0)
-    with pytest.raises(Corrupt, match="disk I/O error"):
+    with pytest.raises(Corrupt, match="Input/output error"):
         journal.raise_if_failed()
-    assert "disk I/O error" in str(journal.stats()["last_error"])
+    assert "Input/output error" in str(journal.stats()["last_error"])
     await journal.close()
     monkeypatch.undo()
     assert len(attempts) == 1
@@ -305,9 +304,7 @@ async def test_inspect_tells_what_is_there_even_while_it_is_in_use(tmp_path: Pat
     assert report.damage == ""
     after = inspect(tmp_path)
     assert after.used_by_pid is None
-    assert evolve(after, used_by_pid=os.getpid(), database_bytes=0) == evolve(
-        report, database_bytes=0
-    )
+    assert evolve(after, used_by_pid=os.getpid(), log_bytes=0) == evolve(report, log_bytes=0)
     assert report.hard_state.term == Term(2)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 from meshswarm.cluster.journal import Damage, JournalWrite, Recovered
 from meshswarm.cluster.journal_check import inspect
-from meshswarm.cluster.journal_mark import Head, Mark, MarkFile
+from meshswarm.cluster.journal_mark import SLOT_BYTES, Mark, MarkFile
+from meshswarm.cluster.journal_records import Head, read_segment, records_after
 from meshswarm.cluster.journal_recovery import MAX_DAMAGED
+from meshswarm.cluster.journal_scan import segment_name, segment_numbers
 from meshswarm.ids import Index
 from meshswarm.raft.types import HardState
 from tests.cluster.journal_world import (
@@ -32,11 +35,19 @@ from tests.cluster.journal_world import (
 )
 
 WRITES = 60
+SEGMENT = 16_384
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_segments() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("meshswarm.cluster.journal_segments.SEGMENT_BYTES", SEGMENT)
+        yield
 
 
 async def _lived(directory: Path, writes: int, copies: dict[int, Path], *, saves: bool) -> None:
     """Live that many writes one by one; copy the files, as a crash would leave them, after some."""
-    journal, _ = open_journal(directory)
+    journal, _ = open_journal(directory, reserved_bytes=1)
     for number in range(1, writes + 1):
         write, state = write_number(number, state_after(number - 1))
         await written(journal, write)
@@ -50,9 +61,15 @@ async def _lived(directory: Path, writes: int, copies: dict[int, Path], *, saves
 
 @pytest.fixture(scope="module")
 def lives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A directory as a kill leaves it (`crashed`), and as a clean end does (`closed`)."""
+    """A directory as a kill leaves it (`crashed`), and as a clean end does (`closed`).
+
+    In both the log is in several segments, of which some had been others before.
+    """
     root = tmp_path_factory.mktemp("journal")
     asyncio.run(_lived(root / "closed", WRITES, {WRITES: root / "crashed"}, saves=True))
+    numbers = segment_numbers(root / "crashed")
+    assert numbers[0] > 1
+    assert len(numbers) > 1
     return {"crashed": root / "crashed", "closed": root / "closed"}
 
 
@@ -118,17 +135,15 @@ def test_s64_a_flipped_bit_is_harmless_or_found(
 
 
 @settings(max_examples=40)  # each opens a journal, with real syncs
-@given(
-    data=st.data(),
-    name=st.sampled_from(["journal.db", "journal.db-wal", "journal.mark"]),
-)
+@given(data=st.data(), pick=st.integers(0, 1 << 16))
 def test_garbage_and_cuts_never_break_the_start(
-    lives: dict[str, Path], data: st.DataObject, name: str
+    lives: dict[str, Path], data: st.DataObject, pick: int
 ) -> None:
     with tempfile.TemporaryDirectory() as root:
         directory = Path(root) / "copy"
         shutil.copytree(lives["crashed"], directory)
-        path = directory / name
+        names = [*map(segment_name, segment_numbers(directory)), "journal.mark"]
+        path = directory / names[pick % len(names)]
         whole = path.read_bytes()
         start = data.draw(st.integers(0, len(whole) - 1))
         garbage = data.draw(st.binary(max_size=4_096))
@@ -154,10 +169,21 @@ def _torn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return early, late
 
 
+def _commits(directory: Path) -> list[tuple[int, int, int]]:
+    """All commits of a sound log, in order: segment, where it begins, where it ends."""
+    found = list[tuple[int, int, int]]()
+    for number in segment_numbers(directory):
+        data = (directory / segment_name(number)).read_bytes()
+        segment = read_segment(data, "")
+        records = records_after(data, segment.start, segment)
+        found += ((number, record.at, record.end) for record in records)
+    return found
+
+
 @settings(max_examples=40)  # each opens a journal, with real syncs
-@given(cut=st.integers(0, 400_000))
+@given(pick=st.integers(0, 19), where=st.floats(0, 1), rest=st.sampled_from(["cut", "zero", "old"]))
 def test_s62_s63_a_torn_tail_that_was_never_acknowledged_is_cut(
-    cut: int, tmp_path_factory: pytest.TempPathFactory
+    pick: int, where: float, rest: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """After a power cut the mark is older than the log, and the log may end anywhere after it."""
     early, late = _torn(tmp_path_factory)
@@ -165,18 +191,29 @@ def test_s62_s63_a_torn_tail_that_was_never_acknowledged_is_cut(
         directory = Path(root) / "copy"
         shutil.copytree(late, directory)
         shutil.copy(early / "journal.mark", directory / "journal.mark")
-        wal = directory / "journal.db-wal"
-        durable = (early / "journal.db-wal").stat().st_size
-        size = durable + cut % (wal.stat().st_size - durable + 1)
-        with wal.open("r+b") as file:
-            file.truncate(size)
+        before, (number, at, end) = _commits(late)[pick - 21 :][:2]
+        path = directory / segment_name(number)
+        whole, cut = path.read_bytes(), at + round(where * (end - at))
+        beyond = {
+            "cut": b"",
+            "zero": bytes(len(whole) - cut),
+            "old": whole[::-1][: len(whole) - cut],
+        }
+        path.write_bytes(whole[:cut] + beyond[rest])
+        # A segment has its name only once its first commit is durable.
+        is_nameless = cut < end and before[0] < number
+        for later in segment_numbers(directory):
+            if later > number or (later == number and is_nameless):
+                (directory / segment_name(later)).unlink()
         recovered = reopened(directory)
         assert recovered.damage is None
-        assert 20 <= number_of(recovered, range(20, 41)) <= 40
+        expected = 20 + pick + (cut == end)
+        assert expected == number_of(recovered, [expected])
+        assert holds(reopened(directory), state_after(expected))
 
 
 async def test_s07_a_vote_cut_anywhere_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
-    directory, wal = tmp_path / "raft", "journal.db-wal"
+    directory = tmp_path / "raft"
     journal, _ = open_journal(directory)
     await written(journal, JournalWrite(token=1, hard_state=hard_state(1, 0)))
     shutil.copytree(directory, tmp_path / "early")
@@ -184,69 +221,91 @@ async def test_s07_a_vote_cut_anywhere_is_the_old_one_or_the_new_one(tmp_path: P
     shutil.copytree(directory, tmp_path / "late")
     await journal.close()
     shutil.copy(tmp_path / "early" / "journal.mark", tmp_path / "late" / "journal.mark")
-    durable = (tmp_path / "early" / wal).stat().st_size
-    whole = (tmp_path / "late" / wal).read_bytes()
+    whole = (tmp_path / "late" / "log-1").read_bytes()
+    durable = _commits(tmp_path / "early")[-1][2]
     assert durable < len(whole)
     found = []
-    for end in [*range(durable, len(whole), 331), len(whole) - 1, len(whole)]:
+    for end in range(durable, len(whole) + 1):
         copy = tmp_path / f"cut-{end}"
         shutil.copytree(tmp_path / "late", copy)
-        (copy / wal).write_bytes(whole[:end])
+        (copy / "log-1").write_bytes(whole[:end])
         journal, recovered = open_journal(copy)
         await journal.close()
         shutil.rmtree(copy)
         assert recovered.damage is None
         found.append(recovered.hard_state)
-    assert found == sorted(found, key=lambda state: state.term)
-    assert {*found} == {hard_state(1, 0), hard_state(2, 0)}
+    assert {hard_state(1, 0)} == {*found[:-1]}
+    assert hard_state(2, 0) == found[-1]
 
 
 @settings(max_examples=40)  # each opens a journal, with real syncs
-@given(hole=st.integers(0, 400_000), length=st.integers(1, 20_000))
+@given(pick=st.integers(0, 19), hole=st.floats(0, 1), length=st.integers(1, 20_000))
 def test_s69_a_later_part_that_came_before_an_earlier_one_is_cut(
-    hole: int, length: int, tmp_path_factory: pytest.TempPathFactory
+    pick: int, hole: float, length: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Of what was never acknowledged a power cut may leave the end without the middle."""
+    """Of a commit under way a power cut may leave the end without the middle; it was the last one.
+
+    A hole in one that others follow is not that: those were written once it was durable.
+    """
     early, late = _torn(tmp_path_factory)
     with tempfile.TemporaryDirectory() as root:
         directory = Path(root) / "copy"
         shutil.copytree(late, directory)
         shutil.copy(early / "journal.mark", directory / "journal.mark")
-        wal = directory / "journal.db-wal"
-        durable = (early / "journal.db-wal").stat().st_size
-        data = bytearray(wal.read_bytes())
-        start = durable + hole % (len(data) - durable)
-        end = min(start + length, len(data))
-        data[start:end] = bytes(end - start)
-        wal.write_bytes(data)
+        number, at, end = _commits(late)[pick - 20]
+        data = bytearray((directory / segment_name(number)).read_bytes())
+        start = min(end - 1, at + round(hole * (end - at)))
+        hole_end = min(start + length, end)
+        if not any(data[start:hole_end]):
+            return  # a hole in nothing but zeros
+        data[start:hole_end] = bytes(hole_end - start)
+        (directory / segment_name(number)).write_bytes(data)
         recovered = reopened(directory)
-        assert recovered.damage is None
-        assert 20 <= number_of(recovered, range(20, 41)) <= 40
+        if pick == 19:
+            assert recovered.damage is None
+            assert 39 == number_of(recovered, [39])
+        else:
+            assert recovered.damage is not None
+            assert is_recovering(recovered, state_after(40).hard_state)
 
 
 def test_s64_an_acknowledged_write_that_is_gone_is_damage(
     lives: dict[str, Path], tmp_path: Path
 ) -> None:
-    """SQLite alone would drop the frames silently: as if the vote had never been given."""
+    """The log alone would seem to end before it: as if the vote had never been given."""
     directory = tmp_path / "copy"
     shutil.copytree(lives["crashed"], directory)
-    wal = directory / "journal.db-wal"
-    wal.write_bytes(wal.read_bytes()[:-1])
+    number, _, end = _commits(directory)[-1]
+    path = directory / segment_name(number)
+    path.write_bytes(path.read_bytes()[: end - 1])
     recovered = reopened(directory)
     assert recovered.damage is not None
     assert "acknowledged" in recovered.damage.what
     assert is_recovering(recovered, state_after(WRITES).hard_state)
 
 
-@pytest.mark.parametrize("name", ["journal.db", "journal.mark"])
-def test_s68_a_missing_file_is_damage(lives: dict[str, Path], name: str, tmp_path: Path) -> None:
+def test_s68_a_missing_mark_is_damage(lives: dict[str, Path], tmp_path: Path) -> None:
     directory = tmp_path / "copy"
     shutil.copytree(lives["closed"], directory)
-    (directory / name).unlink()
+    (directory / "journal.mark").unlink()
     recovered = reopened(directory)
     assert recovered.damage is not None
-    assert f"{name} is missing" in recovered.damage.what
+    assert "journal.mark is missing" in recovered.damage.what
     assert is_recovering(recovered, state_after(WRITES).hard_state)
+
+
+def test_s68_a_missing_file_is_damage(lives: dict[str, Path], tmp_path: Path) -> None:
+    """Any segment of the log, and all of them."""
+    names = [segment_name(number) for number in segment_numbers(lives["closed"])]
+    for missing in ([name] for name in names), [names]:
+        for gone in missing:
+            directory = tmp_path / f"without-{len(gone)}-{gone[0]}"
+            shutil.copytree(lives["closed"], directory)
+            for name in gone:
+                (directory / name).unlink()
+            recovered = reopened(directory)
+            assert recovered.damage is not None
+            assert is_recovering(recovered, state_after(WRITES).hard_state)
 
 
 def test_s68_what_is_left_of_a_journal_without_its_main_files_is_no_empty_disk(
@@ -254,12 +313,14 @@ def test_s68_what_is_left_of_a_journal_without_its_main_files_is_no_empty_disk(
 ) -> None:
     directory = tmp_path / "copy"
     shutil.copytree(lives["crashed"], directory)
+    first, *others = segment_numbers(directory)
     for path in [directory / "journal.mark", *directory.glob("snapshot-*")]:
         path.unlink()
-    (directory / "journal.db").unlink()
-    assert ["journal.db-shm", "journal.db-wal", "lock"] == sorted(
-        p.name for p in directory.iterdir()
-    )
+    for number in others:
+        (directory / segment_name(number)).unlink()
+    for path in directory.glob("spare-*"):
+        path.unlink()
+    assert ["lock", segment_name(first)] == sorted(path.name for path in directory.iterdir())
     assert reopened(directory).damage is not None
 
 
@@ -269,7 +330,8 @@ def test_lost_term_and_vote_are_told_and_the_incarnation_still_grows(
     directory = tmp_path / "copy"
     shutil.copytree(lives["closed"], directory)
     (directory / "journal.mark").unlink()
-    (directory / "journal.db").write_bytes(b"nothing like a database")
+    for number in segment_numbers(directory):
+        (directory / segment_name(number)).write_bytes(b"nothing like a log")
     recovered = reopened(directory)
     assert recovered.damage is not None
     assert "term and vote are lost" in recovered.damage.what
@@ -286,7 +348,8 @@ async def test_damage_is_remembered_until_it_is_healed(
 ) -> None:
     directory = tmp_path / "copy"
     shutil.copytree(lives["closed"], directory)
-    (directory / "journal.db").unlink()
+    for number in segment_numbers(directory):
+        (directory / segment_name(number)).unlink()
     journal, first = open_journal(directory)
     await journal.close()
     journal, second = open_journal(directory)
@@ -308,30 +371,39 @@ def test_evidence_is_kept_but_not_without_limit(lives: dict[str, Path], tmp_path
     directory = tmp_path / "copy"
     shutil.copytree(lives["closed"], directory)
     for number in range(1, MAX_DAMAGED + 3):
-        (directory / "journal.db").write_bytes(b"garbage %d" % number)
+        last = segment_numbers(directory)[-1]
+        (directory / segment_name(last)).write_bytes(b"garbage %d" % number)
         assert reopened(directory).damage is not None
+        assert [1] == segment_numbers(directory)
     kept = sorted(path.name for path in directory.glob("*.damaged-?"))
-    assert kept == [f"journal.db.damaged-{n}" for n in range(1, MAX_DAMAGED + 1)]
-    assert (directory / "journal.db.damaged-1").read_bytes() == b"garbage 1"
-    assert (directory / f"journal.db.damaged-{MAX_DAMAGED}").read_bytes() == b"garbage 10"
+    assert kept == [f"log.damaged-{n}" for n in range(1, MAX_DAMAGED + 1)]
+    numbers = segment_numbers(directory / "log.damaged-1")
+    assert segment_numbers(lives["closed"]) == numbers, "the whole log"
+    assert (directory / f"log.damaged-{MAX_DAMAGED}" / "log-1").read_bytes() == b"garbage 10"
 
 
 async def test_a_start_that_a_crash_ended_is_begun_again(tmp_path: Path) -> None:
     journal, _ = open_journal(tmp_path / "new")
     await journal.close()
     mark = (tmp_path / "new" / "journal.mark").read_bytes()
-    # The first slot says that nothing was ever acknowledged; the database was not finished.
-    (tmp_path / "new" / "journal.mark").write_bytes(mark[:1024] + bytes(1024))
-    (tmp_path / "new" / "journal.db").write_bytes(b"")
-    journal, recovered = open_journal(tmp_path / "new")
-    await written(journal, JournalWrite(token=1, hard_state=hard_state(1, 0)))
-    await journal.close()
-    assert recovered.damage is None
-    assert recovered.incarnation == 1
+    # The first slot says that nothing was ever acknowledged; the log was not finished.
+    (tmp_path / "new" / "journal.mark").write_bytes(mark[:SLOT_BYTES])
+    for left in (b"", None):
+        (tmp_path / "new" / "log-1").unlink()
+        if left is not None:
+            (tmp_path / "new" / "log-1").write_bytes(left)
+        copy = tmp_path / f"copy-{left!r}"
+        shutil.copytree(tmp_path / "new", copy)
+        (tmp_path / "new" / "log-1").write_bytes(b"")
+        journal, recovered = open_journal(copy)
+        await written(journal, JournalWrite(token=1, hard_state=hard_state(1, 0)))
+        await journal.close()
+        assert recovered.damage is None
+        assert recovered.incarnation == 1
 
 
 async def test_a_mark_as_old_as_the_directory_disowns_nothing(tmp_path: Path) -> None:
-    """A power cut may leave the mark far behind; the database is right all the same."""
+    """A power cut may leave the mark far behind; the log is right all the same."""
     await live(tmp_path / "raft", 0, 5, snapshots=False)
     mark = Mark(CLUSTER, NODE, Head())
     MarkFile.create(tmp_path / "raft" / "journal.mark", mark).close()

@@ -1,6 +1,7 @@
 """Snapshots and the log behind them: old or new state after any crash, never neither."""
 
 import hashlib
+import shutil
 import struct
 import zlib
 from contextlib import suppress
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from meshswarm.cluster import snapshots as snapshots_module
 from meshswarm.cluster.journal import Journal, JournalWrite
+from meshswarm.cluster.journal_scan import segment_name, segment_numbers
 from meshswarm.cluster.snapshots import (
     STORED_AT_ONCE,
     SnapshotName,
@@ -188,23 +190,35 @@ async def test_s61_what_a_crash_left_half_done_is_cleared_away(tmp_path: Path) -
 async def test_s61_a_crash_between_adopting_and_dropping_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = await filled(tmp_path, 2_500)
-    monkeypatch.setattr(Journal, "_prune_snapshots", lambda journal: 1 / 0)
-    dropped = []
-
-    def stop_after_one(journal: Journal, before: Index) -> bool:
-        dropped.append(journal._table.drop_first(before, 1_000))
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(Journal, "_drop_some", stop_after_one)
+    """Whichever of the segments a crash leaves: they go from the first one on."""
+    monkeypatch.setattr("meshswarm.cluster.journal_segments.SEGMENT_BYTES", 4_096)
+    journal = await filled(tmp_path / "raft", 1)
+    for index in range(2, 501):
+        await written(journal, JournalWrite(token=index, entries=entries(index, index)))
+    monkeypatch.setattr(Journal, "_tidy_log", lambda journal: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        await save(journal, snapshot(2_400), keep=5)
+        await save(journal, snapshot(1), keep=5)
+    await written(journal, JournalWrite(token=2, hard_state=hard_state(1, 500)))
+    with pytest.raises(ZeroDivisionError):
+        await save(journal, snapshot(400), keep=5)
     await journal.close()
-    journal, recovered = open_journal(tmp_path)
-    await journal.close()
-    assert dropped == [True]
-    assert recovered_snapshot(tmp_path, recovered) == snapshot(2_400)
-    assert recovered.entries == entries(1_001, 2_500)
+    monkeypatch.undo()
+    segments = segment_numbers(tmp_path / "raft")
+    assert len(segments) > 10
+    gone, damaged = 0, False
+    while not damaged:
+        crashed = tmp_path / f"crashed-{gone}"
+        shutil.copytree(tmp_path / "raft", crashed)
+        for number in segments[:gone]:
+            (crashed / segment_name(number)).unlink()
+        journal, recovered = open_journal(crashed)
+        await journal.close()
+        damaged = recovered.damage is not None
+        if not damaged:
+            assert recovered_snapshot(crashed, recovered) == snapshot(400)
+            assert recovered.entries == entries(396, 500)
+            gone += 1
+    assert 5 < gone < len(segments), "then one was gone that the log needs"
 
 
 def framed(frames: list[bytes]) -> bytes:

@@ -142,7 +142,7 @@ async def test_s64_a_manager_whose_journal_is_damaged_is_repaired_by_its_peers(
         for number in range(20):
             await leader.seat.proposals.propose(_put(f"s{number}"))
         await hurt.stop()
-        (tmp_path / hurt.name / "journal.db").write_bytes(b"rubbish" * 2_000)
+        (tmp_path / hurt.name / "log-1").write_bytes(b"rubbish" * 2_000)
         hurt.start()
         await until(lambda: "the log is not complete" in caplog.text)
         await until(lambda: "voting again" in caplog.text)

@@ -10,6 +10,14 @@ from attrs import evolve
 from meshswarm import codec
 from meshswarm.agent.memory import Memory
 from meshswarm.cluster import wire
+from meshswarm.cluster.journal_records import (
+    Head,
+    Identity,
+    head_bytes,
+    read_segment,
+    record_bytes,
+    segment_bytes,
+)
 from meshswarm.cluster.snapshots import SnapshotName
 from meshswarm.ids import ClusterId, Index, NodeId, Term
 from meshswarm.mesh import keys
@@ -145,9 +153,21 @@ def _snapshot_seeds() -> list[bytes]:
 
 
 def _journal_seeds() -> list[bytes]:
-    one_byte = [bytes((file, 0, 0x40, 0x00, 1, 0xFF)) for file in range(4)]
+    one_byte = [bytes((file, 0, 0x40, 0x00, 1, 0xFF)) for file in range(6)]
     cut, gone = bytes((1, 1, 0x80, 0x00, 0, 0)), bytes((2, 3, 0, 0, 0, 0))
     return [b"", *one_byte, cut, gone, cut + one_byte[0]]
+
+
+def _record_seeds() -> list[bytes]:
+    identity = Identity(journal_world.CLUSTER, journal_world.NODE, journal_world.CONF)
+    segment = read_segment(segment_bytes(1, identity, b"saltsalt"), "log-1")
+    bodies = []
+    for number in range(4):
+        hard = journal_world.hard_state(2, number)
+        head = Head(counter=number, hard_state=hard, last_index=Index(2 * number + 2))
+        new = journal_world.entries(2 * number + 1, 2 * number + 2)
+        bodies.append(record_bytes(segment, head_bytes(head), new)[1])
+    return [joined(*bodies), joined(*bodies[::2]), joined(bodies[0])]
 
 
 def _agent_seeds() -> list[bytes]:
@@ -177,6 +197,7 @@ _SEEDS: dict[str, Callable[[], list[bytes]]] = {
     "snapshot-chunks": _chunk_seeds,
     "snapshot-files": _snapshot_seeds,
     "journals": _journal_seeds,
+    "journal-records": _record_seeds,
     "agent-files": _agent_seeds,
     "own-files": _own_seeds,
     "compose-files": _compose_seeds,

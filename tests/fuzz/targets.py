@@ -9,16 +9,21 @@ be mutated: hypothesis does so in the normal suite, atheris for as long as it is
 import asyncio
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 from meshswarm import codec
 from meshswarm.agent.memory import MemoryFile
 from meshswarm.agent.runtimes.task_dir import TaskDir
-from meshswarm.cluster import snapshots, wire
+from meshswarm.cluster import journal_records as records
+from meshswarm.cluster import journal_segments, snapshots, wire
 from meshswarm.cluster.journal import Recovered
+from meshswarm.cluster.journal_records import Identity
+from meshswarm.cluster.journal_scan import examine
 from meshswarm.compose.load import load
 from meshswarm.errors import Conflict, Corrupt, Invalid, MeshswarmError
 from meshswarm.ids import ClusterId, Index, NodeId, TaskId, Term
@@ -140,6 +145,23 @@ def journals(data: bytes) -> None:
                 assert recovered.entries == ()
 
 
+def journal_records(data: bytes) -> None:
+    """Whatever the records of a log hold whose checksums fit, it is a log or has faults."""
+    with tempfile.TemporaryDirectory(dir=_fast()) as root:
+        pieces = [records.segment_bytes(1, IDENTITY, b"saltsalt")]
+        segment = records.read_segment(pieces[0], "log-1")
+        for part in parts(data):
+            body = (len(part) + SEAL_BYTES).to_bytes(4, "big") + part[4:]
+            pieces += [segment.salt, zlib.crc32(body, segment.seed).to_bytes(4, "big"), body]
+        (Path(root) / "log-1").write_bytes(b"".join(pieces))
+        contents = examine(Path(root))
+        assert contents is not None
+        if not contents.faults:
+            assert contents.head is not None
+            expected = range(contents.head.first_index, contents.head.last_index + 1)
+            assert [*expected] == [entry.index for entry in contents.entries]
+
+
 def agent_files(data: bytes) -> None:
     """What an agent remembers is read or forgotten, never an error."""
     with tempfile.TemporaryDirectory(dir=_fast()) as root:
@@ -186,6 +208,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         snapshot_chunks,
         snapshot_files,
         journals,
+        journal_records,
         agent_files,
         own_files,
         compose_files,
@@ -193,6 +216,9 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 }
 
 WRITES = 12
+IDENTITY = Identity(journal_world.CLUSTER, journal_world.NODE, journal_world.CONF)
+SEAL_BYTES = 12
+"""Before the body of a record: salt and CRC."""
 
 
 # --- journals -------------------------------------------------------------------------------------
@@ -207,14 +233,17 @@ def _fast() -> Path | None:
 @cache
 def _journal() -> dict[str, bytes]:
     """The files of a journal as a kill leaves it; kept in memory, for atheris cleans up nothing."""
-    with tempfile.TemporaryDirectory(dir=_fast()) as root:
+    with (
+        tempfile.TemporaryDirectory(dir=_fast()) as root,
+        patch.object(journal_segments, "SEGMENT_BYTES", 8_192),
+    ):
         crashed = Path(root) / "crashed"
         asyncio.run(_lived(Path(root) / "raft", crashed))
         return {path.name: path.read_bytes() for path in crashed.iterdir()}
 
 
 async def _lived(directory: Path, crashed: Path) -> None:
-    journal, _ = journal_world.open_journal(directory)
+    journal, _ = journal_world.open_journal(directory, reserved_bytes=1)
     state = journal_world.State()
     for number in range(1, WRITES + 1):
         write, state = journal_world.write_number(number, state)

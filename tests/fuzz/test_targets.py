@@ -13,7 +13,7 @@ from meshswarm.ids import TaskId
 from tests.fuzz.seeds import joined, seeds
 from tests.fuzz.targets import TARGETS
 
-SLOW = ("journals", "snapshot-files", "agent-files", "own-files")
+SLOW = ("journals", "journal-records", "snapshot-files", "agent-files", "own-files")
 """These touch files."""
 
 BYTES_PER_BYTE = 600

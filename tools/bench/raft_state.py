@@ -118,7 +118,7 @@ def run_through(steps: Iterator[None]) -> None:
 
 def raft_directory(lab: Lab, name: str) -> Path:
     """Where the manager keeps log and snapshots."""
-    return next((lab.directory / name).rglob("journal.db")).parent
+    return next((lab.directory / name).rglob("journal.mark")).parent
 
 
 def bytes_of(directory: Path) -> int:
