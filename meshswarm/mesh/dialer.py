@@ -91,6 +91,7 @@ class Dialer:
             self._on_message,
             messages_per_turn=turn,
             frames_max=limits.payloads_max + 1,
+            after_turn=self._site.end_turn,
         )
         self._pumps = (monitor, pump)
         self.channel.outlet.send = pump.send

@@ -174,7 +174,7 @@ class Endpoint:
         self._site.on_lost = handler
 
     def on_turn_end(self, handler: Callable[[], None]) -> None:
-        """Call `handler`, which must not raise, after each batch of messages from who dialed us.
+        """Call `handler`, which must not raise, after each batch of messages from a peer.
 
         What the batch set off can so be done at once, and once, instead of in the next turn of
         the loop.

@@ -78,7 +78,7 @@ class Site:
             self.on_lost(peer)
 
     def end_turn(self) -> None:
-        """What peers dialed to us brought some messages, and they are handed over."""
+        """A connection brought some messages, and they are handed over."""
         if self.on_turn_end is not None and not self.is_closing:
             self.on_turn_end()
 

@@ -414,3 +414,22 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_none(way: Way) -> Non
             answer(Reply("too late"))
         await meeting.link.call(Lane.CONTROL, "echo", timeout_s=TIMEOUT_S)
         assert 0 == meeting.asker.dropped()["late"]
+
+
+@every_way
+async def test_the_turn_ends_behind_each_message(way: Way) -> None:
+    """At once: what a message put into the receiver is carried out before anything else runs."""
+    happened: list[str] = []
+    async with meet(way) as meeting:
+        loop = asyncio.get_running_loop()
+
+        def take(_: Peer, body: object, __: tuple[bytes, ...]) -> None:
+            happened.append(f"message {body}")
+            loop.call_soon(happened.append, "next turn")
+
+        meeting.server.on_notify("word", take)
+        meeting.server.on_turn_end(lambda: happened.append("end"))
+        await eventually(lambda: meeting.link.notify(Lane.CONTROL, "word", 1))
+        await eventually(lambda: "next turn" in happened)
+        first = happened.index("message 1")
+        assert happened[first : first + 3] == ["message 1", "end", "next turn"]
