@@ -119,7 +119,7 @@ def examine(directory: Path) -> Contents | None:
     numbers = segment_numbers(directory)
     if not numbers:
         return None
-    # Older ones than the last gap were to be removed, in order; a crash may bring a name back.
+    # What is before a gap was to be removed; a crash may have brought a name back.
     start = max([at for at, (one, two) in enumerate(pairwise(numbers), 1) if two > one + 1] or [0])
     scan = _Scan()
     for number in numbers[start:]:

@@ -72,9 +72,11 @@ class Log:
         self._first_index = contents.head.first_index
         self._end = contents.head.last_index + 1
         self._descriptor = _opened(directory / segment_name(self._segment.number))
-        # What a failed sync left only in the kernel's cache is written anew by this, or refused.
+        # What a failed sync left only in the kernel's cache is written anew by this, or refused;
+        # and the name of a segment, which a process that was killed could not sync any more.
         _write_all(self._descriptor, (contents.last.raw,), contents.last.at)
         sync_data(self._descriptor)
+        sync_directory(directory)
         self._reserves = self._wants_spare = False
         self._spares = deque(path for path in sorted(directory.glob("spare-*")) if path.is_file())
         self._needed = deque(segment_numbers(directory))
