@@ -41,8 +41,9 @@ class Notices:
         self._clock.call_later(NOTICE_S, self._ripe)
 
     def _ripe(self) -> None:
-        ripe, self._waiting = self._waiting, None
+        ripe = self._waiting
         assert ripe is not None, "nothing waits"
-        self._tell(ripe)
+        self._tell(ripe)  # which may find that more is committed
+        self._waiting = None
         if self._newest > ripe:
             self._begin()

@@ -71,3 +71,19 @@ def test_what_was_seen_before_is_no_news() -> None:
     world.commit(4)
     world.until(9)
     assert world.told == [(1, 5)]
+
+
+def test_telling_one_index_may_find_a_newer_one() -> None:
+    """What is sent may be answered, and more be committed, while it is told."""
+    world = World()
+    world.commit(1)
+    tell = world._tell
+
+    def tell_and_commit(index: Index) -> None:
+        tell(index)
+        if index == 1:
+            world.commit(2)
+
+    world.notices._tell = tell_and_commit
+    world.until(9)
+    assert world.told == [(1, 1), (2, 2)]
