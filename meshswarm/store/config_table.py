@@ -12,14 +12,16 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import repeat
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from immutables import Map
 
 from meshswarm import codec
-from meshswarm.ids import Version
+from meshswarm.ids import Index, Version
 from meshswarm.making import maker
 from meshswarm.model.config import Config
+
+T = TypeVar("T")
 
 _HEAD = struct.Struct(">QQQI")
 _STAMP = struct.Struct(">QQI")
@@ -47,6 +49,15 @@ class Configs(Mapping[str, Config]):
     def updated(self, rows: Iterable[tuple[str, bytes]]) -> "Configs":
         """With these packed rows."""
         return Configs(self.rows.update(rows))
+
+    @overload
+    def get(self, name: str, default: None = None, /) -> Config | None: ...
+    @overload
+    def get(self, name: str, default: Config | T, /) -> Config | T: ...
+    def get(self, name: str, default: object = None, /) -> object:
+        """The config of that name, if there is one; a lookup that finds none raises nothing."""
+        row = self.rows.get(name)
+        return default if row is None else unpacked(name, row)
 
     def without(self, name: str) -> "Configs":
         """Without the config of that name, which is there."""
@@ -108,10 +119,16 @@ def checked(names: list[Any], rows: list[Any]) -> Iterator[tuple[str, bytes]]:
     return zip(names, rows, strict=True)
 
 
+def rewritten_one(row: bytes | None, content: bytes, version: Index, now_ms: int) -> bytes:
+    """That row with another content and without labels; None: one that is created now."""
+    created = _CREATED.pack(now_ms) if row is None else row[: _CREATED.size]
+    return b"".join((created, _STAMP.pack(version, now_ms, 0), content))
+
+
 def rewritten(
-    rows: Iterable[bytes], contents: Iterable[bytes], version: Version, now_ms: int
+    rows: Iterable[bytes], contents: Iterable[bytes], version: Index, now_ms: int
 ) -> Iterator[bytes]:
-    """Those rows with other contents, and without labels."""
+    """As `rewritten_one`, of many rows that are there."""
     stamp = _STAMP.pack(version, now_ms, 0)
     return map(b"".join, zip(map(_created_of, rows), repeat(stamp), contents))
 

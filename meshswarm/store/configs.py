@@ -16,7 +16,7 @@ from meshswarm.model.config import Config
 from meshswarm.model.file import FileKind
 from meshswarm.store import files
 from meshswarm.store.commands import PutConfig
-from meshswarm.store.config_table import newcomer, packed, rewritten
+from meshswarm.store.config_table import newcomer, packed, rewritten, rewritten_one
 from meshswarm.store.transaction import Transaction
 from meshswarm.store.view import View
 
@@ -31,6 +31,19 @@ MAX_CONFIG_BYTES = 1_000_000
 
 def put_config(transaction: Transaction, command: PutConfig) -> Effects:
     """Create or replace one config."""
+    view, name, content = transaction.view, command.name, command.data
+    rows = view.configs.rows
+    row = rows.get(name)
+    if (
+        command.version is None
+        and not command.labels
+        and not view.pins
+        and len(content) <= MAX_CONFIG_BYTES
+        and (len(rows) < MAX_CONFIGS if row is None else not row.endswith(content))
+    ):
+        row_after = rewritten_one(row, content, view.index, view.clock_ms)
+        transaction.put_config(name, row_after)
+        return ((name, "created" if row is None else "updated"),)
     (result,) = _put_each(transaction, (command,))
     if isinstance(result, MeshswarmError):
         raise result
@@ -74,7 +87,7 @@ def _put_all(
         or (wants_effects and not _all_change(names, contents, last.keys(), present))
     ):
         return False
-    rows = rewritten(present, last.values(), Version(view.index), view.clock_ms)
+    rows = rewritten(present, last.values(), view.index, view.clock_ms)
     transaction.put_configs(last, rows)
     return True
 

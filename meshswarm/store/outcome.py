@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import chain
 
-from attrs import Factory, astuple, evolve, field, frozen
+from attrs import Factory, astuple, field, frozen
 
 from meshswarm.codec import Undecodable
 from meshswarm.errors import MeshswarmError, from_wire
@@ -172,8 +172,8 @@ class ClientSession:
         """This session after one more answer, without those that the client says it has."""
         acknowledged = max(acknowledged, self.acknowledged)
         kept = {s: o for s, o in self.answers.items() if s > acknowledged}
-        return evolve(
-            self,
+        return ClientSession(
+            id=self.id,
             acknowledged=acknowledged,
             answers={**kept, sequence: outcome},
             used_at=outcome.index,

@@ -20,6 +20,7 @@ from meshswarm.model.service import Revision, Service
 from meshswarm.model.stack import Stack
 from meshswarm.model.task import Task
 from meshswarm.store.changes import Changed, by_table
+from meshswarm.store.config_table import Configs
 from meshswarm.store.outcome import ClientSession
 from meshswarm.store.view import Id, IdSet, Key, Table, View, revision_key
 
@@ -249,6 +250,11 @@ class Transaction:
         else:
             self._many.append((Table.CONFIGS, frozenset(names)))
             self.keep()
+
+    def put_config(self, name: str, row: bytes) -> None:
+        """Write a packed row; its version stays."""
+        self._set_one("configs", Configs(self.view.configs.rows.set(name, row)))
+        self._touched.append((Table.CONFIGS, name))
 
     def drop_config(self, name: str) -> None:
         """Delete a config's row, if it is there."""
