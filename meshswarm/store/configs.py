@@ -13,7 +13,7 @@ from meshswarm.errors import Invalid, MeshswarmError
 from meshswarm.ids import Version
 from meshswarm.making import maker
 from meshswarm.model.config import Config
-from meshswarm.model.file import FileKind
+from meshswarm.model.file import FileKind, pin_key
 from meshswarm.store import files
 from meshswarm.store.commands import PutConfig
 from meshswarm.store.config_table import newcomer, packed, rewritten, rewritten_one
@@ -37,7 +37,7 @@ def put_config(transaction: Transaction, command: PutConfig) -> Effects:
     if (
         command.version is None
         and not command.labels
-        and not view.pins
+        and not (view.pins and _PIN + name in view.pins)
         and len(content) <= MAX_CONFIG_BYTES
         and (len(rows) < MAX_CONFIGS if row is None else not row.endswith(content))
     ):
@@ -69,8 +69,9 @@ def put_configs(
 def _put_all(
     transaction: Transaction, names: list[str], contents: list[bytes], wants_effects: bool
 ) -> bool:
-    """Give the configs other contents if each of these differs from what is there; else False, and
-    nothing is done. With `wants_effects` also if not each of them is plainly an update.
+    """Give the configs other contents if each of these differs from what is there, which nobody
+    pins; else False, and nothing is done. With `wants_effects` also if not each of them is plainly
+    an update.
 
     Of several contents for one name the last stands: if that differs from what was there, it is
     a change whatever came between.
@@ -80,7 +81,7 @@ def _put_all(
     present = list(map(view.configs.rows.get, last, repeat(new)))
     created = sum(map(is_, present, repeat(new)))
     if (
-        view.pins
+        (view.pins and any(map(view.pins.__contains__, map(_PIN.__add__, last))))
         or max(map(len, contents)) > MAX_CONFIG_BYTES
         or any(map(bytes.endswith, present, last.values()))
         or (created and (wants_effects or len(view.configs) + created > MAX_CONFIGS))
@@ -105,6 +106,9 @@ def _all_change(
         rows[name] = content
     return True
 
+
+_PIN = pin_key(FileKind.CONFIG, "")
+"""With a config's name behind it: by what the uses of its contents are found."""
 
 _PLAIN = {"name", "data"}
 """The columns of commands that neither have labels nor name a version."""
