@@ -43,7 +43,7 @@ class Inflights:
 
     def add(self, last_index: Index, size_bytes: int) -> None:
         """Note an append that ends at `last_index`."""
-        assert len(self._sent) < self._max_count, f"window of {self._max_count} appends is full"
+        assert not self.is_full, f"window of {self._max_count} appends is full"
         self._sent.append((last_index, size_bytes))
         self.bytes += size_bytes
 
