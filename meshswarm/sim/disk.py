@@ -80,6 +80,8 @@ class Disk:
     """Whether there is no room at all: nothing is written, and the manager ends."""
     sync_fails: bool = False
     """Whether the next sync fails, which ends the manager; what it wrote may be there or not."""
+    is_failing: bool = False
+    """Whether a sync failed, and the manager is about to find that out."""
     on_failure: Work | None = None
     """Ends the manager that runs on this disk."""
     sync_ms: tuple[int, int] = SYNC_MS
@@ -139,6 +141,7 @@ class Disk:
             return
         if self.is_full or self.sync_fails:
             assert self.on_failure is not None, "a disk at work whose manager nobody can end"
+            self.is_failing = True
             life.after(self.rng.randrange(TICK_MS), self.on_failure)  # noticed at the next tick
             return
         group, self._queue = self._queue[: self._syncing], self._queue[self._syncing :]
@@ -184,7 +187,7 @@ class Disk:
             self._write(write)
         self._queue.clear()
         self._syncing = 0
-        self.sync_fails = False
+        self.sync_fails = self.is_failing = False
 
     def lose_log(self) -> None:
         """A record of the log, or the mark, is unreadable: the whole log counts as lost.

@@ -146,6 +146,8 @@ class Faults:
             for held in host.runtime.board.all():
                 if held.health is Health.NOT_READY and held.state is HeldState.RUNNING:
                     host.runtime.feel(held.task_id, Health.NONE)
+            if host.life is not None and disk.is_failing and disk.on_failure is not None:
+                disk.on_failure()  # it would be noticed in a moment, and nobody start it again
             if host.life is None:
                 world.start(node_id)
             else:
