@@ -51,7 +51,7 @@ from meshswarm.store.commands import (
     PutSecret,
     encode_command,
 )
-from meshswarm.store.feed import Copy, Delta, follow, row_of
+from meshswarm.store.feed import Copy, Delta, looked_up
 from meshswarm.store.gathered import Waiting, sent, waiting
 from meshswarm.store.outcome import Outcome, outcome_of
 from meshswarm.store.slices import decode_view
@@ -327,8 +327,7 @@ class Client:
                 self._turn_to(tuple(leader))
             case _:
                 raise codec.Undecodable("an answer without rows")
-        view = follow(View(), codec.decode(rows, Delta))
-        return [row_of(view, table, key) for table, key in keys]
+        return looked_up(codec.decode(rows, Delta), keys)
 
     # --- going round the managers -----------------------------------------------------------------
 

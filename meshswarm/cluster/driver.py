@@ -40,8 +40,12 @@ log = logging.getLogger("meshswarm.raft")
 Waiter = Callable[[Outcome | Unavailable], None]
 """Told the outcome of an entry, or why there is none."""
 
-Confirmed = Callable[[Index | Unavailable], None]
-"""Told from which index on a view is fresh enough for a read, or why nobody can say."""
+Fresh = Index | Unavailable
+"""From which index on a view is fresh enough for a read, or why nobody can say. (A union with an
+identifier is a call of Python's; closures that are made for each read name this one.)"""
+
+Confirmed = Callable[[Fresh], None]
+"""Told that."""
 
 NOT_CONFIRMED = "no majority of the managers confirmed the read in time"
 

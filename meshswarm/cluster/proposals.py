@@ -14,7 +14,7 @@ from typing import TypeVar
 import attrs
 
 from meshswarm import codec
-from meshswarm.cluster.driver import NOT_CONFIRMED, Driver, Waiter, unconfirmed
+from meshswarm.cluster.driver import NOT_CONFIRMED, Driver, Fresh, Waiter, unconfirmed
 from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.errors import Conflict, Invalid, MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import ClientId, Index, NodeId
@@ -191,7 +191,7 @@ class Proposals:
         self, command: bytes, request: Request | None, by: str, told: Waiter
     ) -> bool:
         """As `append_here`, begun in this turn of the mesh; False elsewhere than on a leader."""
-        if not self._leads:
+        if not self._driver.core.leads:
             return False
         entry = LogEntry(at_ms=self.log_time_ms(), by=by, request=request, command=command)
         try:
@@ -202,10 +202,10 @@ class Proposals:
 
     def read_at_once(self, told: Callable[[View | MeshswarmError], None]) -> bool:
         """As `read`, begun in this turn of the mesh; False elsewhere than on a leader."""
-        if not self._leads:
+        if not self._driver.core.leads:
             return False
 
-        def confirmed(index: Index | Unavailable) -> None:
+        def confirmed(index: Fresh) -> None:
             view = self._driver.hub.view
             if isinstance(index, int) and view.index >= index:
                 told(view)
@@ -220,11 +220,6 @@ class Proposals:
         except Unavailable:
             return False
         return True
-
-    @property
-    def _leads(self) -> bool:
-        core = self._driver.core
-        return core.leader == core.id and not core.is_disconnected
 
     def log_time_ms(self) -> int:
         """Log time now: this node's wall clock, but never behind the log's.

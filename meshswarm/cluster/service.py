@@ -11,6 +11,7 @@ from meshswarm import codec
 from meshswarm.answers import FileRow
 from meshswarm.cluster.driver import Driver
 from meshswarm.cluster.history import History
+from meshswarm.cluster.hub import ALL
 from meshswarm.cluster.proposals import FORWARD, HAND_OVER, READ_INDEX, Proposals, request_of
 from meshswarm.cluster.vault import Vault
 from meshswarm.errors import Denied, Invalid, MeshswarmError
@@ -180,8 +181,8 @@ class Service:
         return self._proposals.read_at_once(told)
 
     def _found(self, view: View, keys: Collection[Key]) -> Reply:
-        rows = codec.encode(delta_of(view, keys, frozenset(Table)))
-        return Reply(None, (rows, *self._elsewhere()))
+        rows = codec.unstructure(delta_of(view, keys, ALL))
+        return Reply(None, (codec.dumps_in_order(rows), *self._elsewhere()))
 
     async def _files(self, request: Request) -> Reply:
         """All configs or secrets, without their contents."""
@@ -283,11 +284,13 @@ def _keys(body: object) -> set[Key]:
 
 
 def _table(name: str) -> Table:
-    try:
-        return Table(name)
-    except ValueError:
-        known = ", ".join(sorted(table.value for table in Table))
-        raise Invalid(f"no table {name!r}; there are {known}") from None
+    table = _TABLES.get(name)
+    if table is None:
+        raise Invalid(f"no table {name!r}; there are {', '.join(sorted(_TABLES))}")
+    return table
+
+
+_TABLES = {table.value: table for table in Table}
 
 
 def _proposal(request: Request) -> tuple[bytes, Name | None, bool]:

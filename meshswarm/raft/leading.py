@@ -87,7 +87,8 @@ def flush(state: RaftState, reign: Reign) -> None:
     """Send everything that is due now: appends, and heartbeats for reads."""
     if reign.reads.needs_heartbeat:
         _broadcast_heartbeat(state, reign)
-        _complete_reads(state, reign)
+        if len(state.conf.voters) == 1:  # no answer will come
+            _complete_reads(state, reign)
     last = state.log.last_index
     for peer, progress in reign.peers.items():
         while (progress.next <= last or progress.nudged) and not progress.paused:

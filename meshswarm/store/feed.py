@@ -4,7 +4,7 @@ A watcher holds a `View` of the tables it asked for and applies each `Delta` to 
 whole rows, so a watcher that missed some is sent a fresh copy and is right again.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from attrs import frozen
 
@@ -62,7 +62,7 @@ def deltas_of(
 
 def delta_of(view: View, changed: Iterable[Key], tables: frozenset[Table]) -> Delta:
     """The delta that brings a copy of `tables` up to `view`, given the keys that changed since."""
-    rows: dict[Table, list[object]] = {table: [] for table in Table}
+    rows: dict[str, list[object]] = {}
     deleted: list[tuple[str, str]] = []
     for table, key in sorted(changed, key=lambda item: (item[0].value, item[1])):
         if table not in tables:
@@ -71,24 +71,14 @@ def delta_of(view: View, changed: Iterable[Key], tables: frozenset[Table]) -> De
         if row is None:
             deleted.append((table.value, key))
         else:
-            rows[table].append(row)
+            rows.setdefault(table.value, []).append(row)
     return Delta(
         index=view.index,
         term=view.term,
         clock_ms=view.clock_ms,
-        nodes=tuple(rows[Table.NODES]),  # type: ignore[arg-type]  # `row_of` looked in that table
-        services=tuple(rows[Table.SERVICES]),  # type: ignore[arg-type]
-        revisions=tuple(rows[Table.REVISIONS]),  # type: ignore[arg-type]
-        stacks=tuple(rows[Table.STACKS]),  # type: ignore[arg-type]
-        tasks=tuple(rows[Table.TASKS]),  # type: ignore[arg-type]
-        configs=tuple(rows[Table.CONFIGS]),  # type: ignore[arg-type]
-        rollouts=tuple(rows[Table.ROLLOUTS]),  # type: ignore[arg-type]
-        secrets=tuple(rows[Table.SECRETS]),  # type: ignore[arg-type]
-        kept_files=tuple(rows[Table.KEPT_FILES]),  # type: ignore[arg-type]
-        secrets_keys=tuple(rows[Table.SECRETS_KEYS]),  # type: ignore[arg-type]
-        runs=tuple(rows[Table.RUNS]),  # type: ignore[arg-type]
-        jobs=tuple(rows[Table.JOBS]),  # type: ignore[arg-type]
         deleted=tuple(deleted),
+        # A delta's fields are named as the tables are, and `row_of` looked in that one.
+        **{name: tuple(found) for name, found in rows.items()},  # type: ignore[arg-type]
     )
 
 
@@ -127,6 +117,16 @@ def follow(view: View, delta: Delta) -> View:  # noqa: C901, PLR0912 -- a table
     for job in delta.jobs:
         transaction.put_job(job)
     return transaction.finished()
+
+
+def looked_up(delta: Delta, keys: Sequence[Key]) -> list[object | None]:
+    """The rows under these keys, of a delta that holds what is under them and nothing else."""
+    if len(keys) == 1:
+        ((table, _),) = keys
+        (row,) = getattr(delta, table.value) or (None,)
+        return [row]
+    view = follow(View(), delta)
+    return [row_of(view, table, key) for table, key in keys]
 
 
 class Copy:

@@ -8,8 +8,8 @@ from meshswarm import codec
 from meshswarm.codec import Undecodable
 from meshswarm.ids import Index, Term
 from meshswarm.model.task import DesiredState, TaskState
-from meshswarm.store.commands import ForgetTask, PutService, RemoveService, SetDesired
-from meshswarm.store.feed import Copy, Delta, delta_of, deltas_of, follow
+from meshswarm.store.commands import ForgetTask, PutConfig, PutService, RemoveService, SetDesired
+from meshswarm.store.feed import Copy, Delta, delta_of, deltas_of, follow, looked_up, row_of
 from meshswarm.store.slices import framed, view_slices
 from meshswarm.store.view import Table, View
 from tests.support.builders import commit, node, only, service, service_spec, task, view
@@ -38,6 +38,25 @@ def test_a_delta_carries_rows_and_deletions() -> None:
     pieces = list(deltas_of(second.view, first.changed | second.changed, ALL, 1))
     assert [1, 0] == [len(piece.deleted) for piece in pieces], "deletions first"
     assert only(second.view, ALL) == reduce(follow, pieces, only(before, ALL))
+
+
+@pytest.mark.parametrize("table", list(Table))
+def test_what_is_looked_up_is_what_is_there(table: Table) -> None:
+    """One key, or several; rows that are there, and some that are not."""
+    first = view([N1, node("n2")], [WEB, service("db")], [task(WEB, 1, N1), task(WEB, 2, N1)])
+    whole = commit(first, PutConfig(name="a", data=b"1")).view
+    known: dict[Table, list[str]] = {
+        Table.NODES: list(whole.nodes),
+        Table.SERVICES: list(whole.services),
+        Table.REVISIONS: [f"{WEB.id}/1"],
+        Table.TASKS: list(whole.tasks),
+        Table.CONFIGS: ["a"],
+    }
+    keys = [(table, key) for key in known.get(table, [])] + [(table, "nothing/9")]
+    for asked in ([keys[0]], [keys[-1]], keys):
+        found = looked_up(delta_of(whole, set(asked), ALL), asked)
+        assert found == [row_of(whole, *key) for key in asked]
+    assert all(row_of(whole, *key) is not None for key in keys[:-1])
 
 
 def test_a_name_that_was_freed_and_taken_anew_belongs_to_the_new_row() -> None:
