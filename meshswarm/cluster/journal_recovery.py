@@ -191,7 +191,8 @@ def gather(directory: Path) -> Evidence:
         has_mark = True
     contents = examine(directory)
     snapshots = list_snapshots(directory)
-    if has_mark or contents is not None or snapshots:
+    has_spares = any(directory.glob("spare-*"))  # the first one is made behind the mark
+    if has_mark or contents is not None or snapshots or has_spares:
         if not has_mark:
             faults.append(f"{MARK} is missing")
         faults += _contradictions(mark, contents)
