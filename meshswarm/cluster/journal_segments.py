@@ -133,7 +133,8 @@ class Log:
         segment, start = _new_segment(number, self._segment.identity)
         record = record_bytes(segment, said, entries)
         assert len(record[1]) <= MAX_SEGMENT_BYTES // 2, f"a commit of {len(record[1])} bytes"
-        spare = self._spares[0] if self._spares else self._directory / f"spare-{number}"
+        taken = self._spares[0] if self._spares else None
+        spare = taken or self._directory / f"spare-{number}"
         descriptor = _opened(spare)
         try:
             self._write(descriptor, (start, *record), 0)
@@ -143,7 +144,7 @@ class Log:
         except BaseException:
             os.close(descriptor)
             raise
-        if self._spares:
+        if taken is not None:  # not what `tidy` may have added meanwhile
             self._spares.popleft()
         self._wants_spare = self._reserves and not self._spares
         os.close(self._descriptor)

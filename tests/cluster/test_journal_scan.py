@@ -84,6 +84,26 @@ def append(log: Log, first: int, last: int, size: int = 100) -> None:
         )
 
 
+def test_a_spare_that_comes_while_a_segment_begins_is_for_the_next_one(tmp_path: Path) -> None:
+    """Segments begin on one thread, spares are made on another; no file is forgotten."""
+    directory = tmp_path / "log"
+    log = begun(directory, reserved=0)
+    number, sync = 0, log._sync
+
+    def sync_meanwhile(descriptor: int) -> None:
+        sync(descriptor)
+        if not log._spares and log._offset + 200 > SEGMENT:
+            log.reserve(2 * SEGMENT)
+
+    log._sync = sync_meanwhile
+    while len(segment_numbers(directory)) < 4:
+        number += 1
+        append(log, number, number)
+        assert sorted(log._spares) == sorted(directory.glob("spare-*"))
+    assert log._spares
+    log.close()
+
+
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A log of three segments, of which the last was another one before."""
