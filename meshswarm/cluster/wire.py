@@ -170,6 +170,8 @@ _REPLY = struct.Struct(">BQBQBBQBQB")
 _HEARTBEAT = struct.Struct(">BQBQBQ")
 _HEARTBEAT_REPLY = struct.Struct(">BQBQ")
 
+_Often = AppendEntries | AppendReply | Heartbeat | HeartbeatReply
+
 _ITEMS = {"AppendEntries": 7, "AppendReply": 9, "Heartbeat": 6, "HeartbeatReply": 5}
 """How many the array of each has."""
 
@@ -182,52 +184,32 @@ def _head(name: str, from_: NodeId, to: NodeId) -> bytes:
     return codec.array_head(_ITEMS[name]) + b"".join(map(codec.dumps, (name, from_, to)))
 
 
+def _array(layout: struct.Struct, message: _Often, *items: int) -> codec.Encoded:
+    """The message's array; `items` stand behind its name, sender and receiver."""
+    head = _head(type(message).__name__, message.from_, message.to)
+    return codec.Encoded(head + layout.pack(*items))
+
+
 def _pack_append(message: AppendEntries) -> codec.Encoded:
-    return codec.Encoded(
-        _head("AppendEntries", message.from_, message.to)
-        + _APPEND.pack(
-            _WIDE,
-            message.term,
-            _WIDE,
-            message.prev_index,
-            _WIDE,
-            message.prev_term,
-            _WIDE,
-            message.commit,
-        )
-    )
+    prev = (_WIDE, message.prev_index, _WIDE, message.prev_term)
+    return _array(_APPEND, message, _WIDE, message.term, *prev, _WIDE, message.commit)
 
 
 def _pack_reply(message: AppendReply) -> codec.Encoded:
-    return codec.Encoded(
-        _head("AppendReply", message.from_, message.to)
-        + _REPLY.pack(
-            _WIDE,
-            message.term,
-            _WIDE,
-            message.index,
-            _FALSE + message.rejected,
-            _WIDE,
-            message.hint_index,
-            _WIDE,
-            message.hint_term,
-            _FALSE + message.recovering,
-        )
-    )
+    found = (_WIDE, message.index, _FALSE + message.rejected)
+    hint = (_WIDE, message.hint_index, _WIDE, message.hint_term)
+    recovering = _FALSE + message.recovering
+    return _array(_REPLY, message, _WIDE, message.term, *found, *hint, recovering)
 
 
 def _pack_heartbeat(message: Heartbeat) -> codec.Encoded:
-    return codec.Encoded(
-        _head("Heartbeat", message.from_, message.to)
-        + _HEARTBEAT.pack(_WIDE, message.term, _WIDE, message.commit, _WIDE, message.read_position)
-    )
+    items = (_WIDE, message.commit, _WIDE, message.read_position)
+    return _array(_HEARTBEAT, message, _WIDE, message.term, *items)
 
 
 def _pack_heartbeat_reply(message: HeartbeatReply) -> codec.Encoded:
-    return codec.Encoded(
-        _head("HeartbeatReply", message.from_, message.to)
-        + _HEARTBEAT_REPLY.pack(_WIDE, message.term, _WIDE, message.read_position)
-    )
+    position = (_WIDE, message.read_position)
+    return _array(_HEARTBEAT_REPLY, message, _WIDE, message.term, *position)
 
 
 def _unpack_append(body: list[Any], payloads: tuple[bytes, ...]) -> AppendEntries:
