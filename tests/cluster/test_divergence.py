@@ -23,13 +23,12 @@ from meshswarm.cluster.state_hash import (
 )
 from meshswarm.errors import Corrupt
 from meshswarm.ids import Index, NodeId
-from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec
 from meshswarm.store.apply import Applied
 from meshswarm.store.commands import PutService
 from meshswarm.store.slices import decode_view, encode_view
 from meshswarm.store.view import View
 from tests.support.builders import commit, service_spec
-from tests.support.managers import FAST, PATIENCE_S, Manager, managers, until
+from tests.support.managers import FAST, PATIENCE_S, Manager, idle_service, managers, until
 
 WINDOW = 2 * SAMPLED_EVERY
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
@@ -162,9 +161,7 @@ OFTEN = evolve(FAST, state_every_ms=50)
 
 async def _put(manager: Manager, name: str) -> None:
     assert manager.seat is not None
-    task = TaskSpec(runtime=RuntimeKind.PROCESS, command=("sleep", "9"))
-    spec = ServiceSpec(name=name, replicas=0, task=task)
-    await manager.seat.proposals.propose(PutService(spec=spec))
+    await manager.seat.proposals.propose(idle_service(name))
 
 
 async def _put_until(manager: Manager, condition: Callable[[], bool]) -> None:

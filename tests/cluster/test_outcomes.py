@@ -11,17 +11,11 @@ from meshswarm.cluster.driver import Waiter
 from meshswarm.cluster.proposals import Proposals
 from meshswarm.errors import MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import ClientId, NodeId
-from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec
-from meshswarm.store.commands import Command, PutService, Request, encode_command
+from meshswarm.store.commands import Command, Request, encode_command
 from meshswarm.store.outcome import Outcome
-from tests.support.managers import FAST, Manager, managers, until
+from tests.support.managers import FAST, Manager, idle_service, managers, until
 
 SHORT = evolve(FAST, proposal_timeout_s=1.0)
-
-
-def _put(name: str) -> PutService:
-    task = TaskSpec(runtime=RuntimeKind.PROCESS, command=("sleep", "9"))
-    return PutService(spec=ServiceSpec(name=name, replicas=0, task=task))
 
 
 async def _submit(
@@ -43,7 +37,7 @@ async def test_s17_what_a_leader_without_a_quorum_appended_ends_unknown(tmp_path
         assert "Leader" == leader.role, "it does not know yet"
         assert leader.seat is not None
         term = leader.seat.driver.core.status().term
-        told = await _submit(leader, _put("pending"))
+        told = await _submit(leader, idle_service("pending"))
         assert isinstance(told, OutcomeUnknown)
         assert term == leader.seat.driver.core.status().term
         assert "Leader" != leader.role
@@ -66,7 +60,7 @@ async def test_s17_a_later_refusal_does_not_make_an_unknown_outcome_a_failure(
         leader.seat.proposals.append_at_once = never  # type: ignore[assignment, method-assign]
         async with asyncio.TaskGroup() as tasks:
             request = Request(client=ClientId("c"), sequence=1)
-            told = tasks.create_task(_submit(asked, _put("named"), request), name="ask")
+            told = tasks.create_task(_submit(asked, idle_service("named"), request), name="ask")
             await taken.wait()
             await third.stop()
             await leader.stop()
@@ -87,7 +81,7 @@ async def test_s17_nor_does_it_where_the_leader_took_the_command_at_once(tmp_pat
         leader.seat.driver.propose = lose  # type: ignore[assignment, method-assign]
         told: list[Outcome | MeshswarmError] = []
         request = Request(client=ClientId("c"), sequence=1)
-        command = encode_command(_put("named"))
+        command = encode_command(idle_service("named"))
         assert leader.seat.proposals.submit_at_once(command, request, "test", told.append)
         del leader.seat.driver.propose
         await until(lambda: bool(told))
@@ -102,7 +96,7 @@ async def test_s17_what_was_never_sent_is_told_as_not_done(tmp_path: Path) -> No
             if other is not alone:
                 await other.stop()
         await until(lambda: "Disconnected" == alone.role)
-        told = await _submit(alone, _put("never"))
+        told = await _submit(alone, idle_service("never"))
         assert isinstance(told, Unavailable)
         assert not isinstance(told, OutcomeUnknown)
 
@@ -114,10 +108,10 @@ async def test_s71_a_request_repeated_on_the_new_leader_is_carried_out_once(
     async with managers(tmp_path) as cluster:
         leader = await cluster.leads()
         request = Request(client=ClientId("c"), sequence=1)
-        first = await _submit(leader, _put("once"), request)
+        first = await _submit(leader, idle_service("once"), request)
         await leader.stop()
         heir = await cluster.leads(not_=leader)
-        again = await _submit(heir, _put("once"), request)
+        again = await _submit(heir, idle_service("once"), request)
         assert isinstance(first, Outcome)
         assert isinstance(again, Outcome)
         assert codec.encode(first) == codec.encode(again)
@@ -138,7 +132,7 @@ async def test_s17_an_entry_that_another_leader_replaced_was_surely_not_done(
         sent = seat.driver._send
         seat.driver._send = lambda message: True  # its appends go nowhere
         async with asyncio.TaskGroup() as tasks:
-            told = tasks.create_task(_submit(leader, _put("replaced")), name="ask")
+            told = tasks.create_task(_submit(leader, idle_service("replaced")), name="ask")
             await until(lambda: any("Leader" == other.role for other in others))
             seat.driver._send = sent
         outcome = told.result()

@@ -13,7 +13,6 @@ from attrs import evolve
 from meshswarm.errors import Conflict, Denied, Invalid, NotFound, Unavailable
 from meshswarm.ids import ClientId, Index, NodeId, ServiceId, Term
 from meshswarm.mesh.peers import Lane
-from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import Message, RequestVote
 from meshswarm.raft.types import Role
@@ -21,19 +20,13 @@ from meshswarm.store.commands import (
     Batch,
     Command,
     Group,
-    PutService,
     RemoveService,
     ReportTasks,
     Request,
     encode_command,
 )
 from meshswarm.store.slices import encode_view
-from tests.support.managers import FAST, Manager, Managers, managers, until
-
-
-def _put(name: str) -> PutService:
-    task = TaskSpec(runtime=RuntimeKind.PROCESS, command=("sleep", "9"))
-    return PutService(spec=ServiceSpec(name=name, replicas=0, task=task))
+from tests.support.managers import FAST, Manager, Managers, idle_service, managers, until
 
 
 @asynccontextmanager
@@ -50,7 +43,7 @@ async def test_a_command_given_to_any_manager_is_seen_by_all(tmp_path: Path) -> 
     async with _led(tmp_path) as (cluster, _):
         for member in cluster.members:
             assert member.seat is not None
-            await member.seat.proposals.propose(_put(f"at-{member.name}"))
+            await member.seat.proposals.propose(idle_service(f"at-{member.name}"))
         for member in cluster.members:
             assert member.seat is not None
             view = await member.seat.proposals.read()
@@ -61,7 +54,7 @@ async def test_managers_that_applied_the_same_hold_equal_bytes(tmp_path: Path) -
     async with _led(tmp_path) as (cluster, leader):
         assert leader.seat is not None
         for number in range(20):
-            await leader.seat.proposals.propose(_put(f"s{number}"))
+            await leader.seat.proposals.propose(idle_service(f"s{number}"))
         seats = [member.seat for member in cluster.members]
         await until(lambda: len({seat.driver.hub.view.index for seat in seats if seat}) == 1)
         states = {encode_view(seat.driver.hub.view) for seat in seats if seat}
@@ -79,10 +72,10 @@ async def test_a_refusal_reaches_whoever_asked_through_a_follower(tmp_path: Path
 @pytest.mark.parametrize(
     "command",
     [
-        _put("not an agent's"),
+        idle_service("not an agent's"),
         ReportTasks(node_id=NodeId("another"), reports=()),
         Batch(commands=(ReportTasks(node_id=NodeId("another"), reports=()),)),
-        Group(commands=(_put("hidden"),)),
+        Group(commands=(idle_service("hidden"),)),
     ],
 )
 async def test_an_agent_speaks_of_its_own_node_and_of_nothing_else(
@@ -99,7 +92,7 @@ async def test_an_agent_speaks_of_its_own_node_and_of_nothing_else(
 async def test_what_was_acknowledged_survives_the_leader(tmp_path: Path) -> None:
     async with _led(tmp_path) as (cluster, leader):
         assert leader.seat is not None
-        await leader.seat.proposals.propose(_put("kept"))
+        await leader.seat.proposals.propose(idle_service("kept"))
         await leader.stop()
         heir = await cluster.leads(not_=leader)
         assert heir.seat is not None
@@ -125,7 +118,7 @@ async def test_a_command_under_way_to_a_dead_leader_goes_to_the_next_one(
 
         monkeypatch.setattr(leader.seat.proposals, "append_at_once", never_answer)
         request = Request(client=ClientId("c"), sequence=1)
-        submit = seat.proposals.submit(encode_command(_put("late")), request, "c")
+        submit = seat.proposals.submit(encode_command(idle_service("late")), request, "c")
         under_way = tasks.create_task(submit, name="the command")
         await has_it.wait()
         await leader.stop()
@@ -140,7 +133,7 @@ async def test_s64_a_manager_whose_journal_is_damaged_is_repaired_by_its_peers(
         hurt = _others(cluster, leader)[0]
         assert leader.seat is not None
         for number in range(20):
-            await leader.seat.proposals.propose(_put(f"s{number}"))
+            await leader.seat.proposals.propose(idle_service(f"s{number}"))
         await hurt.stop()
         (tmp_path / hurt.name / "log-1").write_bytes(b"rubbish" * 2_000)
         hurt.start()
@@ -152,7 +145,7 @@ async def test_s64_a_manager_whose_journal_is_damaged_is_repaired_by_its_peers(
         # It counts again: with the third one gone, the two make a majority.
         third = next(m for m in cluster.members if m not in (hurt, leader))
         await third.stop()
-        await leader.seat.proposals.propose(_put("after"))
+        await leader.seat.proposals.propose(idle_service("after"))
 
 
 async def test_s48_a_wiped_manager_does_not_outvote_what_it_acknowledged(tmp_path: Path) -> None:
@@ -160,7 +153,7 @@ async def test_s48_a_wiped_manager_does_not_outvote_what_it_acknowledged(tmp_pat
         behind, wiped = _others(cluster, leader)
         await behind.stop()
         assert leader.seat is not None
-        await leader.seat.proposals.propose(_put("acknowledged"))
+        await leader.seat.proposals.propose(idle_service("acknowledged"))
         await leader.stop()
         await wiped.stop()
         shutil.rmtree(tmp_path / wiped.name)
@@ -199,7 +192,7 @@ async def test_a_broken_invariant_ends_the_node(
 async def test_s20_everything_survives_a_restart_of_all(tmp_path: Path) -> None:
     async with _led(tmp_path) as (cluster, leader):
         assert leader.seat is not None
-        await leader.seat.proposals.propose(_put("kept"))
+        await leader.seat.proposals.propose(idle_service("kept"))
         for member in cluster.members:
             await member.stop()
         for member in cluster.members:
@@ -216,7 +209,7 @@ async def test_s39_without_a_quorum_a_manager_is_disconnected_and_refuses(tmp_pa
         await until(lambda: leader.role == Role.DISCONNECTED.value)
         assert leader.seat is not None
         with pytest.raises(Unavailable, match="reaches no quorum"):
-            await leader.seat.proposals.propose(_put("lost"))
+            await leader.seat.proposals.propose(idle_service("lost"))
         with pytest.raises(Unavailable, match="reaches no quorum"):
             await leader.seat.proposals.read()
         for other in _others(cluster, leader):
@@ -245,7 +238,7 @@ async def test_leadership_is_not_handed_to_a_manager_that_is_gone(tmp_path: Path
         with pytest.raises(Conflict, match=f"{gone.name} did not take leadership over"):
             await asked.seat.proposals.hand_over(gone.keys.id)
         assert leader.seat is not None
-        await leader.seat.proposals.propose(_put("led"))
+        await leader.seat.proposals.propose(idle_service("led"))
 
 
 async def test_a_dead_leader_is_missed_by_its_connections_before_its_heartbeats(
@@ -271,7 +264,7 @@ async def test_a_stopping_leader_hands_over(tmp_path: Path) -> None:
 async def test_s71_a_repeated_request_is_carried_out_once(tmp_path: Path) -> None:
     async with _led(tmp_path) as (cluster, leader):
         request = Request(client=ClientId("c"), sequence=1)
-        command = encode_command(_put("once"))
+        command = encode_command(idle_service("once"))
         first, *rest = [member.seat for member in (leader, *_others(cluster, leader))]
         assert first is not None
         outcome = await first.proposals.submit(command, request, "c")
@@ -288,7 +281,7 @@ async def test_s55_a_lagging_manager_is_caught_up_by_a_snapshot(tmp_path: Path) 
         await sleeper.stop()
         assert leader.seat is not None
         for number in range(250):
-            await leader.seat.proposals.propose(_put(f"s{number % 7}-{number}"))
+            await leader.seat.proposals.propose(idle_service(f"s{number % 7}-{number}"))
         seat = leader.seat
         await until(lambda: seat.driver.core.status().first_index > 50)
         sleeper.start()
@@ -296,7 +289,7 @@ async def test_s55_a_lagging_manager_is_caught_up_by_a_snapshot(tmp_path: Path) 
         assert sleeper.seat is not None
         view = await sleeper.seat.proposals.read()
         assert len(view.services) == 250
-        await leader.seat.proposals.propose(_put("after"))
+        await leader.seat.proposals.propose(idle_service("after"))
         assert (await sleeper.seat.proposals.read()).service_named("after") is not None
 
 

@@ -8,19 +8,15 @@ from attrs import evolve
 from meshswarm.cluster.seat import Seat
 from meshswarm.errors import MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import Index, Term
-from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec
-from meshswarm.store.commands import PutService, encode_command
+from meshswarm.store.commands import encode_command
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import View
-from tests.support.managers import FAST, managers, until
+from tests.support.managers import FAST, idle_service, managers, until
+
+COMMAND = encode_command(idle_service("web"))
 
 BRIEF = evolve(FAST, proposal_timeout_s=0.3, election_timeout_ms=1_000)
 """What waits is given up before the leader finds that it has no quorum."""
-
-
-def _command() -> bytes:
-    task = TaskSpec(runtime=RuntimeKind.PROCESS, command=("sleep", "9"))
-    return encode_command(PutService(spec=ServiceSpec(name="web", replicas=0, task=task)))
 
 
 async def test_what_no_majority_confirms_is_given_up(tmp_path: Path) -> None:
@@ -33,7 +29,7 @@ async def test_what_no_majority_confirms_is_given_up(tmp_path: Path) -> None:
         assert seat is not None
         told: list[Outcome | MeshswarmError] = []
         read: list[View | MeshswarmError] = []
-        assert seat.proposals.submit_at_once(_command(), None, "test", told.append)
+        assert seat.proposals.submit_at_once(COMMAND, None, "test", told.append)
         assert seat.proposals.read_at_once(read.append)
         seat.driver.end_turn()
         await until(lambda: bool(told and read))
@@ -50,7 +46,7 @@ async def test_whose_entry_another_leader_replaced_is_told_so_when_its_place_is_
         assert seat is not None
         told: list[Outcome | Unavailable] = []
         await _lost_at_the_next_index(seat, told)
-        await seat.proposals.submit(_command(), None, "test")
+        await seat.proposals.submit(COMMAND, None, "test")
         assert [type(one) for one in told] == [OutcomeUnknown]
 
 

@@ -18,6 +18,8 @@ from meshswarm.ids import ClusterId
 from meshswarm.mesh import keys
 from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.peers import Peer, PeerRole
+from meshswarm.model.service import RuntimeKind, ServiceSpec, TaskSpec
+from meshswarm.store.commands import PutService
 
 FAST = ClusterSettings(
     heartbeat_ms=20,
@@ -32,6 +34,12 @@ FAST = ClusterSettings(
 
 PATIENCE_S = 15.0
 """How long a test waits for what must happen; a bound against hanging, not a measure."""
+
+
+def idle_service(name: str) -> PutService:
+    """A command whose only effect is a row."""
+    task = TaskSpec(runtime=RuntimeKind.PROCESS, command=("sleep", "9"))
+    return PutService(spec=ServiceSpec(name=name, replicas=0, task=task))
 
 
 class Manager:
