@@ -111,7 +111,7 @@ class RaftLog:
 
     def size_bytes(self, after: Index, through: Index) -> int:
         """What the entries after one index and through another count against limits."""
-        if after == through:
+        if after >= through:
             return 0
         end, before = self._end_bytes, after - self.offset - 1
         return end[through - self.offset - 1] - (end[before] if before >= 0 else self._offset_bytes)
