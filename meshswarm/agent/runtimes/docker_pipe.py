@@ -9,6 +9,7 @@ import contextlib
 import functools
 import queue
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -37,7 +38,8 @@ MAX_INPUTS = 4
 
 CODE_POLL_S = 0.02
 CODE_POLLS = 250
-"""How often the engine is asked for an exit code once the output has ended; then it is unknown."""
+"""How often the engine is asked for an exit code once the output has ended, or for the process of a
+command that is to be killed; then it is unknown."""
 
 CODE_UNKNOWN = 255
 
@@ -122,6 +124,11 @@ def _kill(engine: Engine, container: str, made: str) -> None:
     """Kill what the exec session runs, if it is a process of this host and surely that one."""
     with contextlib.suppress(RuntimeFailure, OSError):
         told = engine.look_at_exec(made)
+        for _ in range(CODE_POLLS - 1):
+            if told["Pid"] or not told["Running"]:
+                break
+            time.sleep(CODE_POLL_S)  # its output can be here before the engine has noted it
+            told = engine.look_at_exec(made)
         if told["Running"] and told["Pid"]:
             mark = proc.mark_of(told["Pid"])
             if mark and container in Path(f"/proc/{mark.pid}/cgroup").read_text():
