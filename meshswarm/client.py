@@ -53,6 +53,7 @@ from meshswarm.store.commands import (
 )
 from meshswarm.store.feed import Copy, Delta, looked_up
 from meshswarm.store.gathered import Waiting, sent, waiting
+from meshswarm.store.log_entry import Request, proposal_of
 from meshswarm.store.outcome import Outcome, outcome_of
 from meshswarm.store.slices import decode_view
 from meshswarm.store.view import Key, Table, View
@@ -297,10 +298,15 @@ class Client:
         sequence = self._sequence
         self._unanswered.add(sequence)
         try:
-            if self._opened_at is None:
-                await self._begin()
-            name = [self._id, sequence, min(self._unanswered) - 1, self._opened_at]
-            reply = await self._call(Lane.DATA, "propose", [encoded, name])
+            if (opened_at := self._opened_at) is None:
+                opened_at = self._opened_at = await self._begin()
+            request = Request(
+                client=self._id,
+                sequence=sequence,
+                acknowledged=min(self._unanswered) - 1,
+                opened_at=opened_at,
+            )
+            reply = await self._call(Lane.DATA, "propose", proposal_of(encoded, request))
             self._turn_to(reply.payloads)
         finally:
             self._unanswered.discard(sequence)  # Answered, or nobody asks for it again.
@@ -309,10 +315,10 @@ class Client:
             self._begin_anew()
         return outcome
 
-    async def _begin(self) -> None:
-        """Learn of an entry that came before anything that was sent by this name."""
+    async def _begin(self) -> Index:
+        """An entry that came before anything that was sent by this name."""
         reply = await self._call(Lane.DATA, "applied", None, repeatable=True)
-        self._opened_at = Index(codec.structure(reply.body, int))
+        return Index(codec.structure(reply.body, int))
 
     def _begin_anew(self) -> None:
         """Go on by another name: the cluster has forgotten this one, and refuses it for ever."""
@@ -393,7 +399,7 @@ class _Tries:
     def __init__(self, links: Sequence[Link], patience_s: float) -> None:
         self._links = list(links)
         self._left = list(links)
-        self._now = asyncio.get_running_loop().time
+        self._now = time.monotonic  # as the loop's
         self._patience_s = patience_s
         self._deadline = self._now() + patience_s
         self._pause_s = PAUSE_S

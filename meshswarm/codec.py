@@ -116,6 +116,26 @@ class Encoded(bytes):
     __slots__ = ()
 
 
+# What is sent or logged for each single command is put together of these, in a tenth of the
+# library's time with cold caches (RFC 8949 section 3).
+
+WIDE = 0x1B
+"""Before a whole number of 8 bytes, which `struct` packs."""
+
+NONE, NO_ITEMS = b"\xf6", b"\x80"
+"""None, and an empty array."""
+
+
+def text(value: str) -> bytes:
+    """A text."""
+    encoded = value.encode()
+    return _head(0x60, len(encoded)) + encoded
+
+
+name = lru_cache(maxsize=1_000)(text)
+"""A text that comes again and again."""
+
+
 def array_head(length: int) -> bytes:
     """What precedes the items of an array in canonical CBOR (RFC 8949 section 3)."""
     return _head(0x80, length)
@@ -126,13 +146,18 @@ def map_head(length: int) -> bytes:
     return _head(0xA0, length)
 
 
+def bytes_head(length: int) -> bytes:
+    """What precedes the bytes of a byte string."""
+    return _head(0x40, length)
+
+
 def _head(major: int, length: int) -> bytes:
     if length < 24:
         return bytes((major | length,))
     for width, mark in ((1, 0x18), (2, 0x19), (4, 0x1A)):
         if length < 1 << 8 * width:
             return bytes((major | mark,)) + length.to_bytes(width, "big")
-    raise ValueError(f"an array or a map of {length} items")
+    raise ValueError(f"{length} items or bytes are too many")
 
 
 def loads(data: bytes) -> object:

@@ -7,7 +7,8 @@ from meshswarm.cluster.driver import Driver
 from meshswarm.cluster.journal import Journal
 from meshswarm.ids import Index
 from meshswarm.raft.types import Entry, EntryKind
-from meshswarm.store.commands import LogEntry, decode_command
+from meshswarm.store.commands import decode_command
+from meshswarm.store.log_entry import LogEntry
 from meshswarm.store.view import View
 from meshswarm.store.words import in_words
 

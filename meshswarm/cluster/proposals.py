@@ -17,12 +17,13 @@ from meshswarm import codec
 from meshswarm.cluster.driver import NOT_CONFIRMED, Driver, Fresh, Waiter, unconfirmed
 from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.errors import Conflict, Invalid, MeshswarmError, OutcomeUnknown, Unavailable
-from meshswarm.ids import ClientId, Index, NodeId
+from meshswarm.ids import Index, NodeId
 from meshswarm.mesh.endpoint import Endpoint
 from meshswarm.mesh.gathering import Gathering, Start
 from meshswarm.mesh.peers import Lane, Peer
 from meshswarm.mesh.requests import Reply
-from meshswarm.store.commands import Command, LogEntry, Request, encode_command, group_of
+from meshswarm.store.commands import Command, encode_command, group_of
+from meshswarm.store.log_entry import LogEntry, Request
 from meshswarm.store.outcome import Outcome, outcome_of
 from meshswarm.store.view import View
 
@@ -69,7 +70,7 @@ class Proposals:
         self._managers = managers
         self._settings = settings
         self._name = name
-        self._loop = asyncio.get_running_loop()
+        self._now = time.monotonic  # as the loop's
         self._start: Start = endpoint.start
         self._log_ms, self._log_set_s = 0.0, 0.0
         self._leader_known = asyncio.Event()
@@ -415,9 +416,6 @@ class Proposals:
     def _deadline(self) -> float:
         return self._now() + self._settings.proposal_timeout_s
 
-    def _now(self) -> float:
-        return self._loop.time()
-
     def _left(self, deadline: float) -> float:
         return max(0.001, deadline - self._now())
 
@@ -426,22 +424,6 @@ class Proposals:
         if self._left(deadline) <= PAUSE_S:
             raise error
         await asyncio.sleep(PAUSE_S)
-
-
-def request_of(plain: object) -> Request | None:
-    """The request that a call's body names; raises `Undecodable`."""
-    match plain:
-        case None:
-            return None
-        case [str() as client, int() as sequence, int() as acknowledged, int() as opened_at]:
-            return Request(
-                client=ClientId(client),
-                sequence=sequence,
-                acknowledged=acknowledged,
-                opened_at=Index(opened_at),
-            )
-        case _:
-            raise codec.Undecodable(f"not a request's name: {plain!r:.100}")
 
 
 async def _tell(work: Awaitable[T], told: Callable[[T | MeshswarmError], None]) -> None:

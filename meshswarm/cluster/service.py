@@ -12,7 +12,7 @@ from meshswarm.answers import FileRow
 from meshswarm.cluster.driver import Driver
 from meshswarm.cluster.history import History
 from meshswarm.cluster.hub import ALL
-from meshswarm.cluster.proposals import FORWARD, HAND_OVER, READ_INDEX, Proposals, request_of
+from meshswarm.cluster.proposals import FORWARD, HAND_OVER, READ_INDEX, Proposals
 from meshswarm.cluster.vault import Vault
 from meshswarm.errors import Denied, Invalid, MeshswarmError
 from meshswarm.ids import NodeId
@@ -21,9 +21,10 @@ from meshswarm.mesh.peers import Peer, PeerRole
 from meshswarm.mesh.requests import Answer, Chunk, Reply, Request, in_parts
 from meshswarm.model.file import FileKind
 from meshswarm.store.commands import RegisterNode, ReportTasks, decode_command
-from meshswarm.store.commands import Request as Name
 from meshswarm.store.feed import delta_of, deltas_of
 from meshswarm.store.files import listing
+from meshswarm.store.log_entry import Request as Name
+from meshswarm.store.log_entry import request_of
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.slices import framed, view_slices
 from meshswarm.store.view import Key, Table, View
@@ -98,7 +99,7 @@ class Service:
             outcome = await self._proposals.report(command, request.peer.name)
         else:
             outcome = await self._proposals.submit(command, name, request.peer.name)
-        return Reply(outcome.to_plain(), self._elsewhere())
+        return Reply(outcome.encoded(), self._elsewhere())
 
     def _propose_at_once(self, request: Request, answer: Answer) -> bool:
         command, name, is_report = _proposal(request)
@@ -109,7 +110,7 @@ class Service:
             if isinstance(outcome, MeshswarmError):
                 answer(outcome)
             else:
-                answer(Reply(outcome.to_plain(), self._elsewhere()))
+                answer(Reply(outcome.encoded(), self._elsewhere()))
 
         return self._proposals.submit_at_once(command, name, request.peer.name, told)
 
@@ -121,11 +122,11 @@ class Service:
     async def _append(self, request: Request) -> Reply:
         """Another manager's proposal, handed to this one as the leader."""
         outcome = await self._proposals.append_here(*_forwarded(request))
-        return Reply(outcome.to_plain())
+        return Reply(outcome.encoded())
 
     def _append_at_once(self, request: Request, answer: Answer) -> bool:
         def told(outcome: Outcome | MeshswarmError) -> None:
-            answer(outcome if isinstance(outcome, MeshswarmError) else Reply(outcome.to_plain()))
+            answer(outcome if isinstance(outcome, MeshswarmError) else Reply(outcome.encoded()))
 
         return self._proposals.append_at_once(*_forwarded(request), told)
 

@@ -19,7 +19,6 @@ from meshswarm.store.commands import (
     PutStack,
     RemoveService,
     RemoveStack,
-    Request,
     RestartService,
     ResumeRollout,
     RollBackService,
@@ -27,6 +26,7 @@ from meshswarm.store.commands import (
     UpdateNode,
     encode_command,
 )
+from meshswarm.store.log_entry import Request
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import View
 

@@ -11,13 +11,11 @@ from meshswarm.model.service import ServiceSpec, TaskSpec
 from meshswarm.sim.trace import Violation
 from meshswarm.store.commands import (
     Command,
-    LogEntry,
     PauseRollout,
     PutStack,
     RegisterNode,
     RemoveService,
     RemoveStack,
-    Request,
     RestartService,
     ResumeRollout,
     RollBackService,
@@ -26,6 +24,7 @@ from meshswarm.store.commands import (
     decode_command,
 )
 from meshswarm.store.job_commands import CancelRun, PauseJob, RemoveJob, ResumeJob, RunJob
+from meshswarm.store.log_entry import LogEntry, Request
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import Key, View
 

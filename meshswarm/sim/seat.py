@@ -25,7 +25,8 @@ from meshswarm.sim.hosts import Host
 from meshswarm.sim.network import Door, Network, Stream
 from meshswarm.sim.shape import BEAT_MS, PROPOSAL_MS, Shape
 from meshswarm.store.assignments import AssignmentChange, Told
-from meshswarm.store.commands import Batch, Command, LogEntry, RegisterNode, Request, encode_command
+from meshswarm.store.commands import Batch, Command, RegisterNode, encode_command
+from meshswarm.store.log_entry import LogEntry, Request
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import View
 

@@ -25,7 +25,6 @@ from meshswarm.store.commands import (
     ExplainTask,
     ForgetTask,
     Group,
-    LogEntry,
     LoseTask,
     MoveTasks,
     PauseRollout,
@@ -40,7 +39,6 @@ from meshswarm.store.commands import (
     RemoveService,
     RemoveStack,
     ReportTasks,
-    Request,
     RestartService,
     ResumeRollout,
     RevertService,
@@ -65,6 +63,7 @@ from meshswarm.store.job_commands import (
     RunJob,
     SetRun,
 )
+from meshswarm.store.log_entry import LogEntry, Request
 from meshswarm.store.outcome import MAX_ANSWERS, MAX_CLIENTS, ClientSession, Outcome
 from meshswarm.store.transaction import Transaction
 from meshswarm.store.view import View

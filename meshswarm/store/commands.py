@@ -1,4 +1,4 @@
-"""Everything that can change the cluster: one frozen class a command, and the log entry around it.
+"""Everything that can change the cluster: one frozen class a command.
 
 Who proposes what (one writer per field): users PutStack .. UseNewest; managers PutSecretsKey;
 controllers Batch and what it holds; agents RegisterNode and ReportTasks. `in_words` says a command
@@ -11,7 +11,7 @@ from typing import Any
 from attrs import Factory, field, frozen
 
 from meshswarm import codec, columns
-from meshswarm.ids import ClientId, Index, NodeId, ServiceId, TaskId, Version
+from meshswarm.ids import NodeId, ServiceId, TaskId, Version
 from meshswarm.model.file import FileKind
 from meshswarm.model.node import Availability, NodeDescription, NodeRole, NodeState
 from meshswarm.model.resources import DeviceGrant
@@ -407,66 +407,6 @@ codec.register_union(Simple | Batch)
 columns.register_sequence(Simple | Batch)
 Command = Simple | Batch | Group
 codec.register_union(Command)
-
-
-# --- the log entry ----------------------------------------------------------------------------
-
-
-@frozen(kw_only=True)
-class Request:
-    """A client's name for a command, so that repeating it applies it once (thesis section 6.3)."""
-
-    client: ClientId
-    sequence: int
-    """1, 2, ... in the order the client first sent them."""
-    acknowledged: int = 0
-    """Answers up to this sequence have arrived; the state may forget them."""
-    opened_at: Index = Index(0)
-    """An entry that was applied somewhere before the client sent its first request."""
-
-
-@frozen(kw_only=True)
-class LogEntry:
-    """What a NORMAL entry of the replicated log holds.
-
-    The command travels as bytes encoded once by whoever proposed it; the leader only puts its
-    clock and the request's name before it.
-    """
-
-    at_ms: int
-    """Log time: the leader's wall clock, never smaller than an earlier entry's."""
-    by: str
-    """Who proposed: a node's or client's name."""
-    request: Request | None
-    command: bytes
-
-    def encoded(self) -> bytes:
-        """This entry as the bytes that the log stores."""
-        named = self.request
-        request = named and [named.client, named.sequence, named.acknowledged, named.opened_at]
-        return codec.dumps_in_order([self.at_ms, self.by, request, self.command])
-
-    @staticmethod
-    def decoded(data: bytes) -> "LogEntry":
-        """The entry that these bytes hold; raises `Undecodable`."""
-        match codec.loads(data):
-            case [int() as at_ms, str() as by, None, bytes() as command]:
-                return LogEntry(at_ms=at_ms, by=by, request=None, command=command)
-            case [
-                int() as at_ms,
-                str() as by,
-                [str() as client, int() as sequence, int() as acknowledged, int() as opened_at],
-                bytes() as command,
-            ]:
-                request = Request(
-                    client=ClientId(client),
-                    sequence=sequence,
-                    acknowledged=acknowledged,
-                    opened_at=Index(opened_at),
-                )
-                return LogEntry(at_ms=at_ms, by=by, request=request, command=command)
-            case other:
-                raise codec.Undecodable(f"not a log entry: {other!r:.200}")
 
 
 def encode_command(command: Command) -> bytes:

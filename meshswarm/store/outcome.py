@@ -1,14 +1,19 @@
 """What became of a command, and the memory that makes repeating one harmless."""
 
+import struct
 from collections.abc import Sequence
 from itertools import chain
 
 from attrs import Factory, astuple, field, frozen
 
+from meshswarm import codec
 from meshswarm.codec import Undecodable
 from meshswarm.errors import MeshswarmError, from_wire
 from meshswarm.ids import ClientId, Index
 from meshswarm.making import maker
+
+_HEAD = struct.Struct(">BBQ")
+(_FOUR_ITEMS,) = codec.array_head(4)
 
 
 @frozen(kw_only=True)
@@ -37,6 +42,15 @@ class Outcome:
     def to_plain(self) -> list[object]:
         """This outcome as plain values for the mesh; `outcome_of` reads them."""
         return [self.index, *_plain_of(self), _plain_parts(self.parts)]
+
+    def encoded(self) -> codec.Encoded:
+        """The same as bytes; that of a single command, carried out, is what a client waits for."""
+        if self.refusal is not None or self.parts:
+            return codec.Encoded(codec.dumps_in_order(self.to_plain()))
+        texts = list(chain.from_iterable(self.effects))
+        effects = (codec.array_head(len(texts)), *map(codec.text, texts))
+        head = _HEAD.pack(_FOUR_ITEMS, codec.WIDE, self.index)
+        return codec.Encoded(b"".join((head, codec.NONE, *effects, codec.NO_ITEMS)))
 
     @staticmethod
     def done(index: Index, effects: tuple[tuple[str, str], ...]) -> "Outcome":

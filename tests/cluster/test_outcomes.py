@@ -11,7 +11,8 @@ from meshswarm.cluster.driver import Waiter
 from meshswarm.cluster.proposals import Proposals
 from meshswarm.errors import MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import ClientId, NodeId
-from meshswarm.store.commands import Command, Request, encode_command
+from meshswarm.store.commands import Command, encode_command
+from meshswarm.store.log_entry import Request
 from meshswarm.store.outcome import Outcome
 from tests.support.managers import FAST, Manager, idle_service, managers, until
 

@@ -22,9 +22,9 @@ from meshswarm.store.commands import (
     Group,
     RemoveService,
     ReportTasks,
-    Request,
     encode_command,
 )
+from meshswarm.store.log_entry import Request
 from meshswarm.store.slices import encode_view
 from tests.support.managers import FAST, Manager, Managers, idle_service, managers, until
 

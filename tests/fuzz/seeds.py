@@ -29,13 +29,13 @@ from meshswarm.raft.types import ConfState, Entry, EntryKind, Snapshot, Snapshot
 from meshswarm.store.commands import (
     Batch,
     Group,
-    LogEntry,
     PutConfig,
     PutService,
     RegisterNode,
     encode_command,
 )
 from meshswarm.store.feed import delta_of
+from meshswarm.store.log_entry import LogEntry
 from meshswarm.store.slices import encode_view
 from meshswarm.store.view import Table, View
 from tests.cluster import journal_world

@@ -34,8 +34,8 @@ from meshswarm.raft.messages import AppendEntries
 from meshswarm.raft.types import Snapshot
 from meshswarm.settings import load_client_context, load_settings
 from meshswarm.store.apply import apply
-from meshswarm.store.commands import LogEntry
 from meshswarm.store.feed import Delta, follow
+from meshswarm.store.log_entry import LogEntry
 from meshswarm.store.slices import decode_view, encode_view
 from tests.cluster import journal_world
 from tests.fuzz.seeds import SNAPSHOT, parts, populated

@@ -8,14 +8,8 @@ from meshswarm.ids import ClientId, Index, NodeId, TaskId
 from meshswarm.model.node import NodeDescription, NodeRole
 from meshswarm.model.task import DesiredState
 from meshswarm.store import agents, apply, placements, users
-from meshswarm.store.commands import (
-    Command,
-    CreateTask,
-    PutService,
-    RegisterNode,
-    Request,
-    ScaleService,
-)
+from meshswarm.store.commands import Command, CreateTask, PutService, RegisterNode, ScaleService
+from meshswarm.store.log_entry import Request
 from meshswarm.store.outcome import ClientSession
 from meshswarm.store.view import View
 from tests.support.builders import commit, node, service, service_spec, task, view

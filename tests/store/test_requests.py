@@ -12,11 +12,11 @@ from meshswarm.store.commands import (
     Group,
     PutService,
     RemoveStack,
-    Request,
     decode_command,
     encode_command,
     group_of,
 )
+from meshswarm.store.log_entry import Request
 from meshswarm.store.outcome import MAX_ANSWERS, ClientSession, Outcome, outcome_of
 from meshswarm.store.slices import decode_view, encode_view
 from meshswarm.store.transaction import Transaction
@@ -144,8 +144,14 @@ def test_a_group_is_made_of_commands_that_are_encoded_already(length: int) -> No
 
 def test_an_outcome_crosses_the_mesh_as_it_is() -> None:
     group = Group(commands=(_put(1), _put(1_000_000)))
-    outcome = commit(View(), group, request=_request(1)).outcome
-    assert outcome == outcome_of(codec.loads(codec.dumps(outcome.to_plain())))
+    for outcome in (
+        commit(View(), group, request=_request(1)).outcome,
+        commit(View(), _put(1)).outcome,
+        commit(View(), _put(1_000_000)).outcome,
+        Outcome(index=Index(1 << 62)),
+        Outcome(index=Index(9), effects=(("a", "created"), ("\u00e4" * 300, "removed"))),
+    ):
+        assert outcome == outcome_of(codec.loads(outcome.encoded()))
 
 
 @pytest.mark.parametrize(

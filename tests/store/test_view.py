@@ -5,7 +5,7 @@ import pytest
 from meshswarm import codec
 from meshswarm.codec import Undecodable
 from meshswarm.errors import Conflict, NotFound
-from meshswarm.store.commands import LogEntry
+from meshswarm.store.log_entry import LogEntry
 from meshswarm.store.slices import (
     SLICE_BYTES,
     decode_view,

@@ -17,7 +17,8 @@ from meshswarm.model.rollout import UpdatePolicy
 from meshswarm.model.service import Mode, Revision, RuntimeKind, Service, ServiceSpec, TaskSpec
 from meshswarm.model.task import DesiredState, Fencing, Health, Reason, Task, TaskState, TaskStatus
 from meshswarm.store.apply import Applied, apply
-from meshswarm.store.commands import Command, LogEntry, Request, encode_command
+from meshswarm.store.commands import Command, encode_command
+from meshswarm.store.log_entry import LogEntry, Request
 from meshswarm.store.slices import decode_view, framed, view_slices
 from meshswarm.store.view import Table, View, build_view
 

@@ -12,7 +12,8 @@ from meshswarm.sim import driver, network
 from meshswarm.sim.seat import Seat
 from meshswarm.store import apply as store_apply
 from meshswarm.store.apply import Applied
-from meshswarm.store.commands import Request, decode_command
+from meshswarm.store.commands import decode_command
+from meshswarm.store.log_entry import Request
 from meshswarm.store.outcome import ClientSession, Outcome
 from meshswarm.store.transaction import Transaction
 from meshswarm.store.view import View

@@ -1,0 +1,88 @@
+"""What a NORMAL entry of the log holds: a command, when it came, whose it is, and its name."""
+
+import struct
+
+from attrs import frozen
+
+from meshswarm import codec
+from meshswarm.ids import ClientId, Index
+
+_TWO_HEAD, _FOUR_HEAD = codec.array_head(2), codec.array_head(4)
+(_FOUR_ITEMS,) = _FOUR_HEAD
+_COUNTS, _ENTRY_START = struct.Struct(">BQBQBQ"), struct.Struct(">BBQ")
+
+
+@frozen(kw_only=True)
+class Request:
+    """A client's name for a command, so that repeating it applies it once (thesis section 6.3)."""
+
+    client: ClientId
+    sequence: int
+    """1, 2, ... in the order the client first sent them."""
+    acknowledged: int = 0
+    """Answers up to this sequence have arrived; the state may forget them."""
+    opened_at: Index = Index(0)
+    """An entry that was applied somewhere before the client sent its first request."""
+
+    def encoded(self) -> codec.Encoded:
+        """What `request_of` reads, as it is written."""
+        opened = (codec.WIDE, self.opened_at)
+        counts = (codec.WIDE, self.sequence, codec.WIDE, self.acknowledged, *opened)
+        return codec.Encoded(_FOUR_HEAD + codec.name(self.client) + _COUNTS.pack(*counts))
+
+
+def request_of(plain: object) -> Request | None:
+    """What an array names, or None; raises `Undecodable`."""
+    match plain:
+        case None:
+            return None
+        case [str() as client, int() as sequence, int() as acknowledged, int() as opened_at] if (
+            sequence >= 0 and acknowledged >= 0 and opened_at >= 0
+        ):
+            return Request(
+                client=ClientId(client),
+                sequence=sequence,
+                acknowledged=acknowledged,
+                opened_at=Index(opened_at),
+            )
+        case _:
+            raise codec.Undecodable(f"not a request's name: {plain!r:.100}")
+
+
+@frozen(kw_only=True)
+class LogEntry:
+    """What a NORMAL entry of the replicated log holds.
+
+    The command travels as bytes encoded once by whoever proposed it; the leader only puts its
+    clock and the request's name before it.
+    """
+
+    at_ms: int
+    """Log time: the leader's wall clock, never smaller than an earlier entry's."""
+    by: str
+    """Who proposed: a node's or client's name."""
+    request: Request | None
+    command: bytes
+
+    def encoded(self) -> bytes:
+        """This entry as the bytes that the log stores."""
+        command = self.command
+        request = codec.NONE if self.request is None else self.request.encoded()
+        start = _ENTRY_START.pack(_FOUR_ITEMS, codec.WIDE, self.at_ms)
+        size = codec.bytes_head(len(command))
+        return b"".join((start, codec.name(self.by), request, size, command))
+
+    @staticmethod
+    def decoded(data: bytes) -> "LogEntry":
+        """The entry that these bytes hold; raises `Undecodable`."""
+        match codec.loads(data):
+            case [int() as at_ms, str() as by, named, bytes() as command]:
+                return LogEntry(at_ms=at_ms, by=by, request=request_of(named), command=command)
+            case other:
+                raise codec.Undecodable(f"not a log entry: {other!r:.200}")
+
+
+def proposal_of(command: bytes, request: Request) -> codec.Encoded:
+    """[command, request], as a client sends it."""
+    size = codec.bytes_head(len(command))
+    return codec.Encoded(b"".join((_TWO_HEAD, size, command, request.encoded())))
