@@ -1,4 +1,5 @@
-"""Raft's messages as mesh messages: a short header of integers and texts, entries as one blob.
+"""Raft's messages as mesh messages: a short header of integers and texts, entries as one blob (a
+small one in the header, else a frame of its own).
 
 The blob is the entries' framed bytes one after the other (length, term, kind, data), as they were
 encoded once by whoever proposed them: neither sender nor receiver encodes an entry again.
@@ -42,6 +43,10 @@ SNAPSHOT_CHUNK = "raft.snapshot.chunk"
 
 _ENTRY = struct.Struct(">IQB")
 """Before each entry's data: its length, its term, its kind."""
+
+INLINE_BYTES = 2_048
+"""A blob of at most so many bytes stands in the header: each frame is sealed, sent and opened by
+itself, which for a few entries costs more than to copy them."""
 
 NUMBER_MAX = (1 << 63) - 1
 """The largest term or index."""
@@ -116,7 +121,12 @@ def pack(message: Message) -> tuple[Body, tuple[bytes, ...]]:
     if type(message) is AppendReply:
         return _pack_reply(message), ()
     if type(message) is AppendEntries:
-        return _pack_append(message), (pack_entries(message.entries),)
+        blob = pack_entries(message.entries)
+        return (
+            (_pack_append(message, blob), ())
+            if len(blob) <= INLINE_BYTES
+            else (_pack_append(message), (blob,))
+        )
     if type(message) is Heartbeat:
         return _pack_heartbeat(message), ()
     if type(message) is HeartbeatReply:
@@ -162,8 +172,8 @@ def _no_message(body: object) -> codec.Undecodable:
 # together, and takes a write's apart, touches little else, which with cold caches is a third of
 # what the table costs.
 
-_WIDE, _FALSE = 0x1B, 0xF4
-"""In CBOR (RFC 8949 section 3): "a whole number, of 8 bytes", and `False`, before `True`."""
+_WIDE, _FALSE = codec.WIDE, 0xF4
+"""In CBOR `False` is before `True`."""
 
 _APPEND = struct.Struct(">BQBQBQBQ")
 _REPLY = struct.Struct(">BQBQBBQBQB")
@@ -173,15 +183,15 @@ _HEARTBEAT_REPLY = struct.Struct(">BQBQ")
 _Often = AppendEntries | AppendReply | Heartbeat | HeartbeatReply
 
 _ITEMS = {"AppendEntries": 7, "AppendReply": 9, "Heartbeat": 6, "HeartbeatReply": 5}
-"""How many the array of each has."""
+"""How many the array of each has; an append with its blob has one more."""
 
 _append, _reply = maker(AppendEntries), maker(AppendReply)
 
 
 @lru_cache(maxsize=256)
-def _head(name: str, from_: NodeId, to: NodeId) -> bytes:
-    """How the array begins."""
-    return codec.array_head(_ITEMS[name]) + b"".join(map(codec.dumps, (name, from_, to)))
+def _head(name: str, from_: NodeId, to: NodeId, *, more: int = 0) -> bytes:
+    """How the array begins, of which `more` items than usual follow."""
+    return codec.array_head(_ITEMS[name] + more) + b"".join(map(codec.text, (name, from_, to)))
 
 
 def _array(layout: struct.Struct, message: _Often, *items: int) -> codec.Encoded:
@@ -190,9 +200,14 @@ def _array(layout: struct.Struct, message: _Often, *items: int) -> codec.Encoded
     return codec.Encoded(head + layout.pack(*items))
 
 
-def _pack_append(message: AppendEntries) -> codec.Encoded:
+def _pack_append(message: AppendEntries, blob: bytes | None = None) -> codec.Encoded:
     prev = (_WIDE, message.prev_index, _WIDE, message.prev_term)
-    return _array(_APPEND, message, _WIDE, message.term, *prev, _WIDE, message.commit)
+    items = (_WIDE, message.term, *prev, _WIDE, message.commit)
+    if blob is None:
+        return _array(_APPEND, message, *items)
+    head = _head("AppendEntries", message.from_, message.to, more=1)
+    numbers = _APPEND.pack(*items)
+    return codec.Encoded(b"".join((head, numbers, codec.bytes_head(len(blob)), blob)))
 
 
 def _pack_reply(message: AppendReply) -> codec.Encoded:
@@ -213,20 +228,22 @@ def _pack_heartbeat_reply(message: HeartbeatReply) -> codec.Encoded:
 
 
 def _unpack_append(body: list[Any], payloads: tuple[bytes, ...]) -> AppendEntries:
-    if len(body) != 7 or len(payloads) != 1:
+    items = (*body, *payloads)
+    if len(items) != 8 or len(body) < 7:
         raise _no_message(body)
-    _, from_, to, term, index, prev_term, commit = body
+    _, from_, to, term, index, prev_term, commit, blob = items
     are_texts = type(from_) is type(to) is str
     are_numbers = type(term) is type(index) is type(prev_term) is type(commit) is int
     if (
         not (are_texts and are_numbers)
+        or type(blob) is not bytes
         or not 0 <= term <= NUMBER_MAX
         or not 0 <= index <= NUMBER_MAX
         or not 0 <= prev_term <= NUMBER_MAX
         or not 0 <= commit <= NUMBER_MAX
     ):
         raise _no_message(body)
-    entries = unpack_entries(payloads[0], Index(index + 1))
+    entries = unpack_entries(blob, Index(index + 1))
     return _append(from_, to, term, index, prev_term, entries, commit)
 
 

@@ -42,11 +42,13 @@ ENTRIES = (
     Entry(Index(9), Term(3), b"", EntryKind.NOOP),
     Entry(Index(10), Term(3), b"\x00\xff", EntryKind.CONF_CHANGE),
 )
+LARGE = (Entry(Index(8), Term(2), bytes(wire.INLINE_BYTES)),)
 MESSAGES: list[Message] = [
     RequestVote(**HEAD, last_index=Index(9), last_term=Term(2), pre_vote=True),
     VoteReply(**HEAD, granted=True, commit=Index(9), commit_term=Term(2)),
     AppendEntries(**HEAD, prev_index=Index(7), prev_term=Term(2), entries=ENTRIES, commit=Index(6)),
     AppendEntries(**HEAD, prev_index=Index(7), prev_term=Term(2), entries=(), commit=Index(6)),
+    AppendEntries(**HEAD, prev_index=Index(7), prev_term=Term(2), entries=LARGE, commit=Index(6)),
     AppendReply(
         **HEAD,
         index=Index(4),
@@ -99,6 +101,15 @@ def test_all_numbers_come_back(numbers: list[Any], truth: bool) -> None:
         assert message == wire.unpack(*arrived(message))
 
 
+def test_few_entries_need_no_frame_of_their_own() -> None:
+    few, none, large = [message for message in MESSAGES if isinstance(message, AppendEntries)]
+    assert [0, 0, 1] == [len(wire.pack(append)[1]) for append in (few, none, large)]
+    over = len(wire.pack_entries(LARGE)) - wire.INLINE_BYTES
+    largest = evolve(few, entries=(evolve(LARGE[0], data=bytes(wire.INLINE_BYTES - over)),))
+    assert () == wire.pack(largest)[1]
+    assert largest == wire.unpack(*arrived(largest))
+
+
 def test_appends_and_snapshots_do_not_share_a_lane_with_heartbeats() -> None:
     lanes = {type(message).__name__: wire.lane_of(message) for message in MESSAGES}
     assert lanes.pop("AppendEntries") is Lane.DATA
@@ -131,7 +142,7 @@ def test_numbers_that_no_journal_could_hold_are_refused(message: Message, wrong:
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
 def test_each_item_has_one_type_and_none_is_missing_or_too_much(message: Message) -> None:
     body, payloads = arrived(message)
-    others = {str: b"a", int: True, bool: 1, list: ["a", 1]}
+    others = {str: b"a", bytes: "a", int: True, bool: 1, list: ["a", 1]}
     for place, value in enumerate(body):
         with pytest.raises(Undecodable):
             wire.unpack([*body[:place], others[type(value)], *body[place + 1 :]], payloads)
