@@ -9,7 +9,8 @@ as libzmq works its pending commands off before. A slow poll by the endpoint is 
 
 A look costs as much as reading a frame, so none is taken twice: when the descriptor wakes us the
 first message is read without one, as there nearly always is one, and what is sent while messages
-are being handed over is covered by the look that comes after them.
+are being handed over is covered by the look that comes after them. Where a message came alone the
+last time, this one most likely did too: its turn is ended before the look for another.
 """
 
 import asyncio
@@ -65,6 +66,7 @@ class Pump:
         self._is_closed = False
         self._is_handing_over = False
         self._has_sent_meanwhile = False
+        self._comes_alone = False
         self._drain_is_due = False
         self._loop.add_reader(self._descriptor, self._hand_over)
         self._drain_soon()
@@ -78,6 +80,7 @@ class Pump:
     def _hand_over(self) -> None:
         """Hand over what there is, at most one turn's worth."""
         receive, left = self._receive_frame, self._messages_per_turn
+        comes_alone, is_turn_due = self._comes_alone, False
         self._is_handing_over = True
         try:
             while left:
@@ -92,17 +95,26 @@ class Pump:
                         frames.append(frame.bytes)
                 left -= 1
                 self._on_message(first, frames)
+                is_turn_due = not comes_alone
+                if comes_alone:
+                    comes_alone = False
+                    self._end_turn()
                 if self._is_closed or not self._option(_EVENTS) & _POLLIN:
                     break
             else:
                 self._drain_soon()
-            if self._after_turn is not None and left < self._messages_per_turn:
+            self._comes_alone = left >= self._messages_per_turn - 1
+            if is_turn_due:
                 self._has_sent_meanwhile = False
-                self._after_turn()
+                self._end_turn()
                 if self._has_sent_meanwhile and self._has_message():
                     self._drain_soon()
         finally:
             self._is_handing_over = False
+
+    def _end_turn(self) -> None:
+        if self._after_turn is not None:
+            self._after_turn()
 
     def send(
         self, frames: Sequence[bytes], to: bytes | None = None, *, is_second_try: bool = False

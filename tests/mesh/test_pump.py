@@ -26,7 +26,8 @@ class Rig:
         socket.sndhwm = 1
         socket.connect("inproc://rig")
         self.seen: list[list[bytes]] = []
-        self.turns = 0
+        self.turns: list[int] = []
+        """How many messages were seen when each of them ended."""
         self.then: list[Callable[[], None]] = []
         self.at_turns_end: list[Callable[[], None]] = []
         self.pump = Pump(
@@ -57,7 +58,7 @@ class Rig:
             self.then.pop()()
 
     def _end_turn(self) -> None:
-        self.turns += 1
+        self.turns.append(len(self.seen))
         while self.at_turns_end:
             self.at_turns_end.pop()()
 
@@ -73,12 +74,13 @@ def rig(**options: int) -> Iterator[Rig]:
             made.peer.close(linger=0)
 
 
-async def settled(it: Rig) -> None:
-    """One message that was woken for: what is due from the beginning is done."""
-    it.say()
-    await eventually(lambda: it.seen == [[b"hello"]])
+async def settled(it: Rig, *, together: int = 1) -> None:
+    """So many messages that were woken for: what is due from the beginning is done."""
+    for _ in range(together):
+        it.say()
+    await eventually(lambda: it.seen == together * [[b"hello"]])
     it.seen.clear()
-    it.turns = 0
+    it.turns.clear()
 
 
 async def test_a_message_whose_sign_a_send_used_up_is_seen() -> None:
@@ -111,12 +113,23 @@ async def test_a_send_that_finds_no_room_loses_no_sign_either() -> None:
 
 async def test_what_came_together_is_one_turn_and_what_exceeds_it_the_next() -> None:
     with rig(messages_per_turn=2) as it:
-        await settled(it)
+        await settled(it, together=2)
         for number in range(5):
             it.say(b"%d" % number)
         await eventually(lambda: len(it.seen) == 5)
         assert [[b"%d" % number] for number in range(5)] == it.seen
-        assert 3 == it.turns
+        assert [2, 4, 5] == it.turns
+
+
+async def test_after_one_that_came_alone_the_next_ones_turn_is_not_held_up() -> None:
+    with rig() as it:
+        await settled(it)
+        for number in range(3):
+            it.say(b"%d" % number)
+        await eventually(lambda: it.turns == [1, 3])
+        for number in range(3):
+            it.say(b"%d" % number)
+        await eventually(lambda: it.turns == [1, 3, 6])  # they come together again
 
 
 async def test_a_sign_of_something_else_is_no_turn() -> None:
@@ -129,7 +142,7 @@ async def test_a_sign_of_something_else_is_no_turn() -> None:
         # Now there is room, and the descriptor says that something is new.
         for _ in range(3):
             await asyncio.sleep(0)
-        assert (0, []) == (it.turns, it.seen)
+        assert ([], []) == (it.turns, it.seen)
         it.answer()
         it.say()
         await eventually(lambda: it.seen == [[b"hello"]])
