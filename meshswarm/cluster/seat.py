@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,7 +80,7 @@ class Seat:
         self._endpoint = endpoint
         self._journal = journal
         self._settings = settings
-        self._awake = AwakeClock(asyncio.get_running_loop().time)
+        self._awake = AwakeClock(time.monotonic)
         self._heard = Heard(identity.node_id, self._awake.now())
         _tell(recovered)
         core = _core(identity, recovered, settings)

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable, Coroutine, Iterable
 
 from attrs import define
@@ -47,9 +48,9 @@ class Site:
         self.name = name
         self.incarnation = incarnation
         self.limits = limits
-        self.now = _running_loops_time
-        """The loop's time, in seconds."""
-        self.faults = Faults(lambda: self.now())
+        self.now = time.monotonic
+        """The time of our event loop, in seconds, without asking it."""
+        self.faults = Faults(self.now)
         self.notifies: Handlers[NotifyHandler] = Handlers()
         self.calls: Handlers[CallHandler] = Handlers()
         self.prompt: dict[str, PromptHandler] = {}
@@ -70,7 +71,6 @@ class Site:
     def open(self, tasks: asyncio.TaskGroup) -> None:
         """From now on handlers run as tasks of this group, on this loop."""
         self._tasks = tasks
-        self.now = asyncio.get_running_loop().time
 
     def lost(self, peer: Peer) -> None:
         """A connection that we dialed to this peer broke."""
@@ -132,7 +132,3 @@ class Site:
                 hint="each node needs a key and a data directory of its own: do not copy them",
             )
         )
-
-
-def _running_loops_time() -> float:
-    return asyncio.get_running_loop().time()

@@ -27,7 +27,8 @@ def hear_leader(state: RaftState, message: FromLeader) -> None:
 def on_append(state: RaftState, message: AppendEntries) -> None:
     """Take the entries if the log agrees with the leader's up to them; else say where it may."""
     hear_leader(state, message)
-    _fill_blank(state, message.commit)
+    if state.blank:
+        _fill_blank(state, message.commit)
     log = state.log
     if not _agrees(state, message):
         index, term = log.find_conflict_by_term(
@@ -38,7 +39,8 @@ def on_append(state: RaftState, message: AppendEntries) -> None:
     _take_entries(state, message)
     last = Index(max(message.prev_index + len(message.entries), log.committed))
     log.commit_to(min(message.commit, last))
-    _note_repair(state, message, last)
+    if state.recovering:
+        _note_repair(state, message, last)
     _reply(state, message, last)
 
 
@@ -113,7 +115,8 @@ def on_install_snapshot(state: RaftState, message: InstallSnapshot) -> None:
     """Replace the log by the leader's snapshot, unless it brings nothing new (Raft Figure 13)."""
     hear_leader(state, message)
     log, meta = state.log, message.snapshot.meta
-    _fill_blank(state, meta.index)
+    if state.blank:
+        _fill_blank(state, meta.index)
     if wants_snapshot(state, message):
         log.install(message.snapshot)
         state.conf = meta.conf
@@ -145,9 +148,8 @@ def _ask_for_repair(state: RaftState, message: Heartbeat) -> None:
 
 def _fill_blank(state: RaftState, committed: Index) -> None:
     """A leader speaks to a node that held nothing; it has to catch up with its history first."""
-    if state.blank:
-        state.blank = False
-        state.recovering = committed > 0
+    state.blank = False
+    state.recovering = committed > 0
 
 
 def finish_repair(state: RaftState) -> Index | None:
@@ -177,8 +179,6 @@ def _note_repair(state: RaftState, message: AppendEntries, last: Index) -> None:
     node ever acknowledged and that was committed is at or below it. (A message to an earlier
     incarnation of this node would prove nothing: the transport must not deliver it.)
     """
-    if not state.recovering:
-        return
     commit = message.commit
     if commit <= last and commit >= state.log.offset and state.log.term(commit) == message.term:
         state.recovered_at = commit

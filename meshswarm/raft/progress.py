@@ -31,31 +31,31 @@ class Inflights:
         self._max_bytes = max_bytes
         self._sent: deque[tuple[Index, int]] = deque()
         self.bytes = 0
+        self.is_full = False
+        """Whether no more entries may be sent; the last message may pass the byte limit."""
 
     def __len__(self) -> int:
         """The appends without an answer."""
         return len(self._sent)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no more entries may be sent; the last message may pass the byte limit."""
-        return len(self._sent) >= self._max_count or self.bytes >= self._max_bytes
 
     def add(self, last_index: Index, size_bytes: int) -> None:
         """Note an append that ends at `last_index`."""
         assert not self.is_full, f"window of {self._max_count} appends is full"
         self._sent.append((last_index, size_bytes))
         self.bytes += size_bytes
+        self.is_full = len(self._sent) >= self._max_count or self.bytes >= self._max_bytes
 
     def free_to(self, index: Index) -> None:
         """Forget the appends that end at or before `index`: an ack covers all before it."""
         while self._sent and self._sent[0][0] <= index:
             self.bytes -= self._sent.popleft()[1]
+            self.is_full = self.bytes >= self._max_bytes
 
     def clear(self) -> None:
         """Forget all."""
         self._sent.clear()
         self.bytes = 0
+        self.is_full = False
 
 
 class Progress:
