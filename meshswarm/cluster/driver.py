@@ -15,6 +15,7 @@ from functools import partial
 from itertools import islice
 
 from meshswarm.cluster.abdication import Abdication
+from meshswarm.cluster.foresight import Foresight, is_light
 from meshswarm.cluster.hub import Hub
 from meshswarm.cluster.journal import Journal, JournalWrite
 from meshswarm.cluster.metrics import DriverMetrics
@@ -30,7 +31,7 @@ from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import InstallSnapshot, Message
 from meshswarm.raft.ready import Ready
 from meshswarm.raft.types import ConfChange, Entry, EntryKind, Snapshot
-from meshswarm.store.apply import advance, apply
+from meshswarm.store.apply import advance
 from meshswarm.store.changes import NOTHING, Changed, merged
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import View
@@ -95,6 +96,7 @@ class Driver:
         self._reads: dict[object, tuple[Confirmed, float]] = {}
         self._read_number = 0
         self._loop = asyncio.get_running_loop()
+        self._now = time.monotonic  # as the loop's
         self._notices = Notices(self._tell_commit, self._loop)
         self._has_input = False
         self.snapshots = Snapshots(
@@ -111,6 +113,8 @@ class Driver:
         self._arrived: tuple[Stored, View] | None = None
         self._lost = asyncio.Event()
         self._repaired = asyncio.Event()
+        self._due: tuple[Entry, ...] = ()
+        self._foresight = Foresight()
         self._applied: list[tuple[Index, asyncio.Future[None]]] = []
         self._role_listeners: list[Callable[[], None]] = []
 
@@ -135,7 +139,7 @@ class Driver:
 
         Making them up would let a node that slept start elections it has no reason for.
         """
-        now = self._loop.time
+        now = self._now
         self.end_turn_soon()
         period = self._settings.tick_ms / 1_000
         due = now()
@@ -157,7 +161,7 @@ class Driver:
 
     def _give_up_waiting(self) -> None:
         """Tell those whose time is over that nobody can say what became of what they want."""
-        oldest_s = self._loop.time() - self._settings.proposal_timeout_s
+        oldest_s = self._now() - self._settings.proposal_timeout_s
         for index, (_, waiter, since_s) in list(islice(self._waiting.items(), GIVEN_UP_AT_ONCE)):
             if since_s < oldest_s:
                 del self._waiting[index]
@@ -228,10 +232,12 @@ class Driver:
     def _carry_out(self, ready: Ready) -> None:
         self._send_all(ready.messages)
         arrived = self._install(ready.snapshot) if ready.snapshot is not None else None
+        self._due = ready.committed
         if ready.token is not None:
             self._save(ready, ready.token, arrived)
-        if ready.committed:
-            self._apply_all(ready.committed)
+        self._apply_due()
+        if self.core.leads:
+            self._foresight.look(self.hub.view, ready.entries)
         for state in ready.read_states:
             if (waiting := self._reads.pop(state.context, None)) is not None:
                 waiting[0](state.index)
@@ -252,9 +258,9 @@ class Driver:
             snapshot=arrived,
             damage=INCOMPLETE if self.core.is_recovering else "",
         )
-        if self._journal.write_at_once(write):
-            self._send_all(self.core.persisted(token))
-        else:
+        done = partial(self._send_promises, token)
+        meanwhile = self._apply_due if is_light(self._due) else None
+        if not self._journal.write_at_once(write, done, meanwhile):
             self._journal.submit(write, partial(self._persisted, token))
 
     def _persisted(self, token: int) -> None:
@@ -294,7 +300,7 @@ class Driver:
 
         Raises `raft.NotLeader` or `raft.ProposalRefused` (both `Unavailable`): nothing was done.
         """
-        if not self.has_room:
+        if self._journal.disk.low_space:
             raise Unavailable(
                 "the leader's disk is nearly full: it takes no writes",
                 hint="free space in the manager's data directory",
@@ -306,7 +312,7 @@ class Driver:
         term, index = self.core.propose([data])
         self._has_input = True
         replaced = self._waiting.pop(index, None)
-        self._waiting[index] = (term, waiter, self._loop.time())
+        self._waiting[index] = (term, waiter, self._now())
         if replaced is not None:  # of an earlier reign: it may be on another leader's log
             replaced[1](OutcomeUnknown("this manager lost what it had appended"))
 
@@ -320,7 +326,7 @@ class Driver:
         self._read_number += 1
         context = self._read_number
         self.core.read_index(context)
-        self._reads[context] = confirmed, self._loop.time()
+        self._reads[context] = confirmed, self._now()
         self._has_input = True
         return lambda: self._forget_read(context)
 
@@ -403,6 +409,12 @@ class Driver:
 
     # --- apply --------------------------------------------------------------------------------
 
+    def _apply_due(self) -> None:
+        """Apply what the last `Ready` said is committed, unless that was done."""
+        due, self._due = self._due, ()
+        if due:
+            self._apply_all(due)
+
     def _apply_all(self, committed: Sequence[Entry]) -> None:
         view = self.hub.view
         changed: list[Changed] = []
@@ -410,13 +422,13 @@ class Driver:
             assert entry.index == view.index + 1, f"applying {entry.index} after {view.index}"
             outcome, rows = Outcome(index=entry.index), NOTHING
             if entry.kind is EntryKind.NORMAL:
-                applied = apply(view, index=entry.index, term=entry.term, data=entry.data)
+                applied = self._foresight.apply(view, entry)
                 view, outcome, rows = applied.view, applied.outcome, applied.changed
                 changed.append(rows)
             else:
                 view = advance(view, index=entry.index, term=entry.term)
-            self.state_hash.note(view, outcome, rows)
             self._settle(entry, outcome)
+            self.state_hash.note(view, outcome, rows)
         self.hub.publish(view, merged(changed))
         self.core.applied(view.index)
         self._wake_appliers(view.index)
@@ -443,7 +455,7 @@ class Driver:
         waiting = self._waiting.pop(entry.index, None)
         if waiting is not None:
             term, waiter, since_s = waiting
-            self.metrics.commit_ms.add(1_000 * (self._loop.time() - since_s))
+            self.metrics.commit_ms.add(1_000 * (self._now() - since_s))
             replaced = Unavailable("another leader took over before the command was committed")
             waiter(outcome if term == entry.term else replaced)
 

@@ -152,9 +152,17 @@ class Journal:
     def _drain_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         self._writer.submit(self._drain, loop).add_done_callback(self._note_end)
 
-    def write_at_once(self, write: JournalWrite) -> bool:
-        """Make `write` durable before this returns, if that will be soon: it is small, nothing else
-        waits or is being done, and the disk was quick of late. False: nothing was done.
+    def write_at_once(
+        self,
+        write: JournalWrite,
+        done: Callable[[], None],
+        meanwhile: Callable[[], None] | None = None,
+    ) -> bool:
+        """Make `write` durable and call `done` before this returns, if that will be soon: it is
+        small, nothing else waits or is being done, and the disk was quick of late.
+
+        `meanwhile` is called while the disk is at it. False: nothing was done, but `meanwhile` may
+        have been called.
 
         A disk that stalls now stalls the event loop. The node is silent then, as with any stuck
         loop: others elect, and this one gives leadership away afterwards (`abdication`). For long
@@ -170,20 +178,39 @@ class Journal:
             return False
         try:
             with self.disk.working:
-                return self._log.fits(size) and self._written(write)
+                return self._log.fits(size) and self._written(write, done, meanwhile)
         finally:
             self._turn.release()
 
-    def _written(self, write: JournalWrite) -> bool:
+    def _written(
+        self,
+        write: JournalWrite,
+        done: Callable[[], None],
+        meanwhile: Callable[[], None] | None,
+    ) -> bool:
         """Whether it is; False if there is no room, for which only the writer may wait."""
         try:
-            self._files.acknowledge(self._files.commit([write]))
+            self._files.commit([write], meanwhile)
         except OSError as error:
             if is_full(error):
-                return False  # What is durable, but for the mark, is only written once more.
+                return False
             raise self._fail(error) from error
+        done()  # first: the mark may be behind, and others wait for what this tells them
         self._note_commit()
+        self._mark_at_once()
         return True
+
+    def _mark_at_once(self) -> None:
+        try:
+            self._files.mark()
+        except OSError as error:
+            if not is_full(error):
+                raise self._fail(error) from error
+            self._writer.submit(self._mark_later).add_done_callback(self._note_end)
+
+    def _mark_later(self) -> None:
+        with self._turn, self.disk.working:
+            self._mark()
 
     def _note_commit(self) -> None:
         self.disk.committed(self._log.sync_ms)
@@ -205,9 +232,10 @@ class Journal:
             group, self._queue, self._queued_bytes = self._queue, [], 0
         if group:
             writes = [queued.write for queued in group]
-            self._acknowledge(self.disk.until_it_fits(partial(self._files.commit, writes)))
+            self.disk.until_it_fits(partial(self._files.commit, writes))
             self._note_commit()
             loop.call_soon_threadsafe(self._tell, group)
+            self._mark()
             self._tidy_up(group)
 
     def _tell(self, group: list[_Queued]) -> None:
@@ -235,8 +263,8 @@ class Journal:
         finally:
             self._tidying = False
 
-    def _acknowledge(self, head: Head) -> None:
-        self.disk.until_it_fits(partial(self._files.acknowledge, head))
+    def _mark(self) -> None:
+        self.disk.until_it_fits(self._files.mark)
 
     async def mark_damaged(self, what: str) -> None:
         """Note durably that entries are missing: the node does not vote after a restart either."""
@@ -250,7 +278,8 @@ class Journal:
         self._write_head(evolve(self._files.head, damage=what))
 
     def _write_head(self, head: Head) -> None:
-        self._acknowledge(self.disk.until_it_fits(partial(self._files.replace_head, head)))
+        self.disk.until_it_fits(partial(self._files.replace_head, head))
+        self._mark()
 
     # --- snapshots ------------------------------------------------------------------------------
 

@@ -1,11 +1,11 @@
 """The files under an open journal, and what they hold as of the last commit.
 
 Used by one thread at a time, whichever has the journal's turn. A commit is one record of the log;
-the mark follows once that is durable (`journal_mark`). Whatever fails leaves the head as it was,
-and raises `OSError`.
+the mark follows once that is durable (`journal_mark`). A commit that fails leaves the head as it
+was, and raises `OSError`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from attrs import evolve, frozen
@@ -36,7 +36,8 @@ class JournalWrite:
     @property
     def size(self) -> int:
         """Bytes, roughly."""
-        return ENTRY_BYTES + sum(len(entry.data) + ENTRY_BYTES for entry in self.entries)
+        entries = self.entries
+        return ENTRY_BYTES * (1 + len(entries)) + sum([len(entry.data) for entry in entries])
 
 
 class JournalFiles:
@@ -47,24 +48,26 @@ class JournalFiles:
         self.head = opened.head
         self._directory = directory
         self._mark = opened.mark
-        self._said = (opened.head, b"")
-        """The last head that was committed, and its bytes."""
+        self._said = b""
+        """The bytes of the last head that was committed here."""
 
-    def commit(self, writes: Sequence[JournalWrite]) -> Head:
-        """Write these as one record; the head that follows from it, durable but not yet
-        acknowledged."""
+    def commit(
+        self, writes: Sequence[JournalWrite], meanwhile: Callable[[], None] | None = None
+    ) -> None:
+        """Write these as one record, durable when this returns; `meanwhile` as in `Log.append`."""
         head = self.head
         entries: list[Entry] = []
         for write in writes:
             head = self._after(write, head, entries)
         assert head.hard_state.commit <= head.last_index, f"{head.hard_state} in {head}"
-        return self._append(head, entries)
+        self._append(head, entries, meanwhile)
 
-    def _append(self, head: Head, entries: Sequence[Entry]) -> Head:
+    def _append(
+        self, head: Head, entries: Sequence[Entry], meanwhile: Callable[[], None] | None = None
+    ) -> None:
         said = head_bytes(head)
-        self.log.append(head, said, entries)
-        self._said = (head, said)
-        return head
+        self.log.append(head, said, entries, meanwhile)
+        self.head, self._said = head, said
 
     def _after(self, write: JournalWrite, head: Head, entries: list[Entry]) -> Head:
         """The head that follows from `write`; its entries join those before it in the group."""
@@ -99,16 +102,13 @@ class JournalFiles:
             damage=write.damage or head.damage,
         )
 
-    def acknowledge(self, head: Head) -> None:
-        """Take a head that is durable as ours, and let the mark say so; may be tried again."""
-        committed, said = self._said
-        assert head is committed, f"{head} was not committed, but {committed}"
-        self.head = head
-        self._mark.write(head.counter, said)
+    def mark(self) -> None:
+        """Let the mark tell of the last commit; may be tried again."""
+        self._mark.write(self.head.counter, self._said)
 
-    def replace_head(self, head: Head) -> Head:
-        """Commit another head; it is what `acknowledge` is to be given."""
-        return self._append(evolve(head, counter=self.head.counter + 1), ())
+    def replace_head(self, head: Head) -> None:
+        """Commit another head."""
+        self._append(evolve(head, counter=self.head.counter + 1), ())
 
     def stand_on(self, meta: SnapshotMeta, keep: int) -> Head:
         """The head of a log that stands on this snapshot and begins `keep` entries before its end;

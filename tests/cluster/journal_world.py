@@ -10,7 +10,7 @@ import random
 import resource
 import sys
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 
@@ -182,10 +182,9 @@ async def live(directory: Path, start: int, end: int, *, snapshots: bool) -> Non
                 await room.acquire()  # until nothing else is under way
             for _ in range(IN_FLIGHT - 1 if number % 4 == 0 else 0):
                 room.release()
-            if number % 4 == 0 and journal.write_at_once(write):
-                acknowledge(number)
-            else:
-                journal.submit(write, lambda number=number: acknowledge(number))  # type: ignore[misc]
+            done = partial(acknowledge, number)
+            if number % 4 or not journal.write_at_once(write, done, ignore):
+                journal.submit(write, done)
             if snapshots and number % 40 == 0:
                 if saving is not None:
                     await saving

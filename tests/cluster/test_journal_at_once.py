@@ -4,6 +4,8 @@ import errno
 import os
 import shutil
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -49,9 +51,9 @@ def _small(number: int) -> JournalWrite:
 
 async def test_what_was_written_at_once_is_there_after_a_restart(tmp_path: Path) -> None:
     journal = await _begun(tmp_path)
-    assert journal.write_at_once(_small(3))
-    assert journal.write_at_once(JournalWrite(token=4, hard_state=hard_state(2, 3)))
-    assert journal.write_at_once(JournalWrite(token=5, entries=entries(3, 4, term=2)))
+    assert journal.write_at_once(_small(3), ignore)
+    assert journal.write_at_once(JournalWrite(token=4, hard_state=hard_state(2, 3)), ignore)
+    assert journal.write_at_once(JournalWrite(token=5, entries=entries(3, 4, term=2)), ignore)
     assert 4 == journal.stats()["last_index"]
     assert 4 == journal.stats()["commits"]
     await journal.close()
@@ -67,33 +69,74 @@ async def test_nothing_overtakes_what_waits_to_be_acknowledged(tmp_path: Path) -
     order = list[int]()
     journal.submit(_small(3), lambda: order.append(3))
     await until(lambda: journal.stats()["commits"] == 2)  # durable; maybe not yet told
-    order += [4] if journal.write_at_once(_small(4)) else []
+    journal.write_at_once(_small(4), lambda: order.append(4))
     await until(lambda: 3 in order)
     assert [3, 4][: len(order)] == order
     journal.submit(_small(4), ignore)
-    assert not journal.write_at_once(_small(5)), "a write is under way"
+    assert not journal.write_at_once(_small(5), ignore), "a write is under way"
+    await journal.close()
+
+
+async def test_something_is_done_between_the_write_and_its_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = await _begun(tmp_path)
+    order = list[str]()
+    for call in ("pwritev", "posix_fadvise", "fdatasync", "pwrite"):
+        monkeypatch.setattr(os, call, _noting(order, call, getattr(os, call)))
+    done, meanwhile = partial(order.append, "done"), partial(order.append, "meanwhile")
+    assert journal.write_at_once(_small(3), done, meanwhile)
+    assert ["pwritev", "posix_fadvise", "meanwhile", "fdatasync", "done", "pwrite"] == order
+    order.clear()
+    assert journal.write_at_once(_small(4), done)
+    assert ["pwritev", "fdatasync", "done", "pwrite"] == order
+    await journal.close()
+
+
+def _noting(order: list[str], call: str, real: Callable[..., object]) -> Callable[..., object]:
+    def noting(*arguments: object) -> object:
+        order.append(call)
+        return real(*arguments)
+
+    return noting
+
+
+async def test_what_is_done_meanwhile_proves_nothing(tmp_path: Path) -> None:
+    journal = await _begun(tmp_path)
+    disk = SickDisk(journal)
+    quick(journal)
+    order = list[str]()
+    done, meanwhile = partial(order.append, "done"), partial(order.append, "meanwhile")
+    disk.fill()
+    assert not journal.write_at_once(_small(3), done, meanwhile)
+    assert [] == order
+    disk.heal()
+    disk.break_()
+    with pytest.raises(Corrupt):
+        journal.write_at_once(_small(3), done, meanwhile)
+    assert ["meanwhile"] == order
     await journal.close()
 
 
 async def test_what_is_large_or_slow_is_left_to_the_writer(tmp_path: Path) -> None:
     journal = await _begun(tmp_path)
     large = JournalWrite(token=3, entries=entries(3, 3, size=AT_ONCE_BYTES))
-    assert not journal.write_at_once(large)
+    assert not journal.write_at_once(large, ignore)
     whole = arrived(journal.directory, snapshot(9))
-    assert not journal.write_at_once(JournalWrite(token=3, snapshot=whole))
+    assert not journal.write_at_once(JournalWrite(token=3, snapshot=whole), ignore)
     journal.disk.pace = Pace()
-    assert not journal.write_at_once(_small(3)), "nobody knows this disk yet"
+    assert not journal.write_at_once(_small(3), ignore), "nobody knows this disk yet"
     quick(journal)
     gate = threading.Event()
     saving = journal._writer.submit(lambda: journal._turn.acquire() and gate.wait())
     await until(journal._turn.locked)
-    assert not journal.write_at_once(_small(3)), "the writer is at work"
+    assert not journal.write_at_once(_small(3), ignore), "the writer is at work"
     gate.set()
     saving.result()
     journal._turn.release()
-    assert journal.write_at_once(_small(3))
+    assert journal.write_at_once(_small(3), ignore)
     await save(journal, snapshot(3), keep=1)
-    assert journal.write_at_once(_small(4))
+    assert journal.write_at_once(_small(4), ignore)
     await journal.close()
 
 
@@ -103,38 +146,51 @@ async def test_s66_for_room_on_a_full_disk_only_the_writer_waits(tmp_path: Path)
     quick(journal)
     disk.fill()
     large = JournalWrite(token=3, entries=entries(3, 3, size=AT_ONCE_BYTES - 200))
-    assert not journal.write_at_once(large)
-    assert not journal.write_at_once(large), "again: nothing of it is left behind"
+    assert not journal.write_at_once(large, ignore)
+    assert not journal.write_at_once(large, ignore), "again: nothing of it is left behind"
     acknowledged = list[int]()
     journal.submit(large, lambda: acknowledged.append(3))
     await until(lambda: journal.disk.is_full)
     disk.heal()
     await until(lambda: [3] == acknowledged)
-    assert journal.write_at_once(_small(4))
+    assert journal.write_at_once(_small(4), ignore)
     await journal.close()
     journal, recovered = open_journal(tmp_path)
     await journal.close()
     assert entries(1, 2) + large.entries + entries(4, 4) == recovered.entries
 
 
-async def test_s66_what_is_durable_but_for_its_mark_is_written_once_more(
+async def test_s66_for_room_for_its_mark_waits_nobody_but_the_writer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = await _begun(tmp_path)
+    done = list[int]()
 
     def refuse(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", refuse)
-        assert not journal.write_at_once(_small(3))
-    await written(journal, _small(3))
-    assert journal.write_at_once(_small(4))
+        assert journal.write_at_once(_small(3), lambda: done.append(3))
+        assert [3] == done, "it is durable"
+        await until(lambda: journal.disk.is_full)
+        assert 2 == _marked(tmp_path)
+        assert not journal.write_at_once(_small(4), ignore), "the writer is at work"
+        journal.submit(_small(4), lambda: done.append(4))
+    await until(lambda: [3, 4] == done)
+    assert journal.write_at_once(_small(5), ignore)
+    assert 5 == _marked(tmp_path)
     await journal.close()
     journal, recovered = open_journal(tmp_path)
     await journal.close()
     assert recovered.damage is None
-    assert entries(1, 4) == recovered.entries
+    assert entries(1, 5) == recovered.entries
+
+
+def _marked(directory: Path) -> int:
+    mark = read_mark(directory / "journal.mark")
+    assert mark is not None
+    return mark.head.last_index
 
 
 async def test_s65_after_a_failed_sync_nothing_is_written_at_once_either(tmp_path: Path) -> None:
@@ -143,11 +199,11 @@ async def test_s65_after_a_failed_sync_nothing_is_written_at_once_either(tmp_pat
     quick(journal)
     disk.break_()
     with pytest.raises(Corrupt, match=r"the disk refused the journal: .* Input/output error"):
-        journal.write_at_once(_small(3))
+        journal.write_at_once(_small(3), ignore)
     disk.heal()
     tried = disk.commits_tried
     with pytest.raises(Corrupt, match="Input/output error"):
-        journal.write_at_once(_small(3))
+        journal.write_at_once(_small(3), ignore)
     with pytest.raises(Corrupt, match="Input/output error"):
         journal.submit(_small(3), ignore)
     assert tried == disk.commits_tried
@@ -164,7 +220,7 @@ async def test_a_segment_that_is_full_is_left_to_the_writer(
     journal = await _begun(tmp_path)
     left = 0
     for number in range(3, 200):
-        if not journal.write_at_once(_small(number)):
+        if not journal.write_at_once(_small(number), ignore):
             left += 1
             await written(journal, _small(number))
             await journal.read(Index(1), Index(2), 1)  # behind what the writer does afterwards

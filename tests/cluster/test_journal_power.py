@@ -7,6 +7,7 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from meshswarm.cluster.journal_scan import segment_name, segment_numbers
 from tests.cluster.journal_world import (
     State,
     holds,
+    ignore,
     number_of,
     open_journal,
     quick,
@@ -95,12 +97,11 @@ class Life:
         for number in range(1, WRITES + 1):
             write, state = write_number(number, state_after(number - 1))
             self.submitted = number
-            if number % 3 or not journal.write_at_once(write):
-                journal.submit(write, lambda number=number: self._done(number))  # type: ignore[misc]
+            done = partial(self._done, number)
+            if number % 3 or not journal.write_at_once(write, done, ignore):
+                journal.submit(write, done)
                 if number % 4:
                     await self._settled()
-            else:
-                self._done(number)
             if number % 9 == 0:
                 await self._settled()
                 await self._save(journal, state)

@@ -8,15 +8,9 @@ from immutables import Map
 from meshswarm import codec
 from meshswarm.ids import ClientId, Index, Term
 from meshswarm.store.apply import Applied, advance, apply
-from meshswarm.store.commands import (
-    Command,
-    LogEntry,
-    PutService,
-    Request,
-    decode_command,
-    encode_command,
-)
+from meshswarm.store.commands import Command, PutService, decode_command, encode_command
 from meshswarm.store.feed import Delta, delta_of, follow
+from meshswarm.store.log_entry import LogEntry, Request
 from meshswarm.store.slices import decode_view, encode_view
 from meshswarm.store.view import Key, Table, View, build_view
 from meshswarm.store.words import MAX_LENGTH, in_words
@@ -137,6 +131,22 @@ def test_equal_commands_make_equal_bytes_wherever_they_are_applied(data: st.Data
         there = decode_view(encode_view(there))
         there = commit(there, command, at_ms=step).view
         assert encode_view(here) == encode_view(there)
+
+
+@given(st.data())
+def test_what_was_applied_in_vain_leaves_no_trace(data: st.DataObject) -> None:
+    """A leader applies what is not committed yet, and may have to forget that."""
+    view = View()
+    for step in range(data.draw(st.integers(1, 15))):
+        before = encode_view(view)
+        commit(view, aimed(data.draw(commands), view), at_ms=step)
+        assert before == encode_view(view)
+        command: Command = aimed(data.draw(commands), view)
+        applied = commit(view, command, at_ms=step)
+        plain = commit(decode_view(before), command, at_ms=step)
+        assert encode_view(plain.view) == encode_view(applied.view)
+        assert plain.outcome == applied.outcome
+        view = applied.view
 
 
 @given(st.data())
