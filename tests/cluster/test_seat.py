@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from meshswarm.mesh.peers import Lane
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import Message, RequestVote
 from meshswarm.raft.types import Role
+from meshswarm.store.apply import Applied, apply
 from meshswarm.store.commands import (
     Batch,
     Command,
@@ -24,8 +26,9 @@ from meshswarm.store.commands import (
     ReportTasks,
     encode_command,
 )
-from meshswarm.store.log_entry import Request
+from meshswarm.store.log_entry import LogEntry, Request
 from meshswarm.store.slices import encode_view
+from meshswarm.store.view import View
 from tests.support.managers import FAST, Manager, Managers, idle_service, managers, until
 
 
@@ -59,6 +62,43 @@ async def test_managers_that_applied_the_same_hold_equal_bytes(tmp_path: Path) -
         await until(lambda: len({seat.driver.hub.view.index for seat in seats if seat}) == 1)
         states = {encode_view(seat.driver.hub.view) for seat in seats if seat}
         assert len(states) == 1
+
+
+async def test_each_manager_works_each_entry_out_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worked_out = Counter[tuple[Index, Term]]()
+
+    def counting(view: View, *, index: Index, term: Term, data: bytes) -> Applied:
+        worked_out[index, term] += 1
+        return apply(view, index=index, term=term, data=data)
+
+    monkeypatch.setattr("meshswarm.cluster.foresight.apply", counting)
+    async with _led(tmp_path) as (cluster, leader):
+        assert leader.seat is not None
+        for number in range(20):
+            await leader.seat.proposals.propose(idle_service(f"s{number}"))
+        seats = [member.seat for member in cluster.members if member.seat is not None]
+        await until(lambda: len({seat.driver.hub.view.index for seat in seats}) == 1)
+    assert 20 <= list(worked_out.values()).count(3)
+    assert {1, 3} >= set(worked_out.values()), "once where a leader was deposed meanwhile"
+
+
+async def test_what_a_leader_foresees_nobody_sees(tmp_path: Path) -> None:
+    async with _led(tmp_path) as (cluster, leader):
+        assert leader.seat is not None
+        driver = leader.seat.driver
+        await leader.seat.proposals.propose(idle_service("before"))
+        for other in _others(cluster, leader):
+            await other.stop()
+        view = driver.hub.view
+        command = encode_command(idle_service("alone"))
+        entry = LogEntry(at_ms=view.clock_ms, by="test", request=None, command=command)
+        driver.propose(entry.encoded(), lambda _: None)
+        driver.end_turn()
+        assert driver.core.status().last_index > driver.core.commit
+        assert view is driver.hub.view
+        assert ["before"] == [service.spec.name for service in view.sorted_services()]
 
 
 async def test_a_refusal_reaches_whoever_asked_through_a_follower(tmp_path: Path) -> None:
