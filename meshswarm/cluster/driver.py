@@ -455,9 +455,11 @@ class Driver:
         waiting = self._waiting.pop(entry.index, None)
         if waiting is not None:
             term, waiter, since_s = waiting
+            if term == entry.term:
+                waiter(outcome)
+            else:
+                waiter(Unavailable("another leader took over before the command was committed"))
             self.metrics.commit_ms.add(1_000 * (self._now() - since_s))
-            replaced = Unavailable("another leader took over before the command was committed")
-            waiter(outcome if term == entry.term else replaced)
 
     # --- snapshots ----------------------------------------------------------------------------
 

@@ -153,6 +153,15 @@ def _put_config_of(plain: Any, _: object) -> PutConfig:
 
 codec.structure_by(PutConfig, _put_config_of)
 
+_PUT_CONFIG = codec.map_head(3) + b"".join(map(codec.text, (codec.TAG, "PutConfig", "name")))
+_DATA = codec.text("data")
+
+
+def _put_config_bytes(command: PutConfig) -> bytes:
+    """The same the other way round, of a name and its content alone."""
+    name, data = codec.text(command.name), command.data
+    return b"".join((_PUT_CONFIG, name, _DATA, codec.bytes_head(len(data)), data))
+
 
 @frozen(kw_only=True)
 class RemoveConfig:
@@ -411,6 +420,8 @@ codec.register_union(Command)
 
 def encode_command(command: Command) -> bytes:
     """The bytes of a command, as a log entry holds them; equal commands may differ in them."""
+    if type(command) is PutConfig and not command.labels and command.version is None:
+        return _put_config_bytes(command)
     return codec.dumps_in_order(codec.unstructure(command, Command))
 
 

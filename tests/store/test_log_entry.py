@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from meshswarm import codec
 from meshswarm.codec import Undecodable
+from meshswarm.store.commands import Command, PutConfig, decode_command, encode_command
 from meshswarm.store.log_entry import LogEntry, Request, proposal_of, request_of
 
 NUMBERS = st.integers(0, (1 << 64) - 1)
@@ -60,3 +61,18 @@ def test_what_is_no_name_of_a_request_is_refused(plain: Any) -> None:
         request_of(plain)
     with pytest.raises(Undecodable):
         LogEntry.decoded(codec.dumps([1, "n", plain, b""]))
+
+
+@given(
+    st.text(),
+    st.binary(),
+    st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
+    st.none() | st.integers(0, 9),
+)
+def test_a_config_that_is_put_comes_back_equal(
+    name: str, data: bytes, labels: dict[str, str], version: Any
+) -> None:
+    command = PutConfig(name=name, data=data, labels=labels, version=version)
+    assert command == decode_command(encode_command(command))
+    general = codec.dumps(codec.unstructure(command, Command))
+    assert command == decode_command(general)
