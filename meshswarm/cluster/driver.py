@@ -420,13 +420,13 @@ class Driver:
         changed: list[Changed] = []
         for entry in committed:
             assert entry.index == view.index + 1, f"applying {entry.index} after {view.index}"
-            outcome, rows = Outcome(index=entry.index), NOTHING
             if entry.kind is EntryKind.NORMAL:
                 applied = self._foresight.apply(view, entry)
                 view, outcome, rows = applied.view, applied.outcome, applied.changed
                 changed.append(rows)
             else:
                 view = advance(view, index=entry.index, term=entry.term)
+                outcome, rows = Outcome(index=entry.index), NOTHING
             self._settle(entry, outcome)
             self.state_hash.note(view, outcome, rows)
         self.hub.publish(view, merged(changed))
