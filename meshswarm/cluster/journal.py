@@ -233,9 +233,9 @@ class Journal:
         if group:
             writes = [queued.write for queued in group]
             self.disk.until_it_fits(partial(self._files.commit, writes))
+            self._mark()
             self._note_commit()
             loop.call_soon_threadsafe(self._tell, group)
-            self._mark()
             self._tidy_up(group)
 
     def _tell(self, group: list[_Queued]) -> None:

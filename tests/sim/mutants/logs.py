@@ -64,7 +64,12 @@ def vouches_for_what_was_cut(patch: pytest.MonkeyPatch) -> None:
 
 def sends_without_a_window(patch: pytest.MonkeyPatch) -> None:
     """Appends go out however many of them were not answered yet."""
-    patch.setattr(Inflights, "is_full", property(lambda window: False))
+    right = Inflights.__init__
+
+    def endless(window: Inflights, max_count: int, max_bytes: int) -> None:
+        right(window, 1 << 60, 1 << 60)
+
+    patch.setattr(Inflights, "__init__", endless)
 
 
 def packs_without_a_limit(patch: pytest.MonkeyPatch) -> None:
