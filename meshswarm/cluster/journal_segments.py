@@ -302,7 +302,10 @@ def _begin_to_sync(descriptor: int, offset: int, size: int) -> None:
 
     (Linux does so before it would forget what it caches of them; a page that others share stays.)
     """
-    os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)
+    try:
+        os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)
+    except OSError:
+        return  # a file system may take no advice; whether it takes the bytes, the sync will tell
 
 
 def _lengthen(descriptor: int) -> None:

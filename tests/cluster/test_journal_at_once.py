@@ -93,6 +93,22 @@ async def test_something_is_done_between_the_write_and_its_sync(
     await journal.close()
 
 
+async def test_a_file_system_need_not_take_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = await _begun(tmp_path)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "posix_fadvise", refuse)
+    order = list[str]()
+    done, meanwhile = partial(order.append, "done"), partial(order.append, "meanwhile")
+    assert journal.write_at_once(_small(3), done, meanwhile)
+    assert ["meanwhile", "done"] == order
+    await journal.close()
+
+
 def _noting(order: list[str], call: str, real: Callable[..., object]) -> Callable[..., object]:
     def noting(*arguments: object) -> object:
         order.append(call)
