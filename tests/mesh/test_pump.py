@@ -91,10 +91,13 @@ async def test_a_message_whose_sign_a_send_used_up_is_seen() -> None:
         await eventually(lambda: it.seen == [[b"unnoticed"]])
 
 
+@pytest.mark.parametrize("together", [1, 2])
 @pytest.mark.parametrize("when", ["handing over", "at the turn's end"])
-async def test_a_message_whose_sign_a_send_within_a_turn_used_up_is_seen(when: str) -> None:
+async def test_a_message_whose_sign_a_send_within_a_turn_used_up_is_seen(
+    when: str, together: int
+) -> None:
     with rig() as it:
-        await settled(it)
+        await settled(it, together=together)
         them = it.then if when == "handing over" else it.at_turns_end
         them += [it.answer, it.say_unnoticed]  # the last one comes first
         it.say()
