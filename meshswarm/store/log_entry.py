@@ -7,6 +7,9 @@ from attrs import frozen
 from meshswarm import codec
 from meshswarm.ids import ClientId, Index
 
+CLIENT_CHARACTERS_MAX = 100
+"""Of a client's id. It stands in the state, and what it is encoded as is kept for the next time."""
+
 _TWO_HEAD, _FOUR_HEAD = codec.array_head(2), codec.array_head(4)
 (_FOUR_ITEMS,) = _FOUR_HEAD
 _COUNTS, _ENTRY_START = struct.Struct(">BQBQBQ"), struct.Struct(">BBQ")
@@ -37,7 +40,7 @@ def request_of(plain: object) -> Request | None:
         case None:
             return None
         case [str() as client, int() as sequence, int() as acknowledged, int() as opened_at] if (
-            sequence >= 0 and acknowledged >= 0 and opened_at >= 0
+            len(client) <= CLIENT_CHARACTERS_MAX and min(sequence, acknowledged, opened_at) >= 0
         ):
             return Request(
                 client=ClientId(client),

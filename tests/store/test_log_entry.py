@@ -9,11 +9,21 @@ from hypothesis import strategies as st
 from meshswarm import codec
 from meshswarm.codec import Undecodable
 from meshswarm.store.commands import Command, PutConfig, decode_command, encode_command
-from meshswarm.store.log_entry import LogEntry, Request, proposal_of, request_of
+from meshswarm.store.log_entry import (
+    CLIENT_CHARACTERS_MAX,
+    LogEntry,
+    Request,
+    proposal_of,
+    request_of,
+)
 
 NUMBERS = st.integers(0, (1 << 64) - 1)
 REQUESTS = st.builds(
-    Request, client=st.text(), sequence=NUMBERS, acknowledged=NUMBERS, opened_at=NUMBERS
+    Request,
+    client=st.text(max_size=CLIENT_CHARACTERS_MAX),
+    sequence=NUMBERS,
+    acknowledged=NUMBERS,
+    opened_at=NUMBERS,
 )
 
 
@@ -47,6 +57,7 @@ def test_commands_of_every_size_come_back(size: int) -> None:
         ["c", 1, 0],
         ["c", 1, 0, 1, 1],
         [b"c", 1, 0, 1],
+        ["c" * (CLIENT_CHARACTERS_MAX + 1), 1, 0, 1],
         ["c", -1, 0, 1],
         ["c", 1, -1, 1],
         ["c", 1, 0, -1],
