@@ -236,8 +236,6 @@ class Driver:
         if ready.token is not None:
             self._save(ready, ready.token, arrived)
         self._apply_due()
-        if self.core.leads:
-            self._foresight.look(self.hub.view, ready.entries)
         for state in ready.read_states:
             if (waiting := self._reads.pop(state.context, None)) is not None:
                 waiting[0](state.index)
@@ -248,6 +246,8 @@ class Driver:
             self.snapshots.supply(peer)
         if ready.soft_state is not None:
             self._note_role()
+        if self.core.leads:  # last: nobody waits for it yet
+            self._foresight.look(self.hub.view, ready.entries)
 
     def _save(self, ready: Ready, token: int, arrived: Stored | None) -> None:
         """Have the journal write it; what waits for that is sent now, or once it is durable."""

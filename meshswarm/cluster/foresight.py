@@ -12,7 +12,7 @@ from meshswarm.store.apply import Applied, apply
 from meshswarm.store.view import View
 
 LIGHT_BYTES = 1 << 10
-"""A command of that size is applied in about the time that a quick disk takes to write another."""
+"""A command of that size is mostly applied in the time that a quick disk takes to write another."""
 
 
 def is_light(due: Sequence[Entry]) -> bool:
