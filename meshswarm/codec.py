@@ -10,6 +10,7 @@ Unknown attributes are refused by default, as the log must (a node that skips wh
 diverged); mesh calls pass `lenient=True`, so that old and new nodes meet.
 """
 
+import struct
 from collections.abc import Callable
 from functools import cache, lru_cache, partial
 from typing import Any, TypeVar, get_args
@@ -116,7 +117,7 @@ class Encoded(bytes):
     __slots__ = ()
 
 
-# What is sent or logged for each single command is put together of these, in a tenth of the
+# What is sent or logged for each single command is put together of these, in a quarter of the
 # library's time with cold caches (RFC 8949 section 3).
 
 WIDE = 0x1B
@@ -124,6 +125,14 @@ WIDE = 0x1B
 
 NONE, NO_ITEMS = b"\xf6", b"\x80"
 """None, and an empty array."""
+
+
+def number(value: int) -> bytes:
+    """A whole number of 8 bytes, not below zero."""
+    return _NUMBER.pack(WIDE, value)
+
+
+_NUMBER = struct.Struct(">BQ")
 
 
 def text(value: str) -> bytes:

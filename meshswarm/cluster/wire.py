@@ -122,11 +122,9 @@ def pack(message: Message) -> tuple[Body, tuple[bytes, ...]]:
         return _pack_reply(message), ()
     if type(message) is AppendEntries:
         blob = pack_entries(message.entries)
-        return (
-            (_pack_append(message, blob), ())
-            if len(blob) <= INLINE_BYTES
-            else (_pack_append(message), (blob,))
-        )
+        if len(blob) > INLINE_BYTES:
+            return _pack_append(message), (blob,)
+        return _pack_append(message, blob), ()
     if type(message) is Heartbeat:
         return _pack_heartbeat(message), ()
     if type(message) is HeartbeatReply:

@@ -10,9 +10,8 @@ from meshswarm.ids import ClientId, Index
 CLIENT_CHARACTERS_MAX = 100
 """Of a client's id. It stands in the state, and what it is encoded as is kept for the next time."""
 
-_TWO_HEAD, _FOUR_HEAD = codec.array_head(2), codec.array_head(4)
-(_FOUR_ITEMS,) = _FOUR_HEAD
-_COUNTS, _ENTRY_START = struct.Struct(">BQBQBQ"), struct.Struct(">BBQ")
+_TWO_ITEMS, _FOUR_ITEMS = codec.array_head(2), codec.array_head(4)
+_COUNTS = struct.Struct(">BQBQBQ")
 
 
 @frozen(kw_only=True)
@@ -31,7 +30,7 @@ class Request:
         """What `request_of` reads, as it is written."""
         opened = (codec.WIDE, self.opened_at)
         counts = (codec.WIDE, self.sequence, codec.WIDE, self.acknowledged, *opened)
-        return codec.Encoded(_FOUR_HEAD + codec.name(self.client) + _COUNTS.pack(*counts))
+        return codec.Encoded(_FOUR_ITEMS + codec.name(self.client) + _COUNTS.pack(*counts))
 
 
 def request_of(plain: object) -> Request | None:
@@ -71,9 +70,8 @@ class LogEntry:
         """This entry as the bytes that the log stores."""
         command = self.command
         request = codec.NONE if self.request is None else self.request.encoded()
-        start = _ENTRY_START.pack(_FOUR_ITEMS, codec.WIDE, self.at_ms)
-        size = codec.bytes_head(len(command))
-        return b"".join((start, codec.name(self.by), request, size, command))
+        start = (_FOUR_ITEMS, codec.number(self.at_ms), codec.name(self.by), request)
+        return b"".join((*start, codec.bytes_head(len(command)), command))
 
     @staticmethod
     def decoded(data: bytes) -> "LogEntry":
@@ -88,4 +86,4 @@ class LogEntry:
 def proposal_of(command: bytes, request: Request) -> codec.Encoded:
     """[command, request], as a client sends it."""
     size = codec.bytes_head(len(command))
-    return codec.Encoded(b"".join((_TWO_HEAD, size, command, request.encoded())))
+    return codec.Encoded(b"".join((_TWO_ITEMS, size, command, request.encoded())))

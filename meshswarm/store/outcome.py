@@ -1,6 +1,5 @@
 """What became of a command, and the memory that makes repeating one harmless."""
 
-import struct
 from collections.abc import Sequence
 from itertools import chain
 
@@ -12,8 +11,7 @@ from meshswarm.errors import MeshswarmError, from_wire
 from meshswarm.ids import ClientId, Index
 from meshswarm.making import maker
 
-_HEAD = struct.Struct(">BBQ")
-(_FOUR_ITEMS,) = codec.array_head(4)
+_FOUR_ITEMS = codec.array_head(4)
 
 
 @frozen(kw_only=True)
@@ -49,8 +47,8 @@ class Outcome:
             return codec.Encoded(codec.dumps_in_order(self.to_plain()))
         texts = list(chain.from_iterable(self.effects))
         effects = (codec.array_head(len(texts)), *map(codec.text, texts))
-        head = _HEAD.pack(_FOUR_ITEMS, codec.WIDE, self.index)
-        return codec.Encoded(b"".join((head, codec.NONE, *effects, codec.NO_ITEMS)))
+        start = (_FOUR_ITEMS, codec.number(self.index), codec.NONE)
+        return codec.Encoded(b"".join((*start, *effects, codec.NO_ITEMS)))
 
     @staticmethod
     def done(index: Index, effects: tuple[tuple[str, str], ...]) -> "Outcome":
