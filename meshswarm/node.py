@@ -171,6 +171,7 @@ def _cluster_settings(settings: Settings) -> ClusterSettings:
         snapshot_entries=raft.snapshot_entries,
         trailing_entries=raft.trailing_entries,
         snapshot_bytes_per_s=raft.snapshot_bytes_per_s,
+        shallow_sleep=raft.shallow_sleep,
         min_free_bytes=settings.store.min_free_bytes,
         beat_ms=liveness.beat_ms,
         liveness=LivenessPolicy(

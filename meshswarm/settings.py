@@ -108,6 +108,7 @@ class RaftSection:
     max_append_bytes: int = field(default=1 << 20, validator=and_(ge(1 << 20), le(8 << 20)))
     max_inflight: int = field(default=16, validator=and_(ge(1), le(1024)))
     max_uncommitted_bytes: int = field(default=64 << 20, validator=ge(4096))
+    shallow_sleep: bool = True
 
 
 @frozen(kw_only=True)

@@ -185,6 +185,8 @@ def _from_text(text: str, hint: Any) -> object:
     """What a TOML file would hold for the text of an environment variable."""
     if hint is int:
         return int(text) if re.fullmatch(r"-?\d{1,18}", text) else text
+    if hint is bool:
+        return {"true": True, "false": False}.get(text, text)
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if get_origin(hint) is tuple:
         return parts

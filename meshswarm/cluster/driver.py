@@ -94,7 +94,6 @@ class Driver:
         self._waiting: dict[Index, tuple[Term, Waiter, float]] = {}
         self._last_leader: NodeId | None = None
         self._reads: dict[object, tuple[Confirmed, float]] = {}
-        self._read_number = 0
         self._loop = asyncio.get_running_loop()
         self._now = time.monotonic  # as the loop's
         self._notices = Notices(self._tell_commit, self._loop)
@@ -323,8 +322,8 @@ class Driver:
 
         Raises `raft.NotLeader`.
         """
-        self._read_number += 1
-        context = self._read_number
+        self.metrics.reads += 1
+        context = self.metrics.reads
         self.core.read_index(context)
         self._reads[context] = confirmed, self._now()
         self._has_input = True

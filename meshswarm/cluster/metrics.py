@@ -62,3 +62,5 @@ class DriverMetrics:
         """How late each tick came."""
         self.leader_changes = 0
         """How often another node was found leading than the one before."""
+        self.reads = 0
+        """How many reads this manager was to confirm, as leader."""

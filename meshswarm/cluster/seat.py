@@ -26,6 +26,7 @@ from meshswarm.cluster.relay import Relay
 from meshswarm.cluster.service import Service
 from meshswarm.cluster.sessions import Sessions
 from meshswarm.cluster.settings import ClusterSettings
+from meshswarm.cluster.shallow_sleep import ShallowSleep
 from meshswarm.cluster.snapshots import here_to_stay, read_slices
 from meshswarm.cluster.status import manager_status
 from meshswarm.cluster.vault import Vault
@@ -131,6 +132,7 @@ class Seat:
             self.status,
             self.vault,
         )
+        self._shallow_sleep = ShallowSleep(lambda: core.commit + self.driver.metrics.reads)
         self._relay = Relay(self.driver, self.sessions, self._heard, endpoint, membership.manager)
         self._join(endpoint)
 
@@ -177,6 +179,8 @@ class Seat:
                 parts.create_task(self.divergence.run(), name="divergence")
                 parts.create_task(self._leadership.run(), name="leadership")
                 parts.create_task(self.vault.run(), name="vault")
+                if self._settings.shallow_sleep:
+                    parts.create_task(self._shallow_sleep.run(), name="shallow sleep")
         finally:
             await self._journal.close()
 

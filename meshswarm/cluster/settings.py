@@ -33,6 +33,8 @@ class ClusterSettings:
     """Below this much free disk the leader takes no writes."""
     reserved_log_bytes: int = 16 << 20
     """Disk that the journal takes when it is opened, so that commits lengthen no file."""
+    shallow_sleep: bool = True
+    """Whether idle processors are kept from sleeping while one write follows the other."""
     max_pending_proposals: int = 10_000
     """Proposals waiting for their commit; one more is refused as busy."""
 

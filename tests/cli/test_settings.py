@@ -1,6 +1,7 @@
 """Settings: config/node.toml tells the truth, and every fault is told at once, with its line."""
 
 import contextlib
+import json
 import tempfile
 import tomllib
 from pathlib import Path
@@ -95,6 +96,8 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
         MESHSWARM_RAFT_HEARTBEAT_MS="50",
         MESHSWARM_AGENT_RUNTIMES="process, docker",
         MESHSWARM_NODE_LABELS="disk=ssd,rack=",
+        MESHSWARM_RAFT_SHALLOW_SLEEP="false",
+        MESHSWARM_SCHEDULING_REBALANCE="true",
         MESHSWARM_NODE_DATA_DIR="/elsewhere",
         MESHSWARM_CONTEXT="not a setting, but the client's",
     )
@@ -102,16 +105,17 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     assert loaded.agent.runtimes == (RuntimeKind.PROCESS, RuntimeKind.DOCKER)
     assert loaded.node.labels == {"disk": "ssd", "rack": ""}
     assert loaded.node.data_dir == Path("/elsewhere")
+    assert not loaded.raft.shallow_sleep
+    assert loaded.scheduling.rebalance
 
 
 @pytest.mark.parametrize("section", ["raft", "liveness", "store"])
 def test_every_setting_of_the_seat_reaches_it(tmp_path: Path, section: str) -> None:
-    kind = attrs.fields_dict(Settings)[section].type
-    assert kind is not None
     usual = load(tmp_path, LEAST)
-    # One more than usual each: in range, and in the order that they must have.
-    wanted = {name: getattr(getattr(usual, section), name) + 1 for name in attrs.fields_dict(kind)}
-    lines = [f"[{section}]", *(f"{name} = {value}" for name, value in wanted.items())]
+    values = attrs.asdict(getattr(usual, section))
+    # Numbers one more than usual: in range, and in the order that they must have.
+    wanted = {name: not value if value is True else value + 1 for name, value in values.items()}
+    lines = [f"[{section}]", *(f"{name} = {json.dumps(wanted[name])}" for name in wanted)]
     made = node._cluster_settings(load(tmp_path, LEAST + "\n".join(lines)))
     found = {**attrs.asdict(made), **attrs.asdict(made.liveness)}
     assert wanted == {name: found[name] for name in wanted}
