@@ -30,7 +30,7 @@ from meshswarm.ids import ClusterId, Index, NodeId, Term
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import InstallSnapshot, Message
 from meshswarm.raft.ready import Ready
-from meshswarm.raft.types import ConfChange, Entry, EntryKind, Snapshot
+from meshswarm.raft.types import ConfChange, Entry, EntryKind, News, Snapshot
 from meshswarm.store.apply import advance
 from meshswarm.store.changes import NOTHING, Changed, merged
 from meshswarm.store.outcome import Outcome
@@ -96,7 +96,7 @@ class Driver:
         self._reads: dict[object, tuple[Confirmed, float]] = {}
         self._loop = asyncio.get_running_loop()
         self._now = time.monotonic  # as the loop's
-        self._notices = Notices(self._tell_commit, self._loop)
+        self._notices = Notices(self._catch_up, self._loop)
         self._has_input = False
         self.snapshots = Snapshots(
             core,
@@ -220,7 +220,7 @@ class Driver:
                 self.end_turn_soon()
                 break
         if self.core.leads:
-            self._notices.look(self.core.commit)
+            self._notices.look(self.core.news)
         if self.core.is_recovering:
             self._repaired.clear()
             self._lost.set()
@@ -276,8 +276,8 @@ class Driver:
             elif not self._send(message):
                 self.core.unreachable(message.to)
 
-    def _tell_commit(self, index: Index) -> None:
-        if self.core.tell_commit(index):
+    def _catch_up(self, news: News) -> None:
+        if self.core.catch_up(news):
             self._pump()
 
     # --- input --------------------------------------------------------------------------------

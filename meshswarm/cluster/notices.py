@@ -1,4 +1,5 @@
-"""Commit indexes wait a little for entries to travel with: most find some.
+"""News for a leader's peers wait a little for company: commit indexes, and entries that they need
+not have at once (`raft.thrift`).
 
 With one write after the other, appends that tell a commit index and nothing else, and their
 answers, would be half of all messages, and stand between a command's commit and its answer.
@@ -8,9 +9,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from meshswarm.ids import Index
+from meshswarm.raft.types import News
 
 NOTICE_S = 0.005
-"""How long a commit index waits; one that came while another waited, up to twice as long."""
+"""How long they wait; those that came while others waited, up to twice as long."""
 
 
 class Clock(Protocol):
@@ -21,18 +23,18 @@ class Clock(Protocol):
 
 
 class Notices:
-    """Calls `tell` with each commit index, or a later one, a little after it was first seen."""
+    """Calls `tell` with all news, or later ones, a little after they were first seen."""
 
-    def __init__(self, tell: Callable[[Index], None], clock: Clock) -> None:
+    def __init__(self, tell: Callable[[News], None], clock: Clock) -> None:
         self._tell = tell
         self._clock = clock
-        self._waiting: Index | None = None
-        self._newest = Index(0)
+        self._waiting: News | None = None
+        self._newest = News(Index(0), Index(0))
 
-    def look(self, commit: Index) -> None:
-        """This is committed now."""
-        if commit > self._newest:
-            self._newest = commit
+    def look(self, news: News) -> None:
+        """These are the news now."""
+        if news != self._newest:
+            self._newest = news
             if self._waiting is None:
                 self._begin()
 
@@ -43,7 +45,7 @@ class Notices:
     def _ripe(self) -> None:
         ripe = self._waiting
         assert ripe is not None, "nothing waits"
-        self._tell(ripe)  # which may find that more is committed
+        self._tell(ripe)  # which may find that there are newer ones
         self._waiting = None
-        if self._newest > ripe:
+        if self._newest != ripe:
             self._begin()

@@ -284,6 +284,7 @@ def _core(identity: Identity, recovered: Recovered, settings: ClusterSettings) -
         max_append_bytes=settings.max_append_bytes,
         max_inflight=settings.max_inflight,
         max_uncommitted_bytes=settings.max_uncommitted_bytes,
+        thrifty=True,
     )
     snapshot = recovered.snapshot.meta if recovered.snapshot else None
     return RaftCore(

@@ -30,6 +30,8 @@ class RaftConfig:
     `max_pending_reads`: more reads are refused until some complete.
     `snapshot_elections`: election timeouts after which a snapshot under way that is neither
     acknowledged nor reported to get on counts as lost; the peer is probed again.
+    `thrifty`: as leader, send an entry that comes alone to no more peers than commit it; whoever
+    drives the core must have the others catch up (`RaftCore.catch_up`).
     """
 
     node_id: NodeId
@@ -44,6 +46,7 @@ class RaftConfig:
     snapshot_elections: int = 60
     pre_vote: bool = True
     check_quorum: bool = True
+    thrifty: bool = False
 
     def __attrs_post_init__(self) -> None:
         faults = [

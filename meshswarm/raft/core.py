@@ -21,6 +21,7 @@ from meshswarm.raft.types import (
     Entry,
     EntryKind,
     HardState,
+    News,
     Role,
     Snapshot,
     SnapshotMeta,
@@ -232,11 +233,11 @@ class RaftCore:
             else:
                 progress.snapshot_failed()
 
-    def tell_commit(self, index: Index) -> bool:
-        """The commit index, at least this one, was told to nobody for a while for want of entries
-        to travel with: tell the peers that do not know it; whether there are any."""
+    def catch_up(self, news: News) -> bool:
+        """These were the news a while ago, and nothing came for them to travel with: tell the peers
+        that do not know them; whether there are any."""
         state = self._state
-        return state.reign is not None and leading.tell_commit(state, state.reign, index)
+        return state.reign is not None and leading.catch_up(state, state.reign, news)
 
     # Outputs
 
@@ -291,6 +292,11 @@ class RaftCore:
     def commit(self) -> Index:
         """The last entry that is known to be committed."""
         return self._state.log.committed
+
+    @property
+    def news(self) -> News:
+        """What the peers of a leader should know, a little later at most."""
+        return News(self._state.log.committed, self._state.log.last_index)
 
     @property
     def is_settled(self) -> bool:

@@ -2,12 +2,13 @@
 
 Nothing is sent from where it is decided: handlers change a peer's progress, and `flush`, run once
 before each `Ready`, sends what is due. So all proposals between two Readys travel in one append,
-and batches grow with the load. A commit index travels with the next entries; whoever drives the
-core has it told by itself once none came for a while (`tell_commit`).
+and batches grow with the load. A commit index travels with the next entries, and an entry that
+comes alone is spared those who need not hear of it at once (`thrift`); whoever drives the core has
+the peers catch up with both after a while (`catch_up`).
 """
 
 from meshswarm.ids import Index, NodeId
-from meshswarm.raft import quorum
+from meshswarm.raft import quorum, thrift
 from meshswarm.raft.election import enrol_peers
 from meshswarm.raft.messages import (
     AppendEntries,
@@ -19,7 +20,7 @@ from meshswarm.raft.messages import (
 )
 from meshswarm.raft.progress import Progress, ProgressState
 from meshswarm.raft.state import RaftState, Reign
-from meshswarm.raft.types import Entry, Snapshot
+from meshswarm.raft.types import Entry, News, Snapshot
 
 
 def tick(state: RaftState, reign: Reign) -> None:
@@ -89,29 +90,38 @@ def flush(state: RaftState, reign: Reign) -> None:
         _broadcast_heartbeat(state, reign)
         if len(state.conf.voters) == 1:  # no answer will come
             _complete_reads(state, reign)
-    last = state.log.last_index
+    if state.config.thrifty:
+        thrift.look(state, reign)
+    last, spared = state.log.last_index, reign.spared
     for peer, progress in reign.peers.items():
+        if peer in spared and not progress.nudged:
+            continue
         while (progress.next <= last or progress.nudged) and not progress.paused:
             if not _send_append(state, peer, progress):
                 break
 
 
-def tell_commit(state: RaftState, reign: Reign, index: Index) -> bool:
-    """Send an append without entries to each peer that was not told that `index` is committed, and
-    can use that; whether there was one. Who has to answer first, or lags too far, is passed over.
+def catch_up(state: RaftState, reign: Reign, news: News) -> bool:
+    """Spare nobody the entries up to `news.last` any longer, and send an append without entries to
+    each peer that was not told that `news.commit` is committed, and can use that; whether there was
+    anyone. Who has to answer first, or lags too far, is passed over.
     """
-    log = state.log
+    log, peers = state.log, reign.peers
+    is_behind = any(peers[peer].next <= news.last for peer in reign.spared)
+    if is_behind:
+        reign.spared = thrift.NOBODY  # the next flush sends what they lack, and the commit index
     told = [
         (peer, progress)
-        for peer, progress in reign.peers.items()
-        if progress.sent_commit < index
+        for peer, progress in peers.items()
+        if progress.sent_commit < news.commit
         and progress.wants_commit(log.committed)
         and not progress.paused
         and progress.next > log.offset
+        and not (is_behind and progress.next <= log.last_index)
     ]
     for peer, progress in told:
         _append(state, peer, progress, ())
-    return bool(told)
+    return bool(told) or is_behind
 
 
 def _send_append(state: RaftState, peer: NodeId, progress: Progress) -> bool:
@@ -244,9 +254,11 @@ def commit(state: RaftState) -> None:
     change = log.unapplied_conf_change
     if log.commit_to(index if change is None else min(index, change)):
         reign.reads.release(log.committed)
+        if state.config.thrifty:
+            thrift.note_quick(state, reign)
         if change == log.committed:
             # Now: a leader that it removes leads no longer once it has applied it.
-            tell_commit(state, reign, log.committed)
+            catch_up(state, reign, News(log.committed, log.last_index))
 
 
 def _complete_reads(state: RaftState, reign: Reign) -> None:
@@ -297,6 +309,7 @@ def _hand_over(state: RaftState, reign: Reign) -> None:
 def on_conf_changed(state: RaftState, reign: Reign) -> None:
     """The membership is another now: step down if no longer a voter, else count anew."""
     enrol_peers(state)
+    thrift.forget(reign)
     if reign.transferee is not None and reign.transferee not in state.conf.voters:
         reign.transferee = None
     if not state.is_voter:

@@ -31,7 +31,9 @@ class Reign:
     """What a leader knows beyond what every node knows; it ends with the term or before.
 
     `peers` are all other members in sorted order. `transferee` gets the leadership handed over;
-    `transfer_elapsed` counts the ticks since that began.
+    `transfer_elapsed` counts the ticks since that began. Of a thrifty leader (`thrift`): `quick`
+    are the voters whose answers committed the last entry that all were asked for, `slow` all other
+    peers; who is `spared` what came last, up to `looked_at`, gets it with what follows.
     """
 
     reads: Reads
@@ -39,6 +41,10 @@ class Reign:
     heartbeat_elapsed: int = 0
     transferee: NodeId | None = None
     transfer_elapsed: int = 0
+    quick: tuple[Progress, ...] = ()
+    slow: frozenset[NodeId] = frozenset()
+    spared: frozenset[NodeId] = frozenset()
+    looked_at: Index = Index(0)
 
 
 class RaftState:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from enum import Enum
+from typing import NamedTuple
 
 from attrs import field, frozen
 
@@ -52,6 +53,13 @@ class HardState:
     term: Term = Term(0)
     vote: NodeId | None = None
     commit: Index = Index(0)
+
+
+class News(NamedTuple):
+    """What a leader's peers should know before long: its commit index, and where its log ends."""
+
+    commit: Index
+    last: Index
 
 
 def _sorted_ids(ids: Iterable[NodeId]) -> tuple[NodeId, ...]:

@@ -52,6 +52,10 @@ class States:
         """Everything that was committed and applied anywhere."""
         return self.views[-1]
 
+    def knew(self, node: NodeId) -> bool:
+        """Whether this node was ever part of the state."""
+        return any(node in view.nodes for view in reversed(self.views))
+
     def applied(
         self, node: NodeId, entry: Entry, view: View, outcome: Outcome, changed: frozenset[Key]
     ) -> bool:

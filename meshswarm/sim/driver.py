@@ -12,7 +12,7 @@ from meshswarm.raft.config import RaftConfig
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import AppendReply, InstallSnapshot, Message
 from meshswarm.raft.ready import Ready
-from meshswarm.raft.types import ConfChange, ConfState, Entry, EntryKind, Role, Snapshot
+from meshswarm.raft.types import ConfChange, ConfState, Entry, EntryKind, News, Role, Snapshot
 from meshswarm.sim import limits
 from meshswarm.sim.checkers import Checkers
 from meshswarm.sim.clock import Life, Promise, Work
@@ -68,7 +68,7 @@ class Driver:
         self._read_number = 0
         self._applied: list[tuple[Index, Promise[None]]] = []
         self._pump_is_due = False
-        self._commit = Index(0)
+        self._news = News(Index(0), Index(0))
         self._snapshot_at = stored.meta.index if stored else Index(0)
         self._is_saving = False
         self._is_incomplete = self._disk.is_damaged
@@ -113,17 +113,16 @@ class Driver:
         self._pump_is_due = False
         while self.core.has_ready():
             self._carry_out(self.core.ready())
-        commit = self.core.commit
-        if self.core.leads and commit > self._commit:
-            self._commit = commit
-            self._life.after(NOTICE_MS, partial(self._tell_commit, commit))
+        if self.core.leads and (news := self.core.news) != self._news:
+            self._news = news
+            self._life.after(NOTICE_MS, partial(self._catch_up, news))
         if self._is_incomplete is not self.core.is_recovering:
             self._note_loss()
         self._wake_in_time()
 
-    def _tell_commit(self, index: Index) -> None:
+    def _catch_up(self, news: News) -> None:
         self._count_ticks()
-        if self.core.tell_commit(index):
+        if self.core.catch_up(news):
             self._pump()
 
     def _note_loss(self) -> None:
@@ -340,6 +339,7 @@ def _core(node_id: NodeId, around: Surroundings) -> RaftCore:
             heartbeat_ticks=HEARTBEAT_TICKS,
             max_append_entries=shape.max_append_entries,
             max_inflight=shape.max_inflight,
+            thrifty=True,
         ),
         random.Random(around.rng.getrandbits(64)),
         hard_state=disk.hard_state,

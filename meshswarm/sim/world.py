@@ -152,6 +152,8 @@ class World:
         view = self.checkers.states.newest
         for node in self.hosts:
             row = view.nodes.get(node)
+            if node not in alive and not self.checkers.states.knew(node):
+                continue  # it went before there was a leader to hear of it
             wanted = NodeState.READY if node in alive else NodeState.DOWN
             if row is None or row.state is not wanted:
                 found.append(f"{node} is {row.state.value if row else 'not known'}")

@@ -1,9 +1,10 @@
-"""Commit indexes that wait for company: none is lost, few go alone."""
+"""News that wait for company: none are lost, few go alone."""
 
 from collections.abc import Callable
 
 from meshswarm.cluster.notices import NOTICE_S, Notices
 from meshswarm.ids import Index
+from meshswarm.raft.types import News
 
 
 class World:
@@ -18,11 +19,14 @@ class World:
     def call_later(self, delay: float, callback: Callable[[], None]) -> None:
         self._timers.append((self._now + delay / NOTICE_S, callback))
 
-    def _tell(self, index: Index) -> None:
-        self.told.append((round(self._now, 3), index))
+    def _tell(self, news: News) -> None:
+        self.told.append((round(self._now, 3), news.commit))
 
     def commit(self, index: int) -> None:
-        self.notices.look(Index(index))
+        self.notices.look(News(Index(index), Index(index)))
+
+    def append(self, committed: int, last: int) -> None:
+        self.notices.look(News(Index(committed), Index(last)))
 
     def until(self, end: float) -> None:
         while due := [timer for timer in self._timers if timer[0] <= end + 1e-9]:
@@ -68,9 +72,27 @@ def test_what_was_seen_before_is_no_news() -> None:
     world.commit(5)
     world.until(2)
     world.commit(5)
-    world.commit(4)
     world.until(9)
     assert world.told == [(1, 5)]
+
+
+def test_an_entry_that_is_not_committed_is_news_too() -> None:
+    world = World()
+    world.commit(5)
+    world.until(2)
+    world.append(5, 6)
+    world.until(9)
+    assert world.told == [(1, 5), (3, 5)]
+
+
+def test_a_log_that_became_shorter_is_news_too() -> None:
+    """The leader of another reign has lost what it had appended in the one before."""
+    world = World()
+    world.append(5, 50)
+    world.until(2)
+    world.append(5, 6)
+    world.until(9)
+    assert world.told == [(1, 5), (3, 5)]
 
 
 def test_telling_one_index_may_find_a_newer_one() -> None:
@@ -79,9 +101,9 @@ def test_telling_one_index_may_find_a_newer_one() -> None:
     world.commit(1)
     tell = world._tell
 
-    def tell_and_commit(index: Index) -> None:
-        tell(index)
-        if index == 1:
+    def tell_and_commit(news: News) -> None:
+        tell(news)
+        if news.commit == 1:
             world.commit(2)
 
     world.notices._tell = tell_and_commit

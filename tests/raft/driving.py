@@ -57,7 +57,7 @@ def carried_out(core: RaftCore) -> tuple[list[Ready], list[Message]]:
     """Everything that is due, written and applied at once: the Readys, and what was sent."""
     readys: list[Ready] = []
     sent: list[Message] = []
-    while core.has_ready() or core.tell_commit(core.commit):
+    while core.has_ready() or core.catch_up(core.news):
         ready = core.ready()
         readys.append(ready)
         sent += ready.messages

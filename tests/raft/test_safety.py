@@ -31,8 +31,13 @@ class RaftIsSafe(RuleBasedStateMachine):
 
     world: World
 
-    @initialize(seed=st.integers(0, 1_000), pre_vote=st.booleans(), check_quorum=st.booleans())
-    def start(self, seed: int, pre_vote: bool, check_quorum: bool) -> None:
+    @initialize(
+        seed=st.integers(0, 1_000),
+        pre_vote=st.booleans(),
+        check_quorum=st.booleans(),
+        thrifty=st.booleans(),
+    )
+    def start(self, seed: int, pre_vote: bool, check_quorum: bool, thrifty: bool) -> None:
         self.check_quorum = check_quorum
         config = RaftConfig(
             node_id=NodeId("-"),
@@ -43,6 +48,7 @@ class RaftIsSafe(RuleBasedStateMachine):
             snapshot_elections=4,
             pre_vote=pre_vote,
             check_quorum=check_quorum,
+            thrifty=thrifty,
         )
         self.world = World.of(
             VOTERS,

@@ -77,7 +77,11 @@ BITES = (
         (Fault.HAND_OVER, Fault.CLOG, Fault.SLOW_DISK, *CUTS),
     ),
     Bite(logs.keeps_what_conflicts, "the leader holds|than others|another did", CUTS),
-    Bite(logs.cuts_what_matches, "which is committed", (Fault.STORM, Fault.CLOG)),
+    Bite(
+        logs.cuts_what_matches,
+        "which is committed|acknowledges entry",
+        (Fault.STORM, Fault.CLOG),
+    ),
     Bite(logs.does_not_look_back, "than others|the leader holds|follows|holds", CUTS),
     Bite(logs.believes_the_commit_index, "commits|it is committed", CUTS),
     Bite(

@@ -34,6 +34,7 @@ SETTINGS = {
     "prevote": "pre_vote",
     "checkquorum": "check_quorum",
     "snapshots": "snapshot_elections",
+    "thrifty": "thrifty",
 }
 
 
@@ -84,6 +85,7 @@ class Script:
             node_id=NodeId("-"),
             pre_vote=bool(settings.pop("pre_vote", 1)),
             check_quorum=bool(settings.pop("check_quorum", 1)),
+            thrifty=bool(settings.pop("thrifty", 0)),
             **settings,
         )
         members = sorted([*voters, *learners, *strangers])

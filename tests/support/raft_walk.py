@@ -34,6 +34,7 @@ class Walk:
             max_inflight=self.chance.choice((1, 3, 16)),
             snapshot_elections=4,
             pre_vote=self.chance.random() < 0.8,
+            thrifty=self.chance.random() < 0.5,
         )
         self.world = World.of(
             names[:count],
