@@ -5,8 +5,8 @@ work is only in the way of theirs. So a lone entry goes to the peers that were t
 time that all were asked, and the others get theirs together a little later (`catch_up`). EPaxos
 calls a leader that asks no more than it needs thrifty (Moraru, Andersen, Kaminsky, SOSP 2013).
 
-Whoever is relied on must hold all that came before: a peer that did not answer the last time is
-waited for once, until all are caught up, and never again while it is behind.
+Whoever is relied on must hold all that came before. So one that stops answering holds up a single
+entry, until the others have caught up; while it is behind, all are asked.
 """
 
 from meshswarm.ids import NodeId
