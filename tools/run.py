@@ -47,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0 if name in ("-h", "--help", "help") else complain(f"no job `{name}`")
     os.chdir(ROOT)
     prepare()
+    compile_sources()
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is for the job; wait for its end
     code = job(rest)
     print("\n".join(FAILED), end="\n" if FAILED else "", file=sys.stderr, flush=True)
@@ -219,6 +220,13 @@ def prepare() -> None:
     install("--requirement", str(PINS))
     install("--no-deps", "--no-build-isolation", "--editable", str(ROOT))
     STAMP.write_text(stamp)
+
+
+def compile_sources() -> None:
+    """Compile what is new in this tree, as pip does with what it installs: else every process does
+    that for itself where Python was told to leave no files behind (PYTHONDONTWRITEBYTECODE)."""
+    command = [str(PYTHON), "-m", "compileall", "-qq", "meshswarm", "tools", "tests"]
+    subprocess.run(command, check=False)  # what cannot be compiled, the job will tell of
 
 
 def make_venv() -> None:
