@@ -1,5 +1,5 @@
-"""News for a leader's peers wait a little for company: commit indexes, and entries that they need
-not have at once (`raft.thrift`).
+"""News for a leader's peers wait a little for company: commit indexes, and what they need not have
+at once (`raft.thrift`).
 
 With one write after the other, appends that tell a commit index and nothing else, and their
 answers, would be half of all messages, and stand between a command's commit and its answer.
@@ -29,7 +29,7 @@ class Notices:
         self._tell = tell
         self._clock = clock
         self._waiting: News | None = None
-        self._newest = News(Index(0), Index(0))
+        self._newest = News(Index(0), Index(0), 0)
 
     def look(self, news: News) -> None:
         """These are the news now."""

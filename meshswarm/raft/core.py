@@ -296,7 +296,8 @@ class RaftCore:
     @property
     def news(self) -> News:
         """What the peers of a leader should know, a little later at most."""
-        return News(self._state.log.committed, self._state.log.last_index)
+        log, reign = self._state.log, self._state.reign
+        return News(log.committed, log.last_index, reign.reads.position if reign else 0)
 
     @property
     def is_settled(self) -> bool:

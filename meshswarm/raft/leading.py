@@ -68,11 +68,26 @@ def _check_quorum(state: RaftState, reign: Reign) -> None:
         state.become_follower(state.term, None)
 
 
-def _broadcast_heartbeat(state: RaftState, reign: Reign) -> None:
-    """Tell every peer that the leader lives, with as much of the commit index as it can use."""
-    reign.heartbeat_elapsed = 0
+def _ask_for_reads(state: RaftState, reign: Reign) -> None:
+    """Have a majority confirm that this node leads."""
+    if state.config.thrifty:
+        thrift.look_at_reads(reign)
+    _broadcast_heartbeat(state, reign, but=reign.unasked)
+    if len(state.conf.voters) == 1:  # no answer will come
+        _complete_reads(state, reign)
+
+
+def _broadcast_heartbeat(
+    state: RaftState, reign: Reign, *, but: frozenset[NodeId] = thrift.NOBODY
+) -> None:
+    """Tell every peer that the leader lives, with as much of the commit index as it can use; who
+    is left out hears it when the next heartbeat is due."""
+    if not but:
+        reign.heartbeat_elapsed = 0
     position = reign.reads.next_position()
     for peer, progress in reign.peers.items():
+        if peer in but:
+            continue
         state.send(
             Heartbeat(
                 from_=state.id,
@@ -87,9 +102,7 @@ def _broadcast_heartbeat(state: RaftState, reign: Reign) -> None:
 def flush(state: RaftState, reign: Reign) -> None:
     """Send everything that is due now: appends, and heartbeats for reads."""
     if reign.reads.needs_heartbeat:
-        _broadcast_heartbeat(state, reign)
-        if len(state.conf.voters) == 1:  # no answer will come
-            _complete_reads(state, reign)
+        _ask_for_reads(state, reign)
     if state.config.thrifty:
         thrift.look(state, reign)
     last, spared = state.log.last_index, reign.spared
@@ -102,11 +115,16 @@ def flush(state: RaftState, reign: Reign) -> None:
 
 
 def catch_up(state: RaftState, reign: Reign, news: News) -> bool:
-    """Spare nobody the entries up to `news.last` any longer, and send an append without entries to
-    each peer that was not told that `news.commit` is committed, and can use that; whether there was
-    anyone. Who has to answer first, or lags too far, is passed over.
+    """Spare nobody the entries up to `news.last`, nor the reads up to `news.reads`, any longer, and
+    send an append without entries to each peer that was not told that `news.commit` is committed,
+    and can use that; whether there was anyone. Who has to answer first, or lags too far, is passed
+    over.
     """
-    log, peers = state.log, reign.peers
+    log, peers, reads = state.log, reign.peers, reign.reads
+    is_unconfirmed = bool(reign.unasked) and reads.waits_for(news.reads)
+    if is_unconfirmed:
+        reign.unasked = thrift.NOBODY
+        reads.needs_heartbeat = True  # the next flush sends it, to all
     is_behind = any(peers[peer].next <= news.last for peer in reign.spared)
     if is_behind:
         reign.spared = thrift.NOBODY  # the next flush sends what they lack, and the commit index
@@ -121,7 +139,7 @@ def catch_up(state: RaftState, reign: Reign, news: News) -> bool:
     ]
     for peer, progress in told:
         _append(state, peer, progress, ())
-    return bool(told) or is_behind
+    return bool(told) or is_behind or is_unconfirmed
 
 
 def _send_append(state: RaftState, peer: NodeId, progress: Progress) -> bool:
@@ -258,11 +276,14 @@ def commit(state: RaftState) -> None:
             thrift.note_quick(state, reign)
         if change == log.committed:
             # Now: a leader that it removes leads no longer once it has applied it.
-            catch_up(state, reign, News(log.committed, log.last_index))
+            catch_up(state, reign, News(log.committed, log.last_index, reads=0))
 
 
 def _complete_reads(state: RaftState, reign: Reign) -> None:
-    state.read_states += reign.reads.take_confirmed(state.conf.voters)
+    if confirmed := reign.reads.take_confirmed(state.conf.voters):
+        state.read_states += confirmed
+        if state.config.thrifty:
+            thrift.note_confirmed(reign)
 
 
 def transfer_to(state: RaftState, reign: Reign, target: NodeId) -> None:

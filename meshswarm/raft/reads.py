@@ -25,6 +25,8 @@ class Reads:
         self._held: list[object] = []
         self._waiting: deque[tuple[int, ReadState]] = deque()
         self._confirmed: dict[NodeId, int] = {}
+        self._done_to = 0
+        """The position of the last read that was confirmed."""
 
     def __len__(self) -> int:
         """The reads that wait."""
@@ -66,8 +68,17 @@ class Reads:
         reached = quorum.majority_value([self._confirmed.get(voter, 0) for voter in voters])
         done: list[ReadState] = []
         while self._waiting and self._waiting[0][0] <= reached:
-            done.append(self._waiting.popleft()[1])
+            self._done_to, read = self._waiting.popleft()
+            done.append(read)
         return done
+
+    def knows_from(self, node: NodeId) -> bool:
+        """Whether `node` was among those who confirmed the last read that was."""
+        return self._confirmed.get(node, 0) >= self._done_to
+
+    def waits_for(self, position: int) -> bool:
+        """Whether a read waits for this position, or for an earlier one."""
+        return bool(self._waiting) and self._waiting[0][0] <= position
 
     def abandon(self) -> list[object]:
         """The contexts of all reads that will not complete here."""

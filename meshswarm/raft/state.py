@@ -33,7 +33,8 @@ class Reign:
     `peers` are all other members in sorted order. `transferee` gets the leadership handed over;
     `transfer_elapsed` counts the ticks since that began. Of a thrifty leader (`thrift`): `quick`
     are the voters whose answers committed the last entry that all were asked for, `slow` all other
-    peers; who is `spared` what came last, up to `looked_at`, gets it with what follows.
+    peers; who is `spared` what came last, up to `looked_at`, gets it with what follows. Reads are
+    confirmed without the `unasked`.
     """
 
     reads: Reads
@@ -45,6 +46,7 @@ class Reign:
     slow: frozenset[NodeId] = frozenset()
     spared: frozenset[NodeId] = frozenset()
     looked_at: Index = Index(0)
+    unasked: frozenset[NodeId] = frozenset()
 
 
 class RaftState:

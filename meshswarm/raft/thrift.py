@@ -1,12 +1,14 @@
-"""Whom a leader need not tell at once of an entry that comes alone.
+"""Whom a leader need not ask: a majority is enough for a lone entry, and for a read.
 
-A majority commits it, and one more peer commits it no sooner: with one write after the other its
+One peer more commits an entry no sooner, nor confirms a read: where one comes after the other its
 work is only in the way of theirs. So a lone entry goes to the peers that were the quickest the last
-time that all were asked, and the others get theirs together a little later (`catch_up`). EPaxos
-calls a leader that asks no more than it needs thrifty (Moraru, Andersen, Kaminsky, SOSP 2013).
+time that all were asked, and the others get theirs together a little later (`catch_up`); reads are
+confirmed by those who were the quickest to do so. EPaxos calls a leader that asks no more than it
+needs thrifty (Moraru, Andersen, Kaminsky, SOSP 2013).
 
-Whoever is relied on must hold all that came before. So one that stops answering holds up a single
-entry, until the others have caught up; while it is behind, all are asked.
+Who stops answering holds up a single entry, and the reads that came meanwhile, until `catch_up`.
+Whoever is relied on for an entry must hold all before it: while one is behind, all are asked. And
+once a read was not confirmed in time, all are asked until some have been the quickest again.
 """
 
 from meshswarm.ids import NodeId
@@ -15,7 +17,7 @@ from meshswarm.raft.progress import ProgressState
 from meshswarm.raft.state import RaftState, Reign
 
 ALL_ASKED_EVERY = 64
-"""So many entries, one is sent to all at once: to find out who is the quickest now."""
+"""Of so many entries, and of so many rounds of reads, one is for all: who is the quickest now?"""
 
 NOBODY: frozenset[NodeId] = frozenset()
 
@@ -40,9 +42,22 @@ def note_quick(state: RaftState, reign: Reign) -> None:
         )
 
 
+def look_at_reads(reign: Reign) -> None:
+    """Another round of reads is to be confirmed."""
+    if (reign.reads.position + 1) % ALL_ASKED_EVERY == 0:
+        reign.unasked = NOBODY
+
+
+def note_confirmed(reign: Reign) -> None:
+    """Reads were confirmed just now. If all were asked, those who did it were the quickest."""
+    if not reign.unasked:
+        reign.unasked = frozenset(peer for peer in reign.peers if not reign.reads.knows_from(peer))
+
+
 def forget(reign: Reign) -> None:
     """The membership is another now: all are asked the next time."""
-    reign.quick, reign.slow, reign.spared = (), NOBODY, NOBODY
+    reign.quick, reign.slow = (), NOBODY
+    reign.spared = reign.unasked = NOBODY
 
 
 def _is_enough(state: RaftState, reign: Reign) -> bool:

@@ -56,10 +56,12 @@ class HardState:
 
 
 class News(NamedTuple):
-    """What a leader's peers should know before long: its commit index, and where its log ends."""
+    """What a leader's peers should know before long: its commit index, where its log ends, and the
+    position of its reads."""
 
     commit: Index
     last: Index
+    reads: int
 
 
 def _sorted_ids(ids: Iterable[NodeId]) -> tuple[NodeId, ...]:

@@ -23,10 +23,10 @@ class World:
         self.told.append((round(self._now, 3), news.commit))
 
     def commit(self, index: int) -> None:
-        self.notices.look(News(Index(index), Index(index)))
+        self.notices.look(News(Index(index), Index(index), 0))
 
     def append(self, committed: int, last: int) -> None:
-        self.notices.look(News(Index(committed), Index(last)))
+        self.notices.look(News(Index(committed), Index(last), 0))
 
     def until(self, end: float) -> None:
         while due := [timer for timer in self._timers if timer[0] <= end + 1e-9]:
