@@ -69,7 +69,6 @@ class Driver:
         self._applied: list[tuple[Index, Promise[None]]] = []
         self._pump_is_due = False
         self._news = News(Index(0), Index(0), 0)
-        self._news_wait = False
         self._snapshot_at = stored.meta.index if stored else Index(0)
         self._is_saving = False
         self._is_incomplete = self._disk.is_damaged
@@ -114,19 +113,17 @@ class Driver:
         self._pump_is_due = False
         while self.core.has_ready():
             self._carry_out(self.core.ready())
-        if self.core.leads and not self._news_wait and (news := self.core.news) != self._news:
-            self._news, self._news_wait = news, True
-            self._life.after(NOTICE_MS, self._catch_up)
+        if self.core.leads and (news := self.core.news) != self._news:
+            self._news = news
+            self._life.after(NOTICE_MS, partial(self._catch_up, news))
         if self._is_incomplete is not self.core.is_recovering:
             self._note_loss()
         self._wake_in_time()
 
-    def _catch_up(self) -> None:
-        """Tell what waits; what came meanwhile waits as long again."""
+    def _catch_up(self, news: News) -> None:
         self._count_ticks()
-        self._news_wait = False
-        self.core.catch_up(self._news)
-        self._pump()
+        if self.core.catch_up(news):
+            self._pump()
 
     def _note_loss(self) -> None:
         """Keep the disk's word on whether entries are missing, for a restart must know it too."""

@@ -91,7 +91,12 @@ BITES = (
     ),
     Bite(logs.sends_without_a_window, "on their way to"),
     Bite(logs.packs_without_a_limit, "in one append"),
-    Bite(members.changes_overlap, "only .* hold|right is|is committed", CHANGES),
+    Bite(
+        members.changes_overlap,
+        "only .* hold|right is|is committed",
+        (Fault.MEMBERS, Fault.SPLIT, Fault.ISOLATE),
+        managers=5,
+    ),
     Bite(members.commits_past_a_change, "past the change", (Fault.MEMBERS, Fault.SLOW_DISK)),
     Bite(members.changes_too_early, "right is", CHANGES),
     Bite(members.forgets_the_commit_index, "not that .* is committed|becomes", CHANGES),
@@ -106,7 +111,11 @@ BITES = (
     Bite(clients.applies_as_it_likes, "than others"),
     Bite(clients.skips_an_entry, "than others|of what is|says"),
     Bite(tasks.believes_a_stale_manager, "meant to run|still runs|not whole"),
-    Bite(tasks.forgets_what_it_finds, "which has no row", (Fault.CRASH, Fault.STUBBORN)),
+    Bite(
+        tasks.forgets_what_it_finds,
+        "which has no row",
+        (Fault.CRASH, Fault.STUBBORN, Fault.RUNTIME_FAILS),
+    ),
     Bite(tasks.lets_time_stand, "not whole"),
     Bite(tasks.starts_successors_at_once, "still runs"),
 )

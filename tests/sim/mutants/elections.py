@@ -83,10 +83,10 @@ def counts_old_acknowledgements(patch: pytest.MonkeyPatch) -> None:
 def tells_commits_to_laggards(patch: pytest.MonkeyPatch) -> None:
     """Heartbeats carry the commit index also to those whose log is not known to agree so far."""
 
-    def broadcast(state: RaftState, reign: Reign) -> None:
+    def broadcast(state: RaftState, reign: Reign, *, but: frozenset[NodeId] = frozenset()) -> None:
         reign.heartbeat_elapsed = 0
         position = reign.reads.next_position()
-        for peer in reign.peers:
+        for peer in [peer for peer in reign.peers if peer not in but]:
             state.send(
                 Heartbeat(
                     from_=state.id,
