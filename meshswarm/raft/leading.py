@@ -204,11 +204,14 @@ def send_snapshot(state: RaftState, peer: NodeId, snapshot: Snapshot) -> bool:
 
 
 def compact(state: RaftState, index: Index) -> None:
-    """Forget the log up to `index`, but nothing that follows a snapshot under way."""
-    if state.reign is not None:
-        for progress in state.reign.peers.values():
+    """Forget the log up to `index`, but nothing that follows a snapshot under way, nor what a peer
+    gets a little later because it was spared."""
+    if (reign := state.reign) is not None:
+        for peer, progress in reign.peers.items():
             if progress.state is ProgressState.SNAPSHOT:
                 index = min(index, progress.pending_snapshot)
+            elif peer in reign.spared and progress.state is ProgressState.REPLICATE:
+                index = min(index, Index(progress.next - 1))
     state.log.compact(index)
 
 
