@@ -72,7 +72,7 @@ class Reads:
             done.append(read)
         return done
 
-    def knows_from(self, node: NodeId) -> bool:
+    def was_confirmed_by(self, node: NodeId) -> bool:
         """Whether `node` was among those who confirmed the last read that was."""
         return self._confirmed.get(node, 0) >= self._done_to
 

@@ -51,7 +51,9 @@ def look_at_reads(reign: Reign) -> None:
 def note_confirmed(reign: Reign) -> None:
     """Reads were confirmed just now. If all were asked, those who did it were the quickest."""
     if not reign.unasked:
-        reign.unasked = frozenset(peer for peer in reign.peers if not reign.reads.knows_from(peer))
+        reign.unasked = frozenset(
+            peer for peer in reign.peers if not reign.reads.was_confirmed_by(peer)
+        )
 
 
 def forget(reign: Reign) -> None:

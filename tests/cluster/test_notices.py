@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from meshswarm.cluster.notices import NOTICE_S, Notices
 from meshswarm.ids import Index
 from meshswarm.raft.types import News
@@ -76,21 +78,19 @@ def test_what_was_seen_before_is_no_news() -> None:
     assert world.told == [(1, 5)]
 
 
-def test_an_entry_that_is_not_committed_is_news_too() -> None:
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param(5, 6, id="an entry that is not committed"),
+        # The leader of another reign has lost what it had appended in the one before.
+        pytest.param(50, 6, id="a log that became shorter"),
+    ],
+)
+def test_another_end_of_the_log_is_news_too(before: int, after: int) -> None:
     world = World()
-    world.commit(5)
+    world.append(5, before)
     world.until(2)
-    world.append(5, 6)
-    world.until(9)
-    assert world.told == [(1, 5), (3, 5)]
-
-
-def test_a_log_that_became_shorter_is_news_too() -> None:
-    """The leader of another reign has lost what it had appended in the one before."""
-    world = World()
-    world.append(5, 50)
-    world.until(2)
-    world.append(5, 6)
+    world.append(5, after)
     world.until(9)
     assert world.told == [(1, 5), (3, 5)]
 
