@@ -45,7 +45,7 @@ class Divergence:
         self._endpoint = endpoint
         self._managers = managers
         self._directory = directory
-        self._me = driver.core.status().id
+        self._me = driver.core.id
         self._comparison = Comparison(self._me)
         self._view: View | None = None
         self._due = asyncio.Event()

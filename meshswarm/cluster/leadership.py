@@ -22,7 +22,6 @@ from meshswarm.control.pacing import Pacing
 from meshswarm.control.rebalance import Rounds
 from meshswarm.errors import Unavailable
 from meshswarm.ids import NodeId, ServiceId, Term
-from meshswarm.raft.types import Role
 from meshswarm.store.commands import Batch
 from meshswarm.store.view import Key, Table, View
 
@@ -82,7 +81,7 @@ class Leadership:
         driver.on_role_change(self._note_role)
 
     def _note_role(self) -> None:
-        if self._driver.core.status().role is Role.LEADER:
+        if self._driver.core.leads:
             self._leads.set()
         else:
             self._leads.clear()
@@ -142,7 +141,7 @@ class Leadership:
         If what it wanted could not be committed, the next pass looks at everything (None).
         """
         now_ms = self._proposals.log_time_ms()
-        now, term = self._awake_s(), self._driver.core.status().term
+        now, term = self._awake_s(), self._driver.core.term
         if term != self._led_in:
             self._led_in, self._led_since = term, now
         liveness = self._heard.liveness(now, self._led_since)

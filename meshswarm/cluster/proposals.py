@@ -267,15 +267,14 @@ class Proposals:
         # The core gives up after one election timeout.
         patience_s = max(HAND_OVER_S, 2 * self._settings.election_timeout_ms / 1_000)
         deadline = min(self._deadline(), self._now() + patience_s)
-        me = self._driver.core.status().id
+        me = self._driver.core.id
         if target == me:
-            return me, self._driver.core.status().term
+            return me, self._driver.core.term
         self._driver.transfer_leadership(target)
         while True:
-            status = self._driver.core.status()
-            if status.leader not in (None, me):
-                assert status.leader is not None
-                return status.leader, status.term
+            core = self._driver.core
+            if core.leader is not None and core.leader != me:
+                return core.leader, core.term
             self._leader_known.clear()
             try:
                 async with asyncio.timeout_at(deadline):

@@ -70,7 +70,7 @@ class Sessions:
         self._endpoint = endpoint
         self._heard = heard
         self._awake_s = awake_s
-        self._others = tuple(peer for peer in managers if peer.id != driver.core.status().id)
+        self._others = tuple(peer for peer in managers if peer.id != driver.core.id)
         self._settings = settings
         self._vault = vault
         self._serving: dict[NodeId, int] = {}

@@ -6,6 +6,7 @@ the rows: some node's verdict is held.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from attrs import frozen
 
@@ -18,20 +19,18 @@ MAX_NAMED = 3
 """Held nodes that a sentence names; the rest are counted."""
 
 
-@frozen(kw_only=True)
-class Silence:
+class Silence(NamedTuple):
     """What the evidence says of one node."""
 
     node: Node
     ms: int
-    heard: bool
-    """Whether anything came from it, in its present incarnation, while this manager listened."""
-    is_doubted: bool = False
+    is_long: bool
+    """Whether that is enough to suspect it."""
+    is_doubted: bool
     """Whether a connection to it broke, and nothing was heard since."""
-
-    def is_over(self, policy: LivenessPolicy) -> bool:
-        """Whether the node answers: whatever it was, it is down no longer."""
-        return self.ms < policy.suspect_ms and self.heard and not self.is_doubted
+    is_over: bool
+    """Whether the node answers, in its present incarnation: whatever it was, it is down no
+    longer."""
 
 
 @frozen(kw_only=True)
@@ -53,12 +52,13 @@ def storm_of(silences: Sequence[Silence], policy: LivenessPolicy, now_ms: int) -
     And so do those that it let go: it must not end by its own doing while others are still held.
     What answers is alive, though its row may not say so before this pass.
     """
-    down = [one for one in silences if one.node.state is NodeState.DOWN]
-    alive = [s for s in silences if s.node.state is not NodeState.DOWN or s.is_over(policy)]
-    quiet = [one for one in alive if one.ms >= policy.suspect_ms]
-    let_go = [one for one in down if is_held(one.node) and not one.is_over(policy)]
-    silent, total = len(quiet) + len(let_go), len(alive) + len(let_go)
-    if not quiet or silent < policy.storm_nodes or 100 * silent <= policy.storm_percent * total:
+    quiet = [one for one in silences if one.is_long and one.node.state is not NodeState.DOWN]
+    if not quiet:
+        return None
+    gone = [one for one in silences if one.node.state is NodeState.DOWN and not one.is_over]
+    let_go = [one for one in gone if is_held(one.node)]
+    silent, total = len(quiet) + len(let_go), len(silences) - len(gone) + len(let_go)
+    if silent < policy.storm_nodes or 100 * silent <= policy.storm_percent * total:
         return None
     latest_ms = max((one.node.since_ms for one in let_go), default=0)
     # Only what is held already: its turn is counted from a row, and so is what users are told.
@@ -73,13 +73,13 @@ def storm_of(silences: Sequence[Silence], policy: LivenessPolicy, now_ms: int) -
     return Storm(silent=silent, total=total, released=released, next_at_ms=next_at_ms)
 
 
-def latest_return_ms(silences: Sequence[Silence], policy: LivenessPolicy, now_ms: int) -> int:
+def latest_return_ms(silences: Sequence[Silence], now_ms: int) -> int:
     """When the latest of those that answer did so again, as their rows say or will say; log time.
 
     Nodes do not come back at one instant when a cable is mended, and the first of them may end the
     storm: whoever is still held then has time to be heard too.
     """
-    answering = [one.node for one in silences if one.is_over(policy)]
+    answering = [one.node for one in silences if one.is_over]
     up = (NodeState.READY, NodeState.UNSTABLE)
     return max((n.since_ms if n.state in up else now_ms for n in answering), default=0)
 

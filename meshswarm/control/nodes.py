@@ -29,40 +29,54 @@ class Judged:
 
 def judge(whatif: WhatIf, liveness: Liveness, policy: LivenessPolicy) -> Judged:
     """Decide the verdicts."""
-    silences = [silence_of(n, liveness, whatif.now_ms) for n in whatif.view.sorted_nodes()]
-    storm = storm_of(silences, policy, whatif.now_ms)
+    now_ms = whatif.now_ms
+    nodes = whatif.view.sorted_nodes()
+    silences = [silence_of(node, liveness, policy, now_ms) for node in nodes]
+    storm = storm_of(silences, policy, now_ms)
     if storm is not None and storm.next_at_ms is not None:
         whatif.wake(storm.next_at_ms)
-    patient_until_ms = latest_return_ms(silences, policy, whatif.now_ms) + policy.down_ms
-    is_patient = whatif.now_ms < patient_until_ms
+    patient_until_ms = latest_return_ms(silences, now_ms) + policy.down_ms
+    is_patient = now_ms < patient_until_ms
+    found: dict[NodeId, int] = {}
     for silence in silences:
-        if storm is None and is_patient and is_held(silence.node) and not silence.is_over(policy):
+        node = silence.node
+        if silence.is_over and _is_calm(node, now_ms):
+            whatif.wake(now_ms + policy.suspect_ms - silence.ms)
+            continue
+        found[node.id] = silence.ms
+        if storm is None and is_patient and is_held(node) and not silence.is_over:
             whatif.wake(patient_until_ms)  # others came back just now: so may this one
             continue
-        verdict = _verdict(silence, storm, policy, whatif.now_ms)
+        verdict = _verdict(silence, storm, policy, now_ms)
         if verdict is not None:
             whatif.do(verdict)
-        _wake(whatif, whatif.view.nodes[silence.node.id], silence, policy)
-    nodes = whatif.view.nodes
-    by_id = {silence.node.id: silence.ms for silence in silences}
+        _wake(whatif, whatif.view.nodes[node.id], silence, policy)
+    rows = whatif.view.nodes
     return Judged(
-        suspects=tuple(n for n in by_id if nodes[n].state is NodeState.SUSPECT),
-        silent_ms={n: ms for n, ms in by_id.items() if nodes[n].state is NodeState.DOWN},
+        suspects=tuple(n for n in found if rows[n].state is NodeState.SUSPECT),
+        silent_ms={n: ms for n, ms in found.items() if rows[n].state is NodeState.DOWN},
     )
 
 
-def silence_of(node: Node, liveness: Liveness, now_ms: int) -> Silence:
+def silence_of(node: Node, liveness: Liveness, policy: LivenessPolicy, now_ms: int) -> Silence:
     """How long nothing was heard of the node; a new one is at most as silent as it is old."""
-    is_doubted = node.id in liveness.doubted
     ms = liveness.silent_ms.get(node.id)
-    if ms is not None:
-        # A process newer than the registered one has yet to say what it is.
-        is_registered = liveness.incarnations.get(node.id, 0) <= node.incarnation
-        return Silence(node=node, ms=ms, heard=is_registered, is_doubted=is_doubted)
-    ms = liveness.observing_ms
-    if node.state is NodeState.UNKNOWN:
-        ms = min(ms, max(0, now_ms - node.since_ms))
-    return Silence(node=node, ms=ms, heard=False)
+    if ms is None:
+        ms = liveness.observing_ms
+        if node.state is NodeState.UNKNOWN:
+            ms = min(ms, max(0, now_ms - node.since_ms))
+        return Silence(node, ms, ms >= policy.suspect_ms, is_doubted=False, is_over=False)
+    is_long, is_doubted = ms >= policy.suspect_ms, node.id in liveness.doubted
+    # A process newer than the registered one has yet to say what it is.
+    is_registered = liveness.incarnations.get(node.id, 0) <= node.incarnation
+    is_over = is_registered and not is_long and not is_doubted
+    return Silence(node, ms, is_long, is_doubted, is_over)
+
+
+def _is_calm(node: Node, now_ms: int) -> bool:
+    """Whether a node that answers is told to be ready already: most are, in most passes."""
+    is_ready = node.state is NodeState.READY and not node.message
+    return is_ready and node.trusted_at_ms <= now_ms and not is_held(node)
 
 
 def _verdict(
@@ -70,16 +84,16 @@ def _verdict(
 ) -> SetNodeState | None:
     """What is to be written of the node; None: nothing."""
     node = silence.node
-    is_silent = silence.ms >= policy.suspect_ms
-    if silence.is_over(policy):
+    if silence.is_over:
         return _answers(node, policy, now_ms)
     if node.state is not NodeState.DOWN and silence.ms >= policy.down_ms:
         return _down(silence, storm, policy)
     if node.state is NodeState.DOWN and is_held(node) and storm is None:
         return SetNodeState(node_id=node.id, state=NodeState.DOWN, message=node.message)
-    if node.state in (NodeState.READY, NodeState.UNSTABLE) and (is_silent or silence.is_doubted):
+    is_up = node.state in (NodeState.READY, NodeState.UNSTABLE)
+    if is_up and (silence.is_long or silence.is_doubted):
         why = f"nothing was heard of it for {policy.suspect_ms / 1_000:g} s"
-        message = why if is_silent else "the connection to it broke"
+        message = why if silence.is_long else "the connection to it broke"
         return SetNodeState(node_id=node.id, state=NodeState.SUSPECT, message=message)
     return None
 

@@ -243,9 +243,10 @@ class RaftCore:
 
     def has_ready(self) -> bool:
         """Whether `ready` has anything to say."""
-        state, log, told = self._state, self._state.log, self._told
+        state = self._state
         if state.reign is not None:
             leading.flush(state, state.reign)
+        log = state.log
         return bool(
             not state.outbox.is_empty
             or log.submitted < log.last_index
@@ -253,9 +254,7 @@ class RaftCore:
             or state.read_states
             or log.snapshot is not None
             or self._must_save
-            or state.leader != told.leader
-            or state.reported_role is not told.role
-            or state.removed is not told.removed
+            or self._has_news_of_role
             or state.rejected_reads
             or state.snapshot_requests
         )
@@ -287,6 +286,11 @@ class RaftCore:
             rejected_reads=_taken(state.rejected_reads) if state.rejected_reads else (),
             snapshot_requests=_taken(state.snapshot_requests) if state.snapshot_requests else (),
         )
+
+    @property
+    def term(self) -> Term:
+        """The term that this node is in."""
+        return self._state.term
 
     @property
     def commit(self) -> Index:
@@ -431,12 +435,20 @@ class RaftCore:
 
     def _news_of_role(self) -> SoftState | None:
         """Leader and role, if they are not what was told last."""
-        state, told = self._state, self._told
-        role = state.reported_role
-        if state.leader == told.leader and role is told.role and state.removed is told.removed:
+        state = self._state
+        if not self._has_news_of_role:
             return None
-        self._told = SoftState(state.leader, role, state.removed)
+        self._told = SoftState(state.leader, state.reported_role, state.removed)
         return self._told
+
+    @property
+    def _has_news_of_role(self) -> bool:
+        state, told = self._state, self._told
+        return (
+            state.leader != told.leader
+            or state.reported_role is not told.role
+            or state.removed is not told.removed
+        )
 
     def _own_reign(self) -> Reign:
         if self._state.reign is None:

@@ -103,7 +103,7 @@ def flush(state: RaftState, reign: Reign) -> None:
     """Send everything that is due now: appends, and heartbeats for reads."""
     if reign.reads.needs_heartbeat:
         _ask_for_reads(state, reign)
-    if state.config.thrifty:
+    if state.config.thrifty and reign.looked_at != state.log.last_index:
         thrift.look(state, reign)
     last, spared = state.log.last_index, reign.spared
     for peer, progress in reign.peers.items():

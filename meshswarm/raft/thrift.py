@@ -23,11 +23,9 @@ NOBODY: frozenset[NodeId] = frozenset()
 
 
 def look(state: RaftState, reign: Reign) -> None:
-    """The log may have grown: decide who is spared what came since the last look."""
-    last = state.log.last_index
-    if last != reign.looked_at:
-        reign.looked_at = last
-        reign.spared = reign.slow if _is_enough(state, reign) else NOBODY
+    """The log has grown: decide who is spared what came since the last look."""
+    reign.looked_at = state.log.last_index
+    reign.spared = reign.slow if _is_enough(state, reign) else NOBODY
 
 
 def note_quick(state: RaftState, reign: Reign) -> None:

@@ -13,6 +13,7 @@ from meshswarm.raft.messages import (
     AppendEntries,
     AppendReply,
     Heartbeat,
+    HeartbeatReply,
     InstallSnapshot,
     Message,
     RequestVote,
@@ -78,6 +79,8 @@ class Consensus:
     def sent(self, message: Message, disk: Disk) -> None:
         """A message leaves its node, whose disk holds this."""
         match message:
+            case HeartbeatReply():
+                pass
             case Heartbeat() | AppendEntries() | InstallSnapshot() | TimeoutNow():
                 self._leads(message.from_, message.term)
             case VoteReply(granted=True, pre_vote=False, from_=voter, term=term, to=candidate):

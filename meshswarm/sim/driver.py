@@ -111,12 +111,13 @@ class Driver:
 
     def _pump(self) -> None:
         self._pump_is_due = False
-        while self.core.has_ready():
-            self._carry_out(self.core.ready())
-        if self.core.leads and (news := self.core.news) != self._news:
+        core = self.core
+        while core.has_ready():
+            self._carry_out(core.ready())
+        if core.leads and (news := core.news) != self._news:
             self._news = news
             self._life.after(NOTICE_MS, partial(self._catch_up, news))
-        if self._is_incomplete is not self.core.is_recovering:
+        if self._is_incomplete is not core.is_recovering:
             self._note_loss()
         self._wake_in_time()
 

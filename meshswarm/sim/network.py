@@ -80,9 +80,10 @@ class Network:
         rng, weather = self.rng, self.weather
         if weather.loss and rng.random() < weather.loss:
             return True
-        copies = 1 + (weather.duplication > 0 and rng.random() < weather.duplication)
+        comes_twice = weather.duplication > 0 and rng.random() < weather.duplication
         arrive = partial(self._arrive, from_, door.id, what, life, partial(work, process))
-        for _ in range(copies):
+        self.clock.after(self.path_delay_ms(from_, door.id), arrive)
+        if comes_twice:
             self.clock.after(self.path_delay_ms(from_, door.id), arrive)
         return True
 

@@ -15,7 +15,6 @@ from meshswarm.control.liveness import Liveness
 from meshswarm.errors import MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import Index, NodeId, Term
 from meshswarm.raft.messages import InstallSnapshot, Message
-from meshswarm.raft.types import Role
 from meshswarm.sim.checkers import Checkers
 from meshswarm.sim.clock import Bell, Life, Promise, Script, Work
 from meshswarm.sim.control_loop import RETRY_MS, ControlLoop
@@ -179,13 +178,13 @@ class Seat:
     async def _leader(self, deadline_ms: int) -> "Door[Seat] | None":
         """The leader to ask, None if it is this node; waits for one until the deadline."""
         while True:
-            status = self.driver.core.status()
-            if status.disconnected:
+            core = self.driver.core
+            if core.is_disconnected:
                 raise Unavailable("this manager hears no leader and reaches no quorum")
-            if status.leader == status.id:
+            if core.leader == self.id:
                 return None
-            if status.leader is not None:
-                return self._premises.managers[status.leader]
+            if core.leader is not None:
+                return self._premises.managers[core.leader]
             if self._life.clock.now_ms >= deadline_ms:
                 raise Unavailable("no leader was elected in time")
             await self._life.sleep(PAUSE_MS)
@@ -208,7 +207,7 @@ class Seat:
 
     def _give_up_asking(self) -> None:
         """The role changed: whoever leads no longer may never answer."""
-        leader = self.driver.core.status().leader
+        leader = self.driver.core.leader
         for answer, asked in self._asking.items():
             if asked != leader:
                 answer.fail(OutcomeUnknown(f"{asked} did not answer as long as it led"))
@@ -255,7 +254,7 @@ class Seat:
         now_ms, core = self._life.clock.now_ms, self.driver.core
         self._hearing.note(node_id, now_ms)
         self._vouching.heard(node_id, sequence, now_ms)
-        return None if core.status().disconnected else self._vouching.vouched(node_id, core.leader)
+        return None if core.is_disconnected else self._vouching.vouched(node_id, core.leader)
 
     async def serve(self, registration: RegisterNode, stream: Stream[AssignmentChange]) -> None:
         """One agent's session, until either side ends it."""
@@ -306,7 +305,7 @@ class Seat:
     @property
     def leads(self) -> bool:
         """Whether this manager believes that it leads."""
-        return self.driver.core.status().role is Role.LEADER
+        return self.driver.core.leads
 
     async def _lead(self) -> None:
         """Control whenever this manager leads."""
@@ -342,7 +341,7 @@ class Seat:
 
     def _evidence(self) -> Liveness:
         """Who lives, as this leader knows; what it leads since counts by its term."""
-        now_ms, term = self._life.clock.now_ms, self.driver.core.status().term
+        now_ms, term = self._life.clock.now_ms, self.driver.core.term
         if term != self._led_in:
             self._led_in, self._led_since_ms = term, now_ms
         return self._hearing.liveness(now_ms, self._led_since_ms)
