@@ -146,6 +146,22 @@ def on_request_vote(state: RaftState, request: RequestVote) -> None:
             commit_term=state.log.term(state.log.committed),
         )
     )
+    if granted and request.pre_vote and _stands_back_for(state, request):
+        state.become_follower(state.term, None)
+
+
+def _stands_back_for(state: RaftState, request: RequestVote) -> bool:
+    """Whether this node, which asks for pre-votes itself, leaves the campaign to this one.
+
+    Two that lose their leader at one instant would consent to each other, and then each vote for
+    itself and wait for another timeout. So whoever holds less stands back; of equals, the one with
+    the greater id. A pre-vote that is given up costs nothing: nothing was promised.
+    """
+    race, log = state.campaign, state.log
+    if race is None or not race.pre_vote or request.term != state.term + 1:
+        return False
+    holds_more = (request.last_term, request.last_index) > (log.last_term, log.last_index)
+    return request.from_ in state.conf.voters and (holds_more or request.from_ < state.id)
 
 
 def _is_up_to_date(state: RaftState, request: RequestVote) -> bool:
