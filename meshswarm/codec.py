@@ -138,7 +138,7 @@ _NUMBER = struct.Struct(">BQ")
 def text(value: str) -> bytes:
     """A text."""
     encoded = value.encode()
-    return _head(0x60, len(encoded)) + encoded
+    return _head(TEXT, len(encoded)) + encoded
 
 
 name = lru_cache(maxsize=1_000)(text)
@@ -160,8 +160,29 @@ def bytes_head(length: int) -> bytes:
     return _head(0x40, length)
 
 
+TEXT = 0x60
+"""Before a text of fewer than `SHORT` bytes: this, and how many."""
+
+SHORT = 24
+
+
+def short_bytes(encoded: bytes, at: int) -> bytes | None:
+    """The byte string of fewer than 65,536 bytes that begins there and ends with the whole; None if
+    there is anything else. Raises `IndexError` if it should begin behind the end."""
+    match encoded[at] - 0x40:
+        case size if 0 <= size < SHORT:
+            start = at + 1
+        case 0x18:
+            size, start = encoded[at + 1], at + 2
+        case 0x19:
+            size, start = int.from_bytes(encoded[at + 1 : at + 3], "big"), at + 3
+        case _:
+            return None
+    return encoded[start:] if start + size == len(encoded) else None
+
+
 def _head(major: int, length: int) -> bytes:
-    if length < 24:
+    if length < SHORT:
         return bytes((major | length,))
     for width, mark in ((1, 0x18), (2, 0x19), (4, 0x1A)):
         if length < 1 << 8 * width:

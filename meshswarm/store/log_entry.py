@@ -6,6 +6,7 @@ from attrs import frozen
 
 from meshswarm import codec
 from meshswarm.ids import ClientId, Index
+from meshswarm.making import maker
 
 CLIENT_CHARACTERS_MAX = 100
 """Of a client's id. It stands in the state, and what it is encoded as is kept for the next time."""
@@ -14,7 +15,7 @@ _TWO_ITEMS, _FOUR_ITEMS = codec.array_head(2), codec.array_head(4)
 _COUNTS = struct.Struct(">BQBQBQ")
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, weakref_slot=False)
 class Request:
     """A client's name for a command, so that repeating it applies it once (thesis section 6.3)."""
 
@@ -33,6 +34,9 @@ class Request:
         return codec.Encoded(_FOUR_ITEMS + codec.name(self.client) + _COUNTS.pack(*counts))
 
 
+_request = maker(Request)
+
+
 def request_of(plain: object) -> Request | None:
     """What an array names, or None; raises `Undecodable`."""
     match plain:
@@ -41,17 +45,12 @@ def request_of(plain: object) -> Request | None:
         case [str() as client, int() as sequence, int() as acknowledged, int() as opened_at] if (
             len(client) <= CLIENT_CHARACTERS_MAX and min(sequence, acknowledged, opened_at) >= 0
         ):
-            return Request(
-                client=ClientId(client),
-                sequence=sequence,
-                acknowledged=acknowledged,
-                opened_at=Index(opened_at),
-            )
+            return _request(client, sequence, acknowledged, opened_at)
         case _:
             raise codec.Undecodable(f"not a request's name: {plain!r:.100}")
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, weakref_slot=False)
 class LogEntry:
     """What a NORMAL entry of the replicated log holds.
 
@@ -78,9 +77,12 @@ class LogEntry:
         """The entry that these bytes hold; raises `Undecodable`."""
         match codec.loads(data):
             case [int() as at_ms, str() as by, named, bytes() as command]:
-                return LogEntry(at_ms=at_ms, by=by, request=request_of(named), command=command)
+                return _log_entry(at_ms, by, request_of(named), command)
             case other:
                 raise codec.Undecodable(f"not a log entry: {other!r:.200}")
+
+
+_log_entry = maker(LogEntry)
 
 
 def proposal_of(command: bytes, request: Request) -> codec.Encoded:

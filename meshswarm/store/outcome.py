@@ -170,7 +170,7 @@ MAX_CLIENTS = 10_000
 """Remembered clients; beyond that those unused for longest are forgotten, whatever the time."""
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, weakref_slot=False)
 class ClientSession:
     """What the cluster remembers of one client's requests (thesis section 6.3)."""
 
@@ -183,10 +183,10 @@ class ClientSession:
     def with_answer(self, sequence: int, acknowledged: int, outcome: Outcome) -> "ClientSession":
         """This session after one more answer, without those that the client says it has."""
         acknowledged = max(acknowledged, self.acknowledged)
-        kept = {s: o for s, o in self.answers.items() if s > acknowledged}
-        return ClientSession(
-            id=self.id,
-            acknowledged=acknowledged,
-            answers={**kept, sequence: outcome},
-            used_at=outcome.index,
-        )
+        answers = {s: o for s, o in self.answers.items() if s > acknowledged}
+        answers[sequence] = outcome
+        return _session(self.id, acknowledged, answers, outcome.index)
+
+
+_session = maker(ClientSession)
+"""Of id, acknowledged, answers and used_at."""

@@ -1,5 +1,7 @@
 """Commands side by side: what was put into columns comes out as it was, or is refused."""
 
+from collections.abc import Callable
+
 import pytest
 from attrs import Factory, frozen
 from hypothesis import given
@@ -13,6 +15,7 @@ from meshswarm.making import maker
 from meshswarm.model.config import Config
 from meshswarm.store.commands import (
     Batch,
+    Command,
     Group,
     PutConfig,
     RemoveConfig,
@@ -38,6 +41,45 @@ def test_commands_of_a_kind_come_out_of_their_columns_as_they_went_in(
     for whole in (Batch(commands=commands, cause="x"), Group(commands=commands)):
         assert whole == decode_command(encode_command(whole))
         assert whole == decode_command(codec.encode(whole, Simple | Batch | Group))
+
+
+sizes = st.sampled_from((0, 1, 23, 24, 255, 256, 65_535, 65_536))
+
+
+@given(st.sampled_from(("", "web", "n" * 23, "n" * 24, "\u00fc" * 11, "\u00fc" * 12)), sizes)
+def test_a_config_is_read_as_in_the_general_way(name: str, size: int) -> None:
+    command = PutConfig(name=name, data=bytes(size))
+    assert command == decode_command(encode_command(command))
+    assert command == _in_general(encode_command(command))
+
+
+@given(st.data())
+def test_no_bytes_are_taken_for_a_config_that_are_none(data: st.DataObject) -> None:
+    put = PutConfig(name="name", data=bytes(data.draw(st.sampled_from((0, 9, 30, 300)))))
+    encoded = bytearray(encode_command(put))
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, min(len(encoded), 40) - 1))
+        value = data.draw(st.integers(0, 255))
+        match data.draw(st.sampled_from(("change", "cut", "insert"))):
+            case "change":
+                encoded[at] = value
+            case "cut":
+                del encoded[max(1, at) :]
+            case _:
+                encoded.insert(at, value)
+    assert _read(decode_command, bytes(encoded)) == _read(_in_general, bytes(encoded))
+
+
+def _in_general(encoded: bytes) -> Command:
+    command: Command = codec.structure(codec.loads(encoded), Command)
+    return command
+
+
+def _read(decode: Callable[[bytes], Command], encoded: bytes) -> Command | None:
+    try:
+        return decode(encoded)
+    except Undecodable:
+        return None
 
 
 @given(alike)

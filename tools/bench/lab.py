@@ -6,13 +6,14 @@ Everything runs on this host, is bounded in count and time, and is gone afterwar
 import asyncio
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -125,6 +126,22 @@ def cluster(*arguments: str) -> Iterator[Lab]:
         if lab.context.exists():
             lab.dev("stop")
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def set_raft(lab: Lab, values: Mapping[str, int]) -> None:
+    """Give every node these `[raft]` settings and start the cluster again."""
+    lab.dev("stop")
+    for file in lab.directory.glob("*/node.toml"):
+        text = file.read_text()
+        for name, value in values.items():
+            text, count = re.subn(rf"^{name} = .*$", f"{name} = {value}", text, flags=re.M)
+            if not count:
+                text = text.replace("[raft]\n", f"[raft]\n{name} = {value}\n")
+        if "[raft]" not in text:
+            text += "\n[raft]\n" + "".join(f"{name} = {value}\n" for name, value in values.items())
+        file.write_text(text)
+    lab.dev("--detach")
+    lab.leader()
 
 
 async def seen(

@@ -15,7 +15,6 @@ A peer gets the same load in the same run, in turn with ours, and `ratio` is our
 import argparse
 import asyncio
 import json
-import re
 import statistics
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from attrs import frozen
 
 from tools.bench import raft_state
 from tools.bench.failover import leader_kill_write
-from tools.bench.lab import Lab, cluster, emit, say
+from tools.bench.lab import Lab, cluster, emit, say, set_raft
 from tools.bench.peers.etcd import etcd
 from tools.bench.peers.pysyncobj import pysyncobj
 
@@ -56,7 +55,11 @@ LOADS = {
 FAILOVER_CASES = ("failover_default", "failover_fast")
 STATE_CASES = {
     "memory": (raft_state.memory,),
-    "restart": (raft_state.restart_log, raft_state.restart_50mb),
+    "restart": (
+        raft_state.restart_log,
+        raft_state.restart_entries,
+        raft_state.restart_50mb,
+    ),
     "snapshot_200mb": (raft_state.snapshot_200mb,),
 }
 CASES = [*LOADS, *FAILOVER_CASES, *STATE_CASES]
@@ -149,7 +152,7 @@ def measure_failover(case: str, runs: int, peers: list[str]) -> None:
     with cluster("--nodes", "3") as lab, ExitStack() as stack:
         arguments: tuple[str, ...] = ()
         if case == "failover_fast":
-            make_fast(lab)
+            set_raft(lab, FAST)
             arguments = ("--heartbeat-interval", "20", "--election-timeout", "150")
         members = stack.enter_context(etcd(*arguments)) if "etcd" in peers else None
         for number in range(runs):
@@ -174,22 +177,6 @@ def spread_ms(times: list[float]) -> dict[str, float]:
         "min_ms": round(min(times), 1),
         "max_ms": round(max(times), 1),
     }
-
-
-def make_fast(lab: Lab) -> None:
-    """Give every node the short timeouts and start the cluster again."""
-    lab.dev("stop")
-    for file in lab.directory.glob("*/node.toml"):
-        text = file.read_text()
-        for name, value in FAST.items():
-            text, count = re.subn(rf"^{name} = .*$", f"{name} = {value}", text, flags=re.M)
-            if not count:
-                text = text.replace("[raft]\n", f"[raft]\n{name} = {value}\n")
-        if "[raft]" not in text:
-            text += "\n[raft]\n" + "".join(f"{name} = {value}\n" for name, value in FAST.items())
-        file.write_text(text)
-    lab.dev("--detach")
-    lab.leader()
 
 
 def main() -> None:

@@ -6,6 +6,8 @@ memory          1,000,000 writes of 256 bytes to 10,000 names: resident memory o
                 and its journal on disk, at the end and at the most
 restart_log     a manager is killed after 100,000 writes and started again, until it answers a
                 linearizable read; about half of them are in the log behind its snapshot
+restart_entries the same with 100,000 entries of one write of 32 bytes each, and no snapshot: for a
+                log that long `snapshot_entries` is raised
 restart_50mb    the same with a snapshot of 50 MB, 90,000 rows of 560 bytes
 snapshot_200mb  a manager that lost its log is sent a snapshot of 200 MB while the others are
                 written to: elections, and how long a write takes before and meanwhile
@@ -23,7 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from meshswarm.answers import ManagerStatus
@@ -35,7 +37,7 @@ from meshswarm.settings import load_client_context
 from meshswarm.store.commands import Batch, PutConfig
 from meshswarm.store.view import Table
 from tools.bench.idle import cpu_s, resident_mb
-from tools.bench.lab import Lab, cluster, command, emit, say
+from tools.bench.lab import Lab, cluster, command, emit, say, set_raft
 
 PAYLOAD_BYTES = 256
 NAMES = 10_000
@@ -67,8 +69,11 @@ async def client_of(context: Path, *names: str) -> AsyncIterator[Client]:
         yield client
 
 
-async def load(context: Path, first: int, count: int, names: int, size: int, batch: int) -> None:
-    """Make `count` writes, so many in flight; the body of a loader process."""
+async def load(
+    context: Path, first: int, count: int, names: int, size: int, batch: int, clients: int
+) -> None:
+    """Make `count` writes; the body of a loader process. One client has many in flight, which
+    travel together; of several each has one, which is an entry of its own."""
     numbers = iter(range(first, first + count, batch))
 
     async def lane(client: Client) -> None:
@@ -78,18 +83,23 @@ async def load(context: Path, first: int, count: int, names: int, size: int, bat
             ]
             await client.propose(writes[0] if batch == 1 else Batch(commands=tuple(writes)))
 
-    async with client_of(context) as client, asyncio.TaskGroup() as lanes:
-        for number in range(max(1, IN_FLIGHT // batch)):
-            lanes.create_task(lane(client), name=f"lane {number}")
+    in_flight = max(1, IN_FLIGHT // batch) if clients == 1 else 1
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as lanes:
+        for _ in range(clients):
+            client = await stack.enter_async_context(client_of(context))
+            for number in range(in_flight):
+                lanes.create_task(lane(client), name=f"lane {number}")
 
 
-def filled(lab: Lab, count: int, names: int, size: int, batch: int = 1) -> Iterator[None]:
+def filled(
+    lab: Lab, count: int, names: int, size: int, batch: int = 1, clients: int = 1
+) -> Iterator[None]:
     """Let loader processes make `count` writes; yields now and then until they are done."""
     share = -(-count // LOADERS)
     loaders = [
         subprocess.Popen(
             [sys.executable, "-m", "tools.bench.raft_state", "--load", str(lab.context)]
-            + [str(n) for n in (first, min(share, count - first), names, size, batch)]
+            + [str(n) for n in (first, min(share, count - first), names, size, batch, clients)]
         )
         for first in range(0, count, share)
     ]
@@ -135,11 +145,10 @@ def pids(lab: Lab) -> dict[str, int]:
     return {str(row["name"]): int(str(row["pid"])) for row in lab.nodes() if row["running"]}
 
 
-def started_s_ago(pid: int) -> float:
-    """How long the process has been there."""
+def started_s(pid: int) -> float:
+    """When the process began, in seconds since the host did."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
-    up_s = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
-    return up_s - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 async def statuses(lab: Lab) -> list[ManagerStatus]:
@@ -201,6 +210,15 @@ def restart_log(scale: float) -> None:
         restart(lab, "restart_log", writes=count)
 
 
+def restart_entries(scale: float) -> None:
+    """A start with a log longer than they get by themselves, and nothing else."""
+    count = round(100_000 * scale)
+    with cluster() as lab:
+        set_raft(lab, {"snapshot_entries": 2 * count + 100})
+        run_through(filled(lab, count, NAMES, 32, clients=24))
+        restart(lab, "restart_entries", writes=count)
+
+
 def restart_50mb(scale: float) -> None:
     """A start with a large snapshot of small rows."""
     names, size = round(90_000 * scale), 560
@@ -253,7 +271,8 @@ async def serves(lab: Lab, name: str) -> float:
         while time.monotonic() < deadline:
             with suppress(MeshswarmError, KeyError):
                 await client.read(Table.STACKS)
-                return started_s_ago(pids(lab)[name])
+                answered_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+                return answered_s - started_s(pids(lab)[name])  # asking for pids takes a while
     raise TimeoutError(f"{name} does not serve")
 
 
@@ -354,6 +373,7 @@ def percentile(values: list[float], percent: int) -> float:
 CASES: dict[str, Callable[[float], None]] = {
     "memory": memory,
     "restart_log": restart_log,
+    "restart_entries": restart_entries,
     "restart_50mb": restart_50mb,
     "snapshot_200mb": snapshot_200mb,
 }
@@ -363,8 +383,8 @@ def main() -> None:
     """Run each case on a fresh cluster and print its figures."""
     if sys.argv[1:2] == ["--load"]:
         context, *numbers = sys.argv[2:]
-        first, count, names, size, batch = map(int, numbers)
-        asyncio.run(load(Path(context), first, count, names, size, batch))
+        first, count, names, size, batch, clients = map(int, numbers)
+        asyncio.run(load(Path(context), first, count, names, size, batch, clients))
         return
     parser = argparse.ArgumentParser(prog="bench raft_state", description=__doc__)
     parser.add_argument("--only", choices=sorted(CASES))
