@@ -126,6 +126,12 @@ WIDE = 0x1B
 NONE, NO_ITEMS = b"\xf6", b"\x80"
 """None, and an empty array."""
 
+TEXT = 0x60
+"""Added to the length of a text of fewer than `SHORT` bytes, this is what precedes it."""
+
+SHORT = 24
+"""The length from which on texts, byte strings, arrays and maps have it in bytes of its own."""
+
 
 def number(value: int) -> bytes:
     """A whole number of 8 bytes, not below zero."""
@@ -158,12 +164,6 @@ def map_head(length: int) -> bytes:
 def bytes_head(length: int) -> bytes:
     """What precedes the bytes of a byte string."""
     return _head(0x40, length)
-
-
-TEXT = 0x60
-"""Before a text of fewer than `SHORT` bytes: this, and how many."""
-
-SHORT = 24
 
 
 def short_bytes(encoded: bytes, at: int) -> bytes | None:

@@ -30,8 +30,9 @@ from meshswarm.ids import ClusterId, Index, NodeId, Term
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import InstallSnapshot, Message
 from meshswarm.raft.ready import Ready
-from meshswarm.raft.types import ConfChange, Entry, News, Snapshot
-from meshswarm.store.changes import Changed
+from meshswarm.raft.types import ConfChange, Entry, EntryKind, News, Snapshot
+from meshswarm.store.apply import advance
+from meshswarm.store.changes import NOTHING, Changed, merged
 from meshswarm.store.outcome import Outcome
 from meshswarm.store.view import View
 
@@ -414,15 +415,23 @@ class Driver:
             self._apply_all(due)
 
     def _apply_all(self, committed: Sequence[Entry]) -> None:
-        view, changed = self._foresight.apply_all(self.hub.view, committed, self._note_applied)
-        self.hub.publish(view, changed)
+        view = self.hub.view
+        changed: list[Changed] = []
+        for entry in committed:
+            assert entry.index == view.index + 1, f"applying {entry.index} after {view.index}"
+            if entry.kind is EntryKind.NORMAL:
+                applied = self._foresight.apply(view, entry)
+                view, outcome, rows = applied.view, applied.outcome, applied.changed
+                changed.append(rows)
+            else:
+                view = advance(view, index=entry.index, term=entry.term)
+                outcome, rows = Outcome(index=entry.index), NOTHING
+            self._settle(entry, outcome)
+            self.state_hash.note(view, outcome, rows)
+        self.hub.publish(view, merged(changed))
         self.core.applied(view.index)
         self._wake_appliers(view.index)
         self.snapshots.note_applied(view.index)
-
-    def _note_applied(self, entry: Entry, view: View, outcome: Outcome, changed: Changed) -> None:
-        self._settle(entry, outcome)
-        self.state_hash.note(view, outcome, changed)
 
     async def applied(self, index: Index) -> None:
         """Return once everything up to `index` is applied here."""

@@ -91,7 +91,7 @@ class RollingHash:
         self._next_ms = self._after(view.clock_ms)
 
     def note(self, view: View, outcome: Outcome, changed: Collection[Key]) -> None:
-        """Take in what became of the entry that led to `view`; nothing of that is kept."""
+        """Take in what became of the entry that led to `view`."""
         index = view.index
         refused = outcome.refusal is not None
         self._noted += _pack(index, view.term, view.clock_ms, len(changed), refused)
@@ -101,7 +101,7 @@ class RollingHash:
             self._end_window(index)
         if view.clock_ms >= self._next_ms:
             self._next_ms = self._after(view.clock_ms)
-            self.due(evolve(view))  # this one may be written on
+            self.due(view)
 
     def _sample(self, view: View, outcome: Outcome, changed: Collection[Key]) -> None:
         some = evolve(

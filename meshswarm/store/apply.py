@@ -91,43 +91,20 @@ def apply(view: View, *, index: Index, term: Term, data: bytes) -> Applied:
     therefore proposed only once all members know it.
     """
     transaction = Transaction(view)
-    outcome = _apply(transaction, index, term, data)
-    return _applied(transaction, outcome)
-
-
-class Applier:
-    """Entries applied one after the other, in half of the time that `apply` and `advance` take.
-
-    `view` is current after each of them, and written on by the next one: who keeps it copies it.
-    """
-
-    def __init__(self, view: View) -> None:
-        self._transaction = Transaction(view)
-        self.view = self._transaction.view
-
-    def apply(self, *, index: Index, term: Term, data: bytes) -> tuple[Outcome, Changed]:
-        """As the function `apply`: what became of the command, and which rows changed."""
-        outcome = _apply(self._transaction, index, term, data)
-        return outcome, self._transaction.take_changed()
-
-    def advance(self, *, index: Index, term: Term) -> None:
-        """As the function `advance`."""
-        self._transaction.at(index=index, term=term, clock_ms=0)
-
-
-def _apply(transaction: Transaction, index: Index, term: Term, data: bytes) -> Outcome:
     try:
         entry = LogEntry.decoded(data)
     except Undecodable as error:
         transaction.at(index=index, term=term, clock_ms=0)
-        return Outcome.refused(index, error)
+        return _applied(transaction, Outcome.refused(index, error))
     transaction.at(index=index, term=term, clock_ms=entry.at_ms)
     try:
         if entry.request is None:
-            return _run(transaction, decode_command(entry.command))
-        return _run_once(transaction, entry.request, entry.command)
+            outcome = _run(transaction, decode_command(entry.command))
+        else:
+            outcome = _run_once(transaction, entry.request, entry.command)
     except Undecodable as error:
-        return Outcome.refused(index, error)
+        outcome = Outcome.refused(index, error)
+    return _applied(transaction, outcome)
 
 
 def advance(view: View, *, index: Index, term: Term) -> View:

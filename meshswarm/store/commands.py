@@ -169,7 +169,7 @@ def _put_config_bytes(command: PutConfig) -> bytes:
 
 
 def _put_config_in(encoded: bytes) -> PutConfig | None:
-    """The command that was written so, in a fourth of the time of the general way; None: these
+    """The command that was written so, in a third of the time of the general way; None: these
     bytes are another one's, or a long name or content is in them, or something is wrong with them.
     """
     if not encoded.startswith(_PUT_CONFIG):

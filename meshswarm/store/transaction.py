@@ -75,14 +75,6 @@ class Transaction:
         """The rows that were written, or deleted."""
         return by_table(self._touched, self._many) if self._many else frozenset(self._touched)
 
-    def take_changed(self) -> Changed:
-        """What changed since this was asked last; all of it stands, and what follows is the next
-        entry's."""
-        changed = self.changed
-        self._touched, self._many, self._kept = [], [], 0
-        self._undo.clear()
-        return changed
-
     @property
     def touched(self) -> Sequence[Key]:
         """The rows that were written, in turn, as often as they were; but for many configs."""

@@ -17,6 +17,7 @@ from meshswarm.mesh.peers import Lane
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import Message, RequestVote
 from meshswarm.raft.types import Role
+from meshswarm.store.apply import Applied, apply
 from meshswarm.store.commands import (
     Batch,
     Command,
@@ -27,6 +28,7 @@ from meshswarm.store.commands import (
 )
 from meshswarm.store.log_entry import LogEntry, Request
 from meshswarm.store.slices import encode_view
+from meshswarm.store.view import View
 from tests.support.managers import FAST, Manager, Managers, idle_service, managers, until
 
 
@@ -65,15 +67,13 @@ async def test_managers_that_applied_the_same_hold_equal_bytes(tmp_path: Path) -
 async def test_each_manager_works_each_entry_out_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worked_out = Counter[bytes]()
+    worked_out = Counter[tuple[Index, Term]]()
 
-    right = LogEntry.decoded
+    def counting(view: View, *, index: Index, term: Term, data: bytes) -> Applied:
+        worked_out[index, term] += 1
+        return apply(view, index=index, term=term, data=data)
 
-    def counting(data: bytes) -> LogEntry:
-        worked_out[data] += 1
-        return right(data)
-
-    monkeypatch.setattr(LogEntry, "decoded", staticmethod(counting))
+    monkeypatch.setattr("meshswarm.cluster.foresight.apply", counting)
     async with _led(tmp_path) as (cluster, leader):
         assert leader.seat is not None
         for number in range(20):

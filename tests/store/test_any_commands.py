@@ -7,7 +7,7 @@ from immutables import Map
 
 from meshswarm import codec
 from meshswarm.ids import ClientId, Index, Term
-from meshswarm.store.apply import Applied, Applier, advance, apply
+from meshswarm.store.apply import Applied, advance, apply
 from meshswarm.store.commands import Command, PutService, decode_command, encode_command
 from meshswarm.store.feed import Delta, delta_of, follow
 from meshswarm.store.log_entry import LogEntry, Request
@@ -131,36 +131,6 @@ def test_equal_commands_make_equal_bytes_wherever_they_are_applied(data: st.Data
         there = decode_view(encode_view(there))
         there = commit(there, command, at_ms=step).view
         assert encode_view(here) == encode_view(there)
-
-
-@given(st.data())
-def test_entries_in_one_go_do_what_they_do_one_by_one(data: st.DataObject) -> None:
-    first = View()
-    for step in range(data.draw(st.integers(0, 5), label="before")):
-        first = commit(first, aimed(data.draw(commands), first), at_ms=step).view
-    before, view, applier = encode_view(first), first, Applier(first)
-    for step in range(data.draw(st.integers(1, 15), label="in one go")):
-        index = Index(view.index + 1)
-        what = data.draw(st.sampled_from(("command", "request", "nothing", "garbage")))
-        if what == "nothing":
-            view = advance(view, index=index, term=Term(step))
-            applier.advance(index=index, term=Term(step))
-            continue
-        request = Request(client=ClientId("cli"), sequence=1 + step // 2)
-        entry = LogEntry(
-            at_ms=data.draw(st.integers(0, 20)),
-            by="test",
-            request=request if what == "request" else None,
-            command=encode_command(aimed(data.draw(commands), view)),
-        )
-        encoded = entry.encoded()[: 9 if what == "garbage" else None]
-        applied = apply(view, index=index, term=Term(step), data=encoded)
-        view = applied.view
-        outcome, changed = applier.apply(index=index, term=Term(step), data=encoded)
-        assert (applied.outcome, frozenset(applied.changed)) == (outcome, frozenset(changed))
-    assert view == applier.view
-    assert encode_view(view) == encode_view(applier.view)
-    assert before == encode_view(first)
 
 
 @given(st.data())
