@@ -118,7 +118,7 @@ def inspect(directory: Path) -> Report:
         directory = _journal_in(directory)
         evidence = _gathered(directory)
         if evidence.is_new:
-            raise NotFound("there is no journal", where=str(directory))
+            raise _none_in(directory)
         base, faults = stored(directory, evidence)
         notes = base.notes if base is not None else ()
         return _report(directory, evidence, faults, notes)
@@ -136,9 +136,18 @@ def inspect(directory: Path) -> Report:
         ) from error
 
 
+def _none_in(directory: Path) -> NotFound:
+    return NotFound(
+        "there is no journal",
+        where=str(directory),
+        hint="give a manager's data directory (`data_dir` in its node.toml): "
+        "meshswarm journal check DIR",
+    )
+
+
 def _journal_in(directory: Path) -> Path:
     if not directory.is_dir():
-        raise NotFound("there is no journal", where=str(directory))
+        raise _none_in(directory)
     live = directory / LIVE
     is_journal = any((directory / name).exists() for name in (MARK, OLD_DATABASE))
     is_data_directory = not (is_journal or segment_numbers(directory)) and live.is_dir()
