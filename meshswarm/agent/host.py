@@ -7,10 +7,9 @@ import platform
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import cache
-from importlib import metadata
 from ipaddress import ip_address
 
+from meshswarm import __version__
 from meshswarm.agent.runtimes.port import Runtime, RuntimeFailure
 from meshswarm.model.node import ARCHITECTURES, NodeDescription
 from meshswarm.model.resources import DeviceOffer, Resources
@@ -56,7 +55,7 @@ async def describe(
         devices=devices,
         runtimes=tuple(answering),
         engine_version=engine_version,
-        meshswarm_version=_own_version(),
+        meshswarm_version=__version__,
     )
 
 
@@ -99,8 +98,3 @@ def _source_towards(address: str, port: int) -> str | None:
         log.debug("no way to %s: %s", address, error)
         return None
     return name.partition("%")[0]
-
-
-@cache
-def _own_version() -> str:
-    return metadata.version("meshswarm")

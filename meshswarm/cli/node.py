@@ -41,8 +41,10 @@ def start(
 
     Example: `meshswarm node start --config /etc/meshswarm/node.toml`
     """
+    import gc
     import os
 
+    gc.disable()  # what is made now stays; the node has it enabled once it serves
     from meshswarm import node
     from meshswarm.settings import load_settings
 

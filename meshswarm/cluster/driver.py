@@ -426,7 +426,8 @@ class Driver:
             else:
                 view = advance(view, index=entry.index, term=entry.term)
                 outcome, rows = Outcome(index=entry.index), NOTHING
-            self._settle(entry, outcome)
+            if self._waiting:
+                self._settle(entry, outcome)
             self.state_hash.note(view, outcome, rows)
         self.hub.publish(view, merged(changed))
         self.core.applied(view.index)

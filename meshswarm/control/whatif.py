@@ -62,9 +62,8 @@ class WhatIf:
         """Removed services that still have tasks, by the names of what they depend on; None: not
         looked for yet."""
         self._before = view
-        self._transaction = Transaction(view)
+        self._transaction = Transaction(view, view.index, view.term, now_ms)
         # Log time is that of the last entry, and what is decided now will be written now.
-        self._transaction.at(index=view.index, term=view.term, clock_ms=now_ms)
         self._most = most
         self._kept = Kept() if kept is None else kept
         self._slots: dict[ServiceId, tuple[ServiceSlots, int]] = {}

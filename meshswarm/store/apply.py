@@ -90,13 +90,11 @@ def apply(view: View, *, index: Index, term: Term, data: bytes) -> Applied:
     An unreadable command is refused alike by every node of this version; a new kind of command is
     therefore proposed only once all members know it.
     """
-    transaction = Transaction(view)
     try:
         entry = LogEntry.decoded(data)
     except Undecodable as error:
-        transaction.at(index=index, term=term, clock_ms=0)
-        return _applied(transaction, Outcome.refused(index, error))
-    transaction.at(index=index, term=term, clock_ms=entry.at_ms)
+        return _applied(Transaction(view, index, term, 0), Outcome.refused(index, error))
+    transaction = Transaction(view, index, term, entry.at_ms)
     try:
         if entry.request is None:
             outcome = _run(transaction, decode_command(entry.command))
@@ -114,14 +112,13 @@ def advance(view: View, *, index: Index, term: Term) -> View:
 
 def apply_command(view: View, command: Command) -> Applied:
     """Apply a command at the view's own index: how controllers look at what they would do."""
-    transaction = Transaction(view)
+    transaction = Transaction(view, view.index, view.term, view.clock_ms)
     outcome = _run(transaction, command)
     return _applied(transaction, outcome)
 
 
 def _applied(transaction: Transaction, outcome: Outcome) -> Applied:
-    view = transaction.finished()
-    return _made(view, outcome, transaction.changed)
+    return _made(transaction.view, outcome, transaction.changed)
 
 
 _made = maker(Applied)

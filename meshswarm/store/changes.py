@@ -54,8 +54,8 @@ def merged(changed: Sequence[Changed]) -> Changed:
     """The keys of several entries."""
     if len(changed) == 1:
         return changed[0]
-    many = [keys for keys in changed if isinstance(keys, ByTable)]
-    rest = frozenset[Key]().union(*(keys for keys in changed if not isinstance(keys, ByTable)))
+    many = [keys for keys in changed if type(keys) is ByTable]
+    rest = frozenset[Key]().union(*(keys for keys in changed if type(keys) is not ByTable))
     return by_table(rest, [pair for keys in many for pair in keys.names.items()]) if many else rest
 
 

@@ -84,8 +84,7 @@ def delta_of(view: View, changed: Iterable[Key], tables: frozenset[Table]) -> De
 
 def follow(view: View, delta: Delta) -> View:  # noqa: C901, PLR0912 -- a table
     """The watcher's next copy; raises `Undecodable` if the delta deletes what can be no row."""
-    transaction = Transaction(view, replaying=True)
-    transaction.at(index=delta.index, term=delta.term, clock_ms=delta.clock_ms)
+    transaction = Transaction(view, delta.index, delta.term, delta.clock_ms, replaying=True)
     # Deletions first: a name that was freed may have been taken anew.
     for table, key in delta.deleted:
         try:
@@ -116,7 +115,7 @@ def follow(view: View, delta: Delta) -> View:  # noqa: C901, PLR0912 -- a table
         transaction.put_run(run)
     for job in delta.jobs:
         transaction.put_job(job)
-    return transaction.finished()
+    return transaction.view
 
 
 def looked_up(delta: Delta, keys: Sequence[Key]) -> list[object | None]:

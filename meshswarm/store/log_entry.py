@@ -1,4 +1,7 @@
-"""What a NORMAL entry of the log holds: a command, when it came, whose it is, and its name."""
+"""What a NORMAL entry of the log holds: a command, when it came, whose it is, and its name.
+
+Read for every entry of the log, so by plain questions: a `match` takes twice as long.
+"""
 
 import struct
 
@@ -39,15 +42,20 @@ _request = maker(Request)
 
 def request_of(plain: object) -> Request | None:
     """What an array names, or None; raises `Undecodable`."""
-    match plain:
-        case None:
-            return None
-        case [str() as client, int() as sequence, int() as acknowledged, int() as opened_at] if (
-            len(client) <= CLIENT_CHARACTERS_MAX and min(sequence, acknowledged, opened_at) >= 0
+    if plain is None:
+        return None
+    if type(plain) is list and len(plain) == 4:
+        client, sequence, acknowledged, opened_at = plain
+        if (
+            type(client) is str
+            and type(sequence) is type(acknowledged) is type(opened_at) is int
+            and len(client) <= CLIENT_CHARACTERS_MAX
+            and sequence >= 0
+            and acknowledged >= 0
+            and opened_at >= 0
         ):
             return _request(client, sequence, acknowledged, opened_at)
-        case _:
-            raise codec.Undecodable(f"not a request's name: {plain!r:.100}")
+    raise codec.Undecodable(f"not a request's name: {plain!r:.100}")
 
 
 @frozen(kw_only=True, weakref_slot=False)
@@ -75,11 +83,12 @@ class LogEntry:
     @staticmethod
     def decoded(data: bytes) -> "LogEntry":
         """The entry that these bytes hold; raises `Undecodable`."""
-        match codec.loads(data):
-            case [int() as at_ms, str() as by, named, bytes() as command]:
+        plain = codec.loads(data)
+        if type(plain) is list and len(plain) == 4:
+            at_ms, by, named, command = plain
+            if type(at_ms) is int and type(by) is str and type(command) is bytes:
                 return _log_entry(at_ms, by, request_of(named), command)
-            case other:
-                raise codec.Undecodable(f"not a log entry: {other!r:.200}")
+        raise codec.Undecodable(f"not a log entry: {plain!r:.200}")
 
 
 _log_entry = maker(LogEntry)

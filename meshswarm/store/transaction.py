@@ -29,34 +29,34 @@ K = TypeVar("K")
 MANY = 16
 """Configs written in one go of which no key each is made."""
 
-_fields_of = attrgetter(*(attribute.name for attribute in attrs.fields(View)))
-_copy = maker(View)
+_names = [attribute.name for attribute in attrs.fields(View)]
+assert _names[:3] == ["index", "term", "clock_ms"], "where a view stands comes first"
+_rest_of = attrgetter(*_names[3:])
+_moved = maker(View)
 _write = object.__setattr__
 
 
 class Transaction:
-    """A view being written at one log index; `view` is current after every write.
+    """A view being written at one log index and log time, which never goes back; `view` is current
+    after every write.
 
     Every row written gets `version = view.index`. `replaying` writes rows as another view has
     them, versions included, and drops none but those that it is told to.
 
     `view` is this transaction's own copy, written in place (making a new one for each write costs
-    more than all else that a small command does) and frozen like any other once it is `finished`.
+    more than all else that a small command does) and frozen like any other once all is written.
     """
 
-    def __init__(self, view: View, *, replaying: bool = False) -> None:
-        self.view: View = _copy(*_fields_of(view))
+    def __init__(
+        self, view: View, index: Index, term: Term, clock_ms: int, *, replaying: bool = False
+    ) -> None:
+        clock_ms = max(clock_ms, view.clock_ms)
+        self.view: View = _moved(index, term, clock_ms, *_rest_of(view))
         self._replaying = replaying
         self._undo: dict[str, object] = {}
         self._touched: list[Key] = []
         self._many: list[tuple[Table, frozenset[str]]] = []
         self._kept = 0
-
-    def at(self, *, index: Index, term: Term, clock_ms: int) -> None:
-        """Move to this entry and its log time, which never goes back."""
-        _write(self.view, "index", index)
-        _write(self.view, "term", term)
-        _write(self.view, "clock_ms", max(clock_ms, self.view.clock_ms))
 
     def keep(self) -> None:
         """What was written since the last `keep` stands."""
@@ -79,11 +79,6 @@ class Transaction:
     def touched(self) -> Sequence[Key]:
         """The rows that were written, in turn, as often as they were; but for many configs."""
         return self._touched
-
-    def finished(self) -> View:
-        """The view that came of it; nothing is written any more."""
-        self.keep()
-        return self.view
 
     def _set(self, **fields: object) -> None:
         for name, value in fields.items():

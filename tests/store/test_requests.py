@@ -6,7 +6,7 @@ from immutables import Map
 
 from meshswarm import codec
 from meshswarm.errors import Conflict, Invalid, SessionExpired
-from meshswarm.ids import ClientId, Index
+from meshswarm.ids import ClientId, Index, Term
 from meshswarm.store.commands import (
     Batch,
     Group,
@@ -61,9 +61,9 @@ def test_acknowledged_answers_are_forgotten_and_not_carried_out_again() -> None:
 def _forgotten() -> View:
     """The client's request 1 was carried out at index 1; then the cluster forgot the client."""
     view = commit(View(), _put(1), request=_request(1)).view
-    transaction = Transaction(view)
+    transaction = Transaction(view, view.index, view.term, view.clock_ms)
     transaction.put_client(ClientSession(id=ClientId("other"), used_at=Index(2)), most=1)
-    view = transaction.finished()
+    view = transaction.view
     assert [ClientId("other")] == list(view.clients)
     return evolve(view, index=Index(2))
 
@@ -103,9 +103,9 @@ def test_s71_the_same_clients_are_forgotten_everywhere_whatever_the_order() -> N
     views = []
     for order in (sessions, sessions[::-1]):
         clients = Map((session.id, session) for session in order)
-        transaction = Transaction(evolve(View(), clients=clients))
+        transaction = Transaction(evolve(View(), clients=clients), Index(0), Term(0), 0)
         transaction.put_client(ClientSession(id=CLI, used_at=Index(251)), most=200)
-        views.append(transaction.finished())
+        views.append(transaction.view)
     assert encode_view(views[0]) == encode_view(views[1])
     assert 198 == len(views[0].clients), "one in a hundred more than must be"
     assert (Index(53), False) == (views[0].forgotten_at, ClientId("c53") in views[0].clients)
