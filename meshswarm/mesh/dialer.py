@@ -2,7 +2,8 @@
 
 libzmq reconnects after a lost connection, but not after a refusal or a protocol error, and after a
 failed handshake it tries again ten times a second. So a failed handshake ends the socket, and a new
-one is dialed a little later.
+one is dialed a little later. Nor does it know that a peer has returned which it pauses to dial: a
+new socket does not wait for the end of the pause.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from meshswarm.mesh.pump import Pump, Sent
 from meshswarm.mesh.site import Site, Standing
 from meshswarm.mesh.sockets import (
     HANDSHAKE_FAILURES,
+    PAUSES,
     Context,
     Happening,
     dialing_socket,
@@ -32,6 +34,29 @@ _REASONS = {
     Happening.BROKE_OFF: "no handshake: it hangs or stopped, or has another key than we know",
     Happening.BAD_PROTOCOL: "it is no meshswarm node, or has another key than we know",
 }
+
+
+class Pause:
+    """Whether libzmq pauses between two attempts though the peer is there."""
+
+    def __init__(self) -> None:
+        self._pauses = False
+        self._is_there = False
+
+    @property
+    def is_vain(self) -> bool:
+        """Whether to dial anew instead of waiting."""
+        return self._pauses and self._is_there
+
+    def heard(self) -> None:
+        """The peer dialed us."""
+        self._is_there = True
+
+    def happened(self, happening: Happening) -> None:
+        """What the monitor told; whoever was connected may be gone when that ends."""
+        self._pauses = happening in PAUSES
+        if happening is Happening.SUCCEEDED:
+            self._is_there = False
 
 
 class Dialer:
@@ -53,6 +78,7 @@ class Dialer:
         self._name = RoutingId(site.id, lane, site.incarnation, nonce).to_bytes()
         self._pumps: tuple[Pump, Pump] | None = None
         self._redial_at = 0.0
+        self._pause = Pause()
         self._needs_greeting = False
         self.channel = Channel(site, standing, lane, _send_nothing)
         self._dial()
@@ -72,10 +98,21 @@ class Dialer:
             self._dial()
         self.channel.tick(now)
 
+    def heard_elsewhere(self) -> None:
+        """The peer just dialed us, so it is there: do not wait until libzmq tries again, now or
+        after an attempt that is under way and came too early."""
+        self._pause.heard()
+        self._end_vain_pause()
+
     def close(self) -> None:
         """End the channel and its sockets."""
         self.channel.close()
         self._hang_up()
+
+    def _end_vain_pause(self) -> None:
+        if self._pause.is_vain:
+            self._hang_up()
+            self._dial()
 
     def _dial(self) -> None:
         limits, address = self._site.limits, self._peer.address
@@ -108,6 +145,7 @@ class Dialer:
 
     def _hang_up(self) -> None:
         self._needs_greeting = False
+        self._pause = Pause()
         if self._pumps is not None:
             monitor, pump = self._pumps
             self._pumps = None
@@ -123,6 +161,7 @@ class Dialer:
         if happening is None:
             return
         self._redial_at = self._site.now() + self._site.limits.stuck_s
+        self._pause.happened(happening)
         if happening in (Happening.DISCONNECTED, Happening.SUCCEEDED):
             self._needs_greeting = False
             if self.channel.is_up:
@@ -139,6 +178,8 @@ class Dialer:
                 self.channel.key_refused(reason)
             else:
                 self.channel.last_error = reason
+        else:
+            self._end_vain_pause()
 
     def _greet(self) -> None:
         """Say HELLO before anything else on a new connection."""

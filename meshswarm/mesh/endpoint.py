@@ -208,7 +208,9 @@ class Endpoint:
             self._site.faults,
             messages_per_turn=limits.messages_per_turn,
         )
-        self._listener = Listener(self._site, self._context, self._keys, self._listen)
+        self._listener = Listener(
+            self._site, self._context, self._keys, self._listen, self._on_entered
+        )
 
     def _close(self) -> None:
         self._site.is_closing = True
@@ -229,6 +231,10 @@ class Endpoint:
         dialer = Dialer(self._site, self._context, self._keys, standing, lane, self._nonce)
         self._dialers.setdefault(peer.id, []).append(dialer)
         return dialer.channel
+
+    def _on_entered(self, node: NodeId) -> None:
+        for dialer in self._dialers.get(node, ()):
+            dialer.heard_elsewhere()
 
     def _loop_back(self, peer: Peer, lane: Lane) -> Channel:
         loop = asyncio.get_running_loop()

@@ -41,6 +41,10 @@ class MeshLimits:
     connect_timeout_s: float = 2.0
     """How long a call waits for a connection before it is `Unavailable`."""
     handshake_timeout_s: float = 3.0
+    reconnect_s: float = 0.1
+    reconnect_max_s: float = 0.5
+    """Pauses after a lost connection, and between attempts at which nobody listens: twice as long
+    each time. A peer that dials us meanwhile is dialed at once."""
     redial_s: float = 1.0
     """Pause after a refused or failed handshake."""
     stuck_s: float = 8.0

@@ -1,5 +1,6 @@
 """What peers dialed to us: one ROUTER, and a channel for each connection that reached it."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -39,13 +40,23 @@ class Accepted:
 class Listener:
     """Listens at `address` ("host:port"; port 0 takes a free one, see `address` afterwards).
 
+    `on_entered` is told whose each new connection is, when the first message comes over it.
+
     :raises Conflict: if the port is taken.
     :raises Invalid: if it is no address of this host.
     """
 
-    def __init__(self, site: Site, context: Context, keys: KeyPair, address: str) -> None:
+    def __init__(
+        self,
+        site: Site,
+        context: Context,
+        keys: KeyPair,
+        address: str,
+        on_entered: Callable[[NodeId], None],
+    ) -> None:
         check_address(address, "mesh.listen", port_min=0)
         self._site = site
+        self._on_entered = on_entered
         self._channels: dict[bytes, Channel] = {}
         self._by_node: dict[NodeId, set[Channel]] = {}
         self._accepted: dict[NodeId, Accepted] = {}
@@ -137,6 +148,7 @@ class Listener:
         self._by_node.setdefault(user, set()).add(channel)
         if peer.role is not PeerRole.CLIENT:
             self._add_lane(claimed, channel)
+        self._on_entered(user)
         return channel
 
     def _add_lane(self, claimed: RoutingId, channel: Channel) -> None:

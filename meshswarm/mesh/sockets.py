@@ -44,8 +44,8 @@ def dialing_socket(
     socket.setsockopt(zmq.ROUTING_ID, name)
     # No queue while there is no connection: nothing stale is delivered after a reconnect.
     socket.setsockopt(zmq.IMMEDIATE, 1)
-    socket.setsockopt(zmq.RECONNECT_IVL, 100)
-    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+    socket.setsockopt(zmq.RECONNECT_IVL, round(limits.reconnect_s * 1000))
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, round(limits.reconnect_max_s * 1000))
     socket.setsockopt(zmq.CONNECT_TIMEOUT, 3000)
     queue = {
         Lane.CONTROL: limits.control_queue,
@@ -84,7 +84,7 @@ class Happening(Enum):
 
     ACCEPTED = zmq.EVENT_ACCEPTED
     DIALING = zmq.EVENT_CONNECT_DELAYED
-    DIALING_AGAIN = zmq.EVENT_CONNECT_RETRIED
+    PAUSED = zmq.EVENT_CONNECT_RETRIED
     REACHED = zmq.EVENT_CONNECTED
     SUCCEEDED = zmq.EVENT_HANDSHAKE_SUCCEEDED
     BROKE_OFF = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -94,6 +94,10 @@ class Happening(Enum):
 
 
 HANDSHAKE_FAILURES = {Happening.BROKE_OFF, Happening.BAD_PROTOCOL, Happening.REFUSED}
+
+PAUSES = {Happening.DISCONNECTED, Happening.PAUSED}
+"""After these libzmq waits before it dials, and says `DIALING`."""
+
 _EVENTS = sum(happening.value for happening in Happening)
 
 

@@ -127,6 +127,29 @@ async def test_a_link_finds_the_peer_again_after_its_restart() -> None:
             await eventually(lambda up=link: not up.is_up)  # type: ignore[misc]
 
 
+async def test_a_peer_that_returns_is_dialed_as_soon_as_it_dials_us() -> None:
+    """After the next pause that would be, and that one never ends here."""
+    limits = evolve(LIMITS, reconnect_s=3_600, reconnect_max_s=3_600, stuck_s=3_600)
+    pair = keys.generate()
+    server = Server([peer_of(pair, "asker")])
+    asker = Endpoint(
+        pair,
+        name="asker",
+        incarnation=1,
+        listen="127.0.0.1:0",
+        peers=[peer_of(server.pair, "server")],
+        limits=limits,
+    )
+    async with asker.opened():
+        for incarnation in range(1, 4):
+            async with server.started() as again:
+                link = asker.link(server.peer)
+                again.link(peer_of(pair, "asker", address=asker.address)).open(*Lane)
+                reply = await link.call(Lane.CONTROL, "which", timeout_s=TIMEOUT_S)
+                assert Reply(incarnation) == reply
+            await eventually(lambda up=link: not up.is_up)  # type: ignore[misc]
+
+
 async def test_a_dead_askers_requests_are_cancelled() -> None:
     pair = keys.generate()
     server = Server([peer_of(pair, "asker")], IMPATIENT)
