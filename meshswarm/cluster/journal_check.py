@@ -7,6 +7,7 @@ holds anything at all.
 import fcntl
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from attrs import evolve, frozen
@@ -24,7 +25,7 @@ LIVE = "raft"
 """The folder of a node's data directory that holds its journal."""
 
 TRIES = 5
-"""How often a log is read that looks damaged or changes meanwhile, before it is taken as it is."""
+"""How often a journal is read that looks damaged or changes meanwhile, before it is taken as it is."""
 
 
 @frozen(kw_only=True)
@@ -116,12 +117,12 @@ def inspect(directory: Path) -> Report:
     """
     try:
         directory = _journal_in(directory)
-        evidence = _gathered(directory)
-        if evidence.is_new:
-            raise _none_in(directory)
-        base, faults = stored(directory, evidence)
-        notes = base.notes if base is not None else ()
-        return _report(directory, evidence, faults, notes)
+        for _ in range(TRIES - 1):
+            with suppress(FileNotFoundError):
+                report, snapshots = _looked_at(directory)
+                if all((directory / str(name)).exists() for name in snapshots):
+                    return report
+        return _looked_at(directory)[0]
     except PermissionError as error:
         raise Denied(
             f"the journal cannot be read: {error.strerror}",
@@ -134,6 +135,17 @@ def inspect(directory: Path) -> Report:
             where=str(error.filename or directory),
             hint="see the kernel's log for errors of this disk (`dmesg`)",
         ) from error
+
+
+def _looked_at(directory: Path) -> tuple[Report, tuple[SnapshotName, ...]]:
+    """The journal, and the snapshots that it spoke of; the node that uses the directory may have
+    removed one since, and the report be of what never was."""
+    evidence = _gathered(directory)
+    if evidence.is_new:
+        raise _none_in(directory)
+    base, faults = stored(directory, evidence)
+    notes = base.notes if base is not None else ()
+    return _report(directory, evidence, faults, notes), evidence.snapshots
 
 
 def _none_in(directory: Path) -> NotFound:
@@ -197,8 +209,6 @@ def _report(
             is_readable = True
         except Corrupt:
             is_readable = False
-            if not (directory / str(name)).exists():
-                continue  # The node that uses the directory has removed it meanwhile.
         files.append(_snapshot_file(directory, name, is_readable=is_readable))
     entries = contents.entries
     return Report(
@@ -233,7 +243,7 @@ def _snapshot_file(directory: Path, name: SnapshotName, *, is_readable: bool) ->
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else 0
+    return path.stat().st_size
 
 
 def _used_by(directory: Path) -> int | None:

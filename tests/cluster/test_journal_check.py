@@ -16,7 +16,7 @@ from meshswarm.cli.main import main
 from meshswarm.cluster.journal import Journal, JournalWrite
 from meshswarm.cluster.journal_check import Report, inspect
 from meshswarm.cluster.journal_records import FORMAT
-from meshswarm.errors import NotFound
+from meshswarm.errors import Corrupt, NotFound
 from meshswarm.raft.types import ConfState
 from tests.cluster.journal_world import (
     CLUSTER,
@@ -140,6 +140,32 @@ async def test_a_node_that_goes_on_writing_never_looks_damaged(
             assert () == report.faults
         done.set()
     await journal.close()
+
+
+def test_a_snapshot_that_goes_before_it_is_read_is_not_told(
+    left: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(*_: object) -> None:
+        (left / "snapshot-8-2").unlink()
+        monkeypatch.undo()
+        raise Corrupt("snapshot-8-2 is unreadable: no such file")
+
+    monkeypatch.setattr("meshswarm.cluster.journal_recovery.check_snapshot", check)
+    report = inspect(left)
+    assert ("no readable snapshot reaches the log, which begins at 6",) == report.faults
+    assert () == report.snapshots
+
+
+def test_a_snapshot_that_goes_after_it_was_read_is_not_told(
+    left: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def size(path: Path) -> int:
+        path.unlink()
+        monkeypatch.undo()
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr("meshswarm.cluster.journal_check._size", size)
+    assert () == inspect(left).snapshots
 
 
 def test_what_is_damaged_is_named_with_what_to_do(left: Path) -> None:
