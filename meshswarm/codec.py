@@ -38,9 +38,32 @@ class Undecodable(MeshswarmError):
 
 @cache
 def _converter(lenient: bool) -> Cbor2Converter:
-    return make_converter(
+    converter = make_converter(
         omit_if_default=True, forbid_extra_keys=not lenient, detailed_validation=False
     )
+    # Left to itself it would call the class: "7" and 7.9 are 7 then, 1e30 a number that no other
+    # manager can read, and infinity an error of its own.
+    for kind in (bool, int, str, bytes):
+        converter.register_structure_hook(kind, _exactly(kind))
+    converter.register_structure_hook(float, _real)
+    return converter
+
+
+def _exactly(kind: type) -> Callable[[Any, Any], Any]:
+    """The hook of a plain type, and of the enumerations whose members are of it."""
+
+    def exactly(plain: Any, wanted: Any) -> Any:
+        if type(plain) is not kind:
+            raise TypeError(f"not a {kind.__name__}: {plain!r:.100}")
+        return plain if wanted is kind else wanted(plain)
+
+    return exactly
+
+
+def _real(plain: Any, _: Any) -> float:
+    if type(plain) is not float and type(plain) is not int:
+        raise TypeError(f"not a number: {plain!r:.100}")
+    return float(plain)
 
 
 def register_union(union: Any) -> None:
@@ -285,6 +308,7 @@ def structure(plain: object, as_type: Any, *, lenient: bool = False) -> Any:
         cattrs.BaseValidationError,
         cattrs.errors.StructureHandlerNotFoundError,
         cattrs.errors.ForbiddenExtraKeysError,
+        ArithmeticError,
         ValueError,
         TypeError,
         KeyError,

@@ -237,7 +237,11 @@ class Service:
     async def _log(self, request: Request) -> AsyncIterator[Chunk]:
         """The replicated log in words."""
         match request.body:
-            case {"from": first, "tail": tail, "follow": bool() as follow}:
+            case {
+                "from": None | int() as first,
+                "tail": None | int() as tail,
+                "follow": bool() as follow,
+            }:
                 pass
             case _:
                 raise Invalid("a log request has from, tail and follow")
@@ -284,10 +288,10 @@ def _keys(body: object) -> set[Key]:
             raise Invalid("who looks up rows names their keys")
 
 
-def _table(name: str) -> Table:
-    table = _TABLES.get(name)
+def _table(name: object) -> Table:
+    table = _TABLES.get(name) if isinstance(name, str) else None
     if table is None:
-        raise Invalid(f"no table {name!r}; there are {', '.join(sorted(_TABLES))}")
+        raise Invalid(f"no table {name!r:.100}; there are {', '.join(sorted(_TABLES))}")
     return table
 
 

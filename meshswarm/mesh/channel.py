@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
+from meshswarm.codec import Undecodable
 from meshswarm.errors import KeyRefused, MeshswarmError, Unavailable
 from meshswarm.mesh.asking import Asking
 from meshswarm.mesh.faults import Fault
@@ -138,7 +139,7 @@ class Channel:
             message = decode(frames, site.limits)
             if self._admits(message):
                 self._takers[message.type](message)
-        except BadFrame as error:
+        except (BadFrame, Undecodable) as error:
             self._site.faults.note(Fault.BAD_FRAME, self.standing.peer.name, error.message)
         except Exception:  # no message may end the loop, whatever bug it meets
             name = self.standing.peer.name

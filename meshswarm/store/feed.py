@@ -7,6 +7,7 @@ whole rows, so a watcher that missed some is sent a fresh copy and is right agai
 from collections.abc import Iterable, Iterator, Sequence
 
 from attrs import frozen
+from immutables import Map
 
 from meshswarm import codec
 from meshswarm.codec import Undecodable
@@ -176,8 +177,8 @@ def row_of(view: View, table: Table, key: str) -> object | None:  # noqa: C901 -
             return view.jobs.get(JobId(key))
         case Table.REVISIONS:
             owner, _, number = key.partition("/")
-            numbered = view.revisions.get(ServiceId(owner))
-            return numbered.get(int(number)) if numbered else None
+            numbered = view.revisions.get(ServiceId(owner), Map())
+            return next((numbered[one] for one in numbered if str(one) == number), None)
 
 
 def _delete(  # noqa: C901, PLR0912 -- a table

@@ -1,5 +1,6 @@
 """What holds after any sequence of commands, sensible or not."""
 
+import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
@@ -178,6 +179,31 @@ def test_unreadable_bytes_are_refused_and_change_nothing(data: bytes) -> None:
     assert _rows(before) == _rows(applied.view)
     assert applied.view.index == 1
     assert advance(before, index=Index(2), term=Term(1)).index == 2
+
+
+@pytest.mark.parametrize(
+    "replicas", [float("inf"), float("-inf"), float("nan"), 1e300, 1e30, 2.5, 2.0, "2", b"2", True]
+)
+def test_what_is_no_whole_number_is_refused_as_one(replicas: object) -> None:
+    """Infinity stopped every manager that applied the entry, and 1e30 would have become a number
+    that no snapshot can hold."""
+    plain = codec.loads(encode_command(PutService(spec=service_spec("web", replicas=2))))
+    assert isinstance(plain, dict)
+    plain["spec"]["replicas"] = replicas
+    entry = LogEntry(at_ms=1, by="c", request=None, command=codec.dumps(plain))
+    applied = apply(View(), index=Index(1), term=Term(1), data=entry.encoded())
+    assert applied.outcome.refusal is not None
+    assert "undecodable" == applied.outcome.refusal.code
+    assert not applied.changed
+
+
+@pytest.mark.parametrize("name", [1, None, b"web", ["web"], True])
+def test_what_is_no_text_is_refused_as_one(name: object) -> None:
+    plain = codec.loads(encode_command(PutService(spec=service_spec("web", replicas=2))))
+    assert isinstance(plain, dict)
+    plain["spec"]["name"] = name
+    with pytest.raises(codec.Undecodable):
+        decode_command(codec.dumps(plain))
 
 
 def test_a_number_that_python_would_not_print_is_refused() -> None:

@@ -25,6 +25,14 @@ def test_only_the_tables_asked_for_are_sent() -> None:
     assert [task(WEB, 1, N1).id] == [one.id for one in part.tasks_on(N1.id)]
 
 
+@pytest.mark.parametrize("number", ["", "x", "1/1", "01", " 1", "9" * 5_000, "-1"])
+def test_a_key_that_no_revision_has_finds_none(number: str) -> None:
+    whole = commit(view(), PutService(spec=service_spec("web", replicas=1))).view
+    (service_id,) = whole.services
+    assert row_of(whole, Table.REVISIONS, f"{service_id}/1") is not None
+    assert row_of(whole, Table.REVISIONS, f"{service_id}/{number}") is None
+
+
 def test_a_delta_carries_rows_and_deletions() -> None:
     dead = task(WEB, 1, N1, TaskState.FAILED, id="dead")
     before = view([N1], [WEB], [dead, task(WEB, 2, N1)])
