@@ -68,7 +68,8 @@ class Outbox:
         """A new token if this batch `writes` (else None), and what may be sent at once.
 
         Without a write of its own, a waiting message waits for the newest write under way: it may
-        speak of entries in it. With none under way all that it speaks of is durable.
+        speak of entries in it. With none under way all that it speaks of is durable. What is said
+        again takes the place of what was: a disk may hang for hours, and the leader goes on asking.
         """
         token = None
         held, self._after_write = self._after_write, []
@@ -76,7 +77,8 @@ class Outbox:
             self._last_token = token = self._last_token + 1
             self._waiting.append((token, held))
         elif self._waiting:
-            self._waiting[-1][1].extend(held)
+            waiting = self._waiting[-1][1]
+            waiting[:] = [*(message for message in waiting if message not in held), *held]
         else:
             self._now += held
         messages = tuple(self._now)
