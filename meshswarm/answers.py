@@ -46,7 +46,7 @@ class ManagerMetrics:
     free_bytes: int = 0
     """Room left on the disk of the data directory."""
     dropped: Mapping[str, int] = Factory(dict)
-    """Messages that were not taken in, by cause."""
+    """Messages that were not sent or not taken in, by cause."""
 
 
 @frozen(kw_only=True)

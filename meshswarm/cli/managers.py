@@ -17,7 +17,7 @@ The JSON contract, whose keys are never renamed or removed:
         commit_p50_ms, commit_p99_ms      a command from its append (as leader) until applied
         loop_lag_p99_ms, loop_lag_max_ms  how late its event loop came to its ticks
         elections, leader_changes, snapshot_index, journal_bytes, free_bytes
-        dropped  messages not taken in, by cause, every cause with its count
+        dropped  messages not sent or not taken in, by cause, every cause with its count
       mesh   messages_in, messages_out, connections, and what was dropped
       peers  on the leader: name, id, match, next, lag (entries), state, active
     peers   the leader's

@@ -46,7 +46,8 @@ log = logging.getLogger("meshswarm.journal")
 T = TypeVar("T")
 
 MAX_QUEUED_BYTES = 256 << 20
-"""Waiting to be written; more is refused as busy. Raft's own limits keep it far below."""
+"""Waiting to be written; more is refused, which ends the node as a failed disk does: what a `Ready`
+wants written cannot be left out. Raft's own limits keep it far below."""
 
 MIN_FREE_BYTES = 256 << 20
 """Free space below which proposals are to be refused, while there is room for what is under way."""

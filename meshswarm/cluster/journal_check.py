@@ -25,7 +25,7 @@ LIVE = "raft"
 """The folder of a node's data directory that holds its journal."""
 
 TRIES = 5
-"""How often a journal is read that looks damaged or changes meanwhile, before it is taken as it is."""
+"""How often a journal is read that looks damaged or changes meanwhile, before that is believed."""
 
 
 @frozen(kw_only=True)

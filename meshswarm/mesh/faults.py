@@ -27,6 +27,10 @@ class Fault(Enum):
     NOT_ALLOWED = "not_allowed"
     BUSY = "busy"
     OVERRUN = "overrun"
+    LANE_FULL = "lane_full"
+    """Not sent: the peer does not take what waits for it already."""
+    LANE_DOWN = "lane_down"
+    """Not sent: there is no connection."""
     HANDLER_FAILED = "handler_failed"
 
 
@@ -38,9 +42,13 @@ class Faults:
         self._now = now
         self._logged: dict[tuple[Fault, str], float] = {}
 
+    def count(self, fault: Fault) -> None:
+        """Count `fault`, which is said in the log elsewhere, or not worth a line."""
+        self.counts[fault] += 1
+
     def note(self, fault: Fault, source: str, what: str) -> None:
         """Count `fault`, and log it unless that was done for this source within the minute."""
-        self.counts[fault] += 1
+        self.count(fault)
         now = self._now()
         key = (fault, source)
         if now - self._logged.get(key, -SILENCE_S) < SILENCE_S:

@@ -6,10 +6,8 @@ from contextlib import asynccontextmanager
 
 from meshswarm.errors import Unavailable
 from meshswarm.mesh.channel import Channel
-from meshswarm.mesh.frames import Type
 from meshswarm.mesh.limits import MeshLimits
 from meshswarm.mesh.peers import Lane, Peer
-from meshswarm.mesh.pump import Sent
 from meshswarm.mesh.requests import Chunk, Reply
 from meshswarm.mesh.site import Standing
 
@@ -73,10 +71,7 @@ class Link:
         :raises Invalid: if the message is too large.
         """
         channel = self._lanes.get(lane) or self._channel(lane)
-        return (
-            channel is not None
-            and channel.outlet.offer(Type.NOTIFY, 0, kind, body, payloads) is Sent.OK
-        )
+        return channel is not None and channel.outlet.notify(kind, body, payloads)
 
     async def call(
         self,

@@ -54,6 +54,14 @@ class Outlet:
         )
         return Sent.BUSY if self._held else self._pass_on(frames)
 
+    def notify(self, kind: str, body: object, payloads: Sequence[bytes]) -> bool:
+        """As `offer`; whether it was sent. If not it is counted, for nobody else may notice."""
+        sent = self.offer(Type.NOTIFY, 0, kind, body, payloads)
+        if sent is Sent.OK:
+            return True
+        self._site.faults.count(Fault.LANE_FULL if sent is Sent.BUSY else Fault.LANE_DOWN)
+        return False
+
     def post(
         self,
         type_: Type,

@@ -109,6 +109,18 @@ async def test_a_busy_or_gone_peer_is_unavailable() -> None:
         assert 1 == it.lost
 
 
+async def test_a_notification_that_is_not_sent_is_counted_by_cause() -> None:
+    async with rig() as it:
+        assert it.channel.outlet.notify("word", None, ())
+        assert {} == it.faults()
+        it.state = Sent.BUSY
+        assert not it.channel.outlet.notify("word", None, ())
+        it.state = Sent.GONE
+        for _ in range(2):  # the second finds the lane closed
+            assert not it.channel.outlet.notify("word", None, ())
+        assert {"lane_full": 1, "lane_down": 2} == it.faults()
+
+
 async def test_each_call_ends_in_its_own_time() -> None:
     """Whatever order they begin and end in, and whoever is answered or gives up meanwhile."""
     ended: set[str] = set()

@@ -178,6 +178,7 @@ async def test_nobody_there_is_told_with_the_address() -> None:
             await link.call(Lane.CONTROL, "which", timeout_s=TIMEOUT_S)
         assert "127.0.0.1:1" == caught.value.where
         assert not link.notify(Lane.CONTROL, "which")
+        assert 1 == endpoint.dropped()["lane_down"]
         with pytest.raises(Unavailable, match="no address"):
             endpoint.link(peer_of(keys.generate(), "worker"))
 
