@@ -1,8 +1,10 @@
-"""Consensus under load: three managers on loopback, CURVE and fsync on, one client process.
+"""Consensus under load: three managers on loopback, CURVE and fsync on, clients beside them.
 
     python3 tools/run.py bench raft [--peer etcd] [--peer pysyncobj] [--runs 3] [--only CASE]
 
 sequential, inflight_256, inflight_1000   writes of a 256-byte config, so many under way at once
+inflight_256_of_8                         the same from 8 client processes, 32 in each; the others
+                                          are one process, whose requests travel together
 batch_100                                 100 such writes in one command, 32 commands under way
 read_sequential, reads_256                linearizable reads of one config
 failover_default, failover_fast           SIGKILL of the leader until the next acknowledged write,
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 from attrs import frozen
@@ -37,17 +40,19 @@ FAST = {"heartbeat_ms": 20, "election_timeout_ms": 150}
 
 @frozen
 class Load:
-    """One case: `clients` requests under way of `batch` operations each."""
+    """One case: `clients` requests under way of `batch` operations each, in every process."""
 
     kind: str
     clients: int
     batch: int = 1
+    processes: int = 1
 
 
 LOADS = {
     "sequential": Load("write", 1),
     "inflight_256": Load("write", 256),
     "inflight_1000": Load("write", 1_000),
+    "inflight_256_of_8": Load("write", 32, processes=8),
     "batch_100": Load("write", 32, 100),
     "read_sequential": Load("read", 1),
     "reads_256": Load("read", 256),
@@ -117,6 +122,16 @@ def medians(runs: list[dict[str, float]]) -> dict[str, float]:
     return {name: round(statistics.median(run[name] for run in runs), 3) for name in runs[0]}
 
 
+def together(run: Runner, load: Load) -> dict[str, float] | None:
+    """What all client processes did: the sum of their operations, the median of each time."""
+    with ThreadPoolExecutor(load.processes) as threads:
+        all_ = list(threads.map(run, [load] * load.processes))
+    found = [figures for figures in all_ if figures is not None]
+    if not found:
+        return None
+    return medians(found) | {"ops_s": round(sum(figures["ops_s"] for figures in found))}
+
+
 def measure_loads(cases: list[str], runs: int, peers: list[str]) -> None:
     """All systems in turn, case by case, run by run."""
     with cluster("--nodes", "3") as lab, ExitStack() as stack:
@@ -127,7 +142,7 @@ def measure_loads(cases: list[str], runs: int, peers: list[str]) -> None:
             found: dict[str, list[dict[str, float]]] = {name: [] for name in systems}
             for number in range(runs):
                 for name, run in systems.items():
-                    figures = run(LOADS[case])
+                    figures = together(run, LOADS[case])
                     say(f"{case} {number + 1}/{runs} {name}: {figures or 'cannot do that'}")
                     found[name] += [figures] if figures else []
             report(case, {name: medians(all_) for name, all_ in found.items() if all_}, runs)
