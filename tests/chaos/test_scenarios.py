@@ -21,6 +21,7 @@ from tools.chaos.check import findings
 from tools.chaos.cluster import Disk
 from tools.chaos.faults import Begun
 from tools.chaos.history import operations_in, value_of, write_of
+from tools.rig.rig import can_freeze
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -173,6 +174,25 @@ async def test_s66_full_disks_end_by_themselves() -> None:
         assert [] == [
             exit_ for manager in arena.cluster.managers.values() for exit_ in manager.exits
         ]
+
+
+@pytest.mark.skipif(not can_freeze(), reason="no loop devices, or no mkfs.ext4 or fsfreeze")
+async def test_a_disk_that_hangs_in_the_midst_of_a_commit_holds_up_its_own_manager_alone() -> None:
+    """Small commits are written by the event loop itself, while the disk is quick: so it is stuck
+    with it, silent as with any stuck loop, and the others go on without it."""
+    async with opened(3, environment=FAST, disk=Disk.FREEZABLE) as arena, checked_load(arena):
+        leader = leader_of(arena)
+        with during(faults.stall_this(arena, leader)):
+            await another_leads(arena, leader)
+            await arena.writable(others_of(arena, leader)[0])
+        await arena.writable(leader)
+        await arena.settled()
+        follower = others_of(arena, leader_of(arena))[0]
+        with during(faults.stall_this(arena, follower)):
+            await arena.writable(leader_of(arena))
+            await asyncio.sleep(2 * LONGEST_ELECTION_S)
+            await arena.writable(leader_of(arena))
+        await arena.writable(follower)
 
 
 async def test_s73_a_peer_that_is_down_costs_the_others_no_memory() -> None:
