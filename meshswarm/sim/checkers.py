@@ -255,6 +255,14 @@ class Checkers:
             match = state.reign.peers[peer].match
             self.consensus.believes(state.id, state.term, peer, match)
 
+    def asked(self, node: NodeId, context: object) -> None:
+        """A core was asked to confirm a read."""
+        self.consensus.asked(node, context)
+
+    def confirms(self, core: RaftCore, context: object) -> None:
+        """A core confirmed a read."""
+        self.consensus.confirms(core.id, core.term, core._state.conf.voters, context)
+
     def ready(self, status: RaftStatus, ready: Ready) -> None:
         """A core handed out work."""
         self.consensus.ready(status, ready)

@@ -57,6 +57,12 @@ class Consensus:
     _changes: dict[tuple[Index, Term], ConfChange] = field(factory=dict)
     """Membership changes that were in some log."""
     _hard: dict[NodeId, HardState] = field(factory=dict)
+    _moment: int = 0
+    """Grows with whatever the next two books note."""
+    _followed: dict[tuple[Term, NodeId, NodeId], int] = field(factory=dict)
+    """When each peer last said to a leader, in its term, that it follows."""
+    _asked: dict[tuple[NodeId, object], int] = field(factory=dict)
+    """When a leader was asked for each read that is not confirmed yet."""
 
     @property
     def conf(self) -> ConfState:
@@ -79,8 +85,9 @@ class Consensus:
     def sent(self, message: Message, disk: Disk) -> None:
         """A message leaves its node, whose disk holds this."""
         match message:
-            case HeartbeatReply():
-                pass
+            case HeartbeatReply(from_=peer, to=leader, term=term):
+                self._moment += 1
+                self._followed[term, leader, peer] = self._moment
             case Heartbeat() | AppendEntries() | InstallSnapshot() | TimeoutNow():
                 self._leads(message.from_, message.term)
             case VoteReply(granted=True, pre_vote=False, from_=voter, term=term, to=candidate):
@@ -130,6 +137,20 @@ class Consensus:
         saved = disk.hard_state
         if saved.term < term or (saved.term == term and saved.vote != candidate):
             raise Violation(f"{voter} tells its vote in term {term}; durable is {saved}")
+
+    # --- reads --------------------------------------------------------------------------------
+
+    def asked(self, node: NodeId, context: object) -> None:
+        """A leader is to confirm a read."""
+        self._moment += 1
+        self._asked[node, context] = self._moment
+
+    def confirms(self, node: NodeId, term: Term, voters: Sequence[NodeId], context: object) -> None:
+        """A leader has: with it a majority said since that it follows (thesis section 6.4)."""
+        asked = self._asked.pop((node, context))
+        since = [v for v in voters if v == node or self._followed.get((term, node, v), 0) > asked]
+        if len(since) < majority_of(len(voters)):
+            raise Violation(f"{node} confirms a read in term {term}: of {voters} only {since} did")
 
     # --- leaders ------------------------------------------------------------------------------
 

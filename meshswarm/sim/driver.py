@@ -146,6 +146,7 @@ class Driver:
         if ready.committed:
             self._apply_all(ready.committed)
         for state in ready.read_states:
+            self._around.checkers.confirms(self.core, state.context)
             self._reads.pop(state.context).keep(state.index)
         for context in ready.rejected_reads:
             lost = Unavailable("leadership was lost before the read was confirmed")
@@ -219,6 +220,7 @@ class Driver:
         self._count_ticks()
         self._read_number += 1
         self.core.read_index(self._read_number)
+        self._around.checkers.asked(self.id, self._read_number)
         promise: Promise[Index] = Promise(self._life)
         self._reads[self._read_number] = promise
         self._pump_soon()

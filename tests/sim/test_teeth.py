@@ -103,6 +103,8 @@ BITES = (
     Bite(clients.reads_what_is_there, STALE, CUTS),
     Bite(clients.leader_reads_locally, STALE, (Fault.ISOLATE,)),
     Bite(clients.reads_before_it_commits, STALE, (Fault.CRASH, Fault.SLOW_DISK)),
+    Bite(clients.reads_by_old_answers, "confirms a read"),
+    Bite(clients.reads_by_two, "confirms a read", CUTS, managers=5),
     Bite(clients.reads_before_it_applies, STALE),
     Bite(clients.repeats_requests, "again|was told|expected"),
     Bite(clients.forgets_answers, "was told|expected|again"),

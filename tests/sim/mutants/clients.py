@@ -1,13 +1,18 @@
 """Mistakes that clients see: stale reads, commands twice, states that differ."""
 
 import itertools
+from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 from attrs import evolve
 
 from meshswarm.errors import Unavailable
 from meshswarm.ids import Index, Term
+from meshswarm.raft import reads
 from meshswarm.raft.core import RaftCore
+from meshswarm.raft.reads import Reads
+from meshswarm.raft.ready import ReadState
 from meshswarm.sim import driver, network
 from meshswarm.sim.seat import Seat
 from meshswarm.store import apply as store_apply
@@ -44,6 +49,25 @@ def reads_before_it_commits(patch: pytest.MonkeyPatch) -> None:
         core._own_reign().reads.add(context, core._state.log.committed)
 
     patch.setattr(RaftCore, "read_index", read_index)
+
+
+def reads_by_old_answers(patch: pytest.MonkeyPatch) -> None:
+    """A read takes the position of a heartbeat that is on its way already (S40)."""
+
+    def add(reads: Reads, context: object, commit: Index) -> None:
+        reads._waiting.append((reads.position, ReadState(context, commit)))
+        reads.needs_heartbeat = True
+
+    patch.setattr(Reads, "add", add)
+
+
+def reads_by_two(patch: pytest.MonkeyPatch) -> None:
+    """The leader and one other confirm a read, however many voters there are."""
+
+    def second(values: Sequence[int]) -> int:
+        return sorted(values)[-2:][0]
+
+    patch.setattr(reads, "quorum", SimpleNamespace(majority_value=second))
 
 
 def reads_before_it_applies(patch: pytest.MonkeyPatch) -> None:
