@@ -342,6 +342,8 @@ def _core(node_id: NodeId, around: Surroundings) -> RaftCore:
             heartbeat_ticks=HEARTBEAT_TICKS,
             max_append_entries=shape.max_append_entries,
             max_inflight=shape.max_inflight,
+            max_uncommitted_bytes=shape.max_uncommitted_bytes,
+            max_pending_reads=shape.max_pending_reads,
             thrifty=True,
         ),
         random.Random(around.rng.getrandbits(64)),

@@ -1,8 +1,10 @@
 """Every queue, window and table stays under its declared limit (I9), looked at from outside."""
 
+from meshswarm.ids import Index
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.log import ENTRY_OVERHEAD_BYTES
 from meshswarm.raft.messages import AppendEntries, Message
+from meshswarm.raft.types import EntryKind
 from meshswarm.sim.trace import Violation
 from meshswarm.store.outcome import MAX_ANSWERS, MAX_CLIENTS
 from meshswarm.store.view import View
@@ -16,16 +18,29 @@ def check_core(core: RaftCore) -> None:
         return
     if len(reign.reads) > config.max_pending_reads:
         raise Violation(f"{state.id} keeps {len(reign.reads)} of {config.max_pending_reads} reads")
-    # One batch of a legal size is always taken when nothing else waits.
-    waiting, allowed = state.log.uncommitted_bytes, config.max_uncommitted_bytes
-    if waiting > allowed + config.max_append_bytes:
-        raise Violation(f"{state.id} keeps {waiting} bytes uncommitted, {allowed} are allowed")
+    _check_uncommitted(core)
     for peer, progress in reign.peers.items():
         window = progress.inflights
         if len(window) > config.max_inflight:
             raise Violation(f"{state.id} has {len(window)} appends on their way to {peer}")
         if window.bytes > config.max_inflight_bytes + config.max_append_bytes:
             raise Violation(f"{state.id} has {window.bytes} bytes on their way to {peer}")
+
+
+def _check_uncommitted(core: RaftCore) -> None:
+    """What a leader took since it knows what is committed; one proposal is always taken when
+    nothing else waits, however large, and what Raft itself appends does not count."""
+    log, term = core._state.log, core._state.term
+    if log.term(log.committed) != term or log.last_index == log.committed:
+        return
+    allowed = core._state.config.max_uncommitted_bytes
+    if log.uncommitted_bytes <= allowed:
+        return
+    first = Index(log.committed + 1)
+    waiting = log.slice(first, log.last_index, max_entries=1 << 30, max_bytes=1 << 60)
+    sizes = [len(e.data) + ENTRY_OVERHEAD_BYTES for e in waiting if e.kind is EntryKind.NORMAL]
+    if len(sizes) > 1 and sum(sizes) > allowed:
+        raise Violation(f"{core.id} keeps {sum(sizes)} bytes uncommitted, {allowed} are allowed")
 
 
 def check_message(message: Message, core: RaftCore) -> None:

@@ -39,6 +39,8 @@ class Shape:
     max_append_entries: int = 4_096
     """Of Raft: small ones split what would travel together."""
     max_inflight: int = 16
+    max_uncommitted_bytes: int = 64 << 20
+    max_pending_reads: int = 10_000
     skew_ms: int = 0
     """Wall clocks are wrong by at most so much."""
     drift_ms: int = 0
@@ -91,6 +93,8 @@ def drawn(rng: random.Random, managers: int, *, is_bare: bool) -> Shape:
         trailing_entries=rng.choice((1, 10, 50)),
         max_append_entries=rng.choice((1, 2, 8, 4_096)),
         max_inflight=rng.choice((1, 3, 16)),
+        max_uncommitted_bytes=rng.choice((400, 64 << 20)),
+        max_pending_reads=rng.choice((2, 10_000)),
         skew_ms=rng.choice((0, 50, 1_000, 3_600_000)),
         drift_ms=rng.choice((0, 1, 5)),
         think_ms=rng.choice((50, 300, 2_000)) if is_bare else 4_000,

@@ -90,6 +90,8 @@ BITES = (
         (Fault.SLOW_DISK, *CUTS),
     ),
     Bite(logs.sends_without_a_window, "on their way to"),
+    Bite(logs.takes_without_a_limit, "bytes uncommitted", CUTS),
+    Bite(logs.keeps_reads_without_a_limit, "of 2 reads", CUTS),
     Bite(logs.packs_without_a_limit, "in one append"),
     Bite(
         members.changes_overlap,

@@ -1,14 +1,17 @@
 """Mistakes in how a follower takes what its leader sends."""
 
+from collections.abc import Sequence
+
 import pytest
 
-from meshswarm.ids import Index
+from meshswarm.ids import Index, Term
 from meshswarm.raft import following
+from meshswarm.raft.core import RaftCore
 from meshswarm.raft.log import RaftLog
 from meshswarm.raft.messages import AppendEntries
 from meshswarm.raft.progress import Inflights
 from meshswarm.raft.state import RaftState
-from meshswarm.raft.types import Entry
+from meshswarm.raft.types import Entry, EntryKind
 
 
 def keeps_what_conflicts(patch: pytest.MonkeyPatch) -> None:
@@ -70,6 +73,29 @@ def sends_without_a_window(patch: pytest.MonkeyPatch) -> None:
         right(window, 1 << 60, 1 << 60)
 
     patch.setattr(Inflights, "__init__", endless)
+
+
+def takes_without_a_limit(patch: pytest.MonkeyPatch) -> None:
+    """A leader that reaches no quorum goes on appending what it is given."""
+
+    def propose(core: RaftCore, datas: Sequence[bytes]) -> tuple[Term, Index]:
+        core._writable_reign()
+        return core._state.term, core._state.append(datas, EntryKind.NORMAL)
+
+    patch.setattr(RaftCore, "propose", propose)
+
+
+def keeps_reads_without_a_limit(patch: pytest.MonkeyPatch) -> None:
+    """A leader that reaches no quorum goes on keeping reads for it."""
+
+    def read_index(core: RaftCore, context: object) -> None:
+        reign, log = core._own_reign(), core._state.log
+        if log.term(log.committed) == core._state.term:
+            reign.reads.add(context, log.committed)
+        else:
+            reign.reads.hold(context)
+
+    patch.setattr(RaftCore, "read_index", read_index)
 
 
 def packs_without_a_limit(patch: pytest.MonkeyPatch) -> None:
