@@ -95,6 +95,15 @@ async def test_the_stop_signal_goes_to_the_command_alone(ground: ProcessGround) 
         assert "SIGTERM" == end.exit.signal_name
 
 
+@pytest.fixture
+def under_nohup() -> Iterator[None]:
+    """As if this process had been started by a shell's `nohup`, which has it ignore SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("under_nohup")
 async def test_nothing_of_ours_leaks_into_the_command(ground: ProcessGround) -> None:
     async with ground.running() as runtime:
         await started(runtime, "exec sleep 60")

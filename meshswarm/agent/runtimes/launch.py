@@ -58,9 +58,14 @@ def become(launch: "dict[str, Any]") -> None:
 
 
 def execute(argv: list[str], command: str, environment: dict[str, str]) -> None:
-    """Go on as this command; returns never, raises OSError."""
-    for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(ignored_by_python, signal.SIG_DFL)
+    """Go on as this command; returns never, raises OSError.
+
+    What is ignored here would be ignored there: some signals by Python, SIGHUP by whoever started
+    the node under `nohup`.
+    """
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     os.execve(command, argv, environment)
 
 
