@@ -255,13 +255,13 @@ class Checkers:
             match = state.reign.peers[peer].match
             self.consensus.believes(state.id, state.term, peer, match)
 
-    def asked(self, node: NodeId, context: object) -> None:
+    def asked(self, core: RaftCore, context: object) -> None:
         """A core was asked to confirm a read."""
-        self.consensus.asked(node, context)
+        self.consensus.asked(core.id, core.term, context)
 
     def confirms(self, core: RaftCore, context: object) -> None:
         """A core confirmed a read."""
-        self.consensus.confirms(core.id, core.term, core._state.conf.voters, context)
+        self.consensus.confirms(core.id, core._state.conf.voters, context)
 
     def ready(self, status: RaftStatus, ready: Ready) -> None:
         """A core handed out work."""

@@ -61,8 +61,8 @@ class Consensus:
     """Grows with whatever the next two books note."""
     _followed: dict[tuple[Term, NodeId, NodeId], int] = field(factory=dict)
     """When each peer last said to a leader, in its term, that it follows."""
-    _asked: dict[tuple[NodeId, object], int] = field(factory=dict)
-    """When a leader was asked for each read that is not confirmed yet."""
+    _asked: dict[tuple[NodeId, object], tuple[Term, int]] = field(factory=dict)
+    """In which term, and when, a leader was asked for each read that is not confirmed yet."""
 
     @property
     def conf(self) -> ConfState:
@@ -140,14 +140,15 @@ class Consensus:
 
     # --- reads --------------------------------------------------------------------------------
 
-    def asked(self, node: NodeId, context: object) -> None:
+    def asked(self, node: NodeId, term: Term, context: object) -> None:
         """A leader is to confirm a read."""
         self._moment += 1
-        self._asked[node, context] = self._moment
+        self._asked[node, context] = term, self._moment
 
-    def confirms(self, node: NodeId, term: Term, voters: Sequence[NodeId], context: object) -> None:
-        """A leader has: with it a majority said since that it follows (thesis section 6.4)."""
-        asked = self._asked.pop((node, context))
+    def confirms(self, node: NodeId, voters: Sequence[NodeId], context: object) -> None:
+        """A leader has: with it a majority said since that it follows (thesis section 6.4). It may
+        be in a later term by the time that it tells."""
+        term, asked = self._asked.pop((node, context))
         since = [v for v in voters if v == node or self._followed.get((term, node, v), 0) > asked]
         if len(since) < majority_of(len(voters)):
             raise Violation(f"{node} confirms a read in term {term}: of {voters} only {since} did")

@@ -220,7 +220,7 @@ class Driver:
         self._count_ticks()
         self._read_number += 1
         self.core.read_index(self._read_number)
-        self._around.checkers.asked(self.id, self._read_number)
+        self._around.checkers.asked(self.core, self._read_number)
         promise: Promise[Index] = Promise(self._life)
         self._reads[self._read_number] = promise
         self._pump_soon()

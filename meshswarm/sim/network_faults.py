@@ -9,6 +9,8 @@ from meshswarm.sim.scene import Scene
 
 def split(scene: Scene) -> str:
     """Cut some nodes, and some users, off from all others."""
+    if len(scene.world.hosts) < 2:
+        return ""
     users = [user.id for user in scene.world.users if scene.rng.random() < 0.5]
     size = scene.rng.randrange(1, len(scene.world.hosts))
     return _cut_off(scene, {*scene.some_nodes(size), *users})

@@ -63,7 +63,7 @@ BITES = (
     Bite(elections.takes_wishes_for_votes, "leads term .* by|lead term"),
     Bite(elections.wins_by_half, "leads term .* by|lead term"),
     Bite(elections.commits_old_terms, "commits an entry of", CUTS),
-    Bite(elections.commits_by_the_fastest, "only .* hold", CUTS, managers=5),
+    Bite(elections.commits_by_the_fastest, "only .* (hold|did)", CUTS, managers=5),
     Bite(
         elections.counts_old_acknowledgements,
         "and was told|only .* hold",
@@ -91,7 +91,6 @@ BITES = (
     ),
     Bite(logs.sends_without_a_window, "on their way to"),
     Bite(logs.takes_without_a_limit, "bytes uncommitted", CUTS),
-    Bite(logs.keeps_reads_without_a_limit, "of 2 reads", CUTS),
     Bite(logs.packs_without_a_limit, "in one append"),
     Bite(
         members.changes_overlap,

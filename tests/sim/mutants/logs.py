@@ -85,19 +85,6 @@ def takes_without_a_limit(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(RaftCore, "propose", propose)
 
 
-def keeps_reads_without_a_limit(patch: pytest.MonkeyPatch) -> None:
-    """A leader that reaches no quorum goes on keeping reads for it."""
-
-    def read_index(core: RaftCore, context: object) -> None:
-        reign, log = core._own_reign(), core._state.log
-        if log.term(log.committed) == core._state.term:
-            reign.reads.add(context, log.committed)
-        else:
-            reign.reads.hold(context)
-
-    patch.setattr(RaftCore, "read_index", read_index)
-
-
 def packs_without_a_limit(patch: pytest.MonkeyPatch) -> None:
     """One append holds all that is missing, whatever its limit."""
     right = RaftLog.slice
