@@ -137,6 +137,8 @@ class Driver:
         if ready.entries or ready.committed or ready.snapshot:
             self._around.checkers.ready(self.core.status(), ready)
             limits.check_core(self.core)
+        for state in ready.read_states:  # before a change is applied: its voters were others
+            self._around.checkers.confirms(self.core, state.context)
         self._send_all(ready.messages)
         if ready.snapshot is not None:
             self._install(ready.snapshot)
@@ -146,7 +148,6 @@ class Driver:
         if ready.committed:
             self._apply_all(ready.committed)
         for state in ready.read_states:
-            self._around.checkers.confirms(self.core, state.context)
             self._reads.pop(state.context).keep(state.index)
         for context in ready.rejected_reads:
             lost = Unavailable("leadership was lost before the read was confirmed")
