@@ -195,7 +195,7 @@ def _surge(view: View, service: Service) -> int:
 def slot_faults(view: View, alive: Iterable[NodeId]) -> list[str]:
     """Services that have not the tasks that they should, one healthy task in each slot."""
     found: list[str] = []
-    nodes = [view.nodes[node] for node in alive]
+    nodes = [view.nodes[node] for node in alive if node in view.nodes]
     by_node = {node.id: node.availability for node in nodes if node.state is NodeState.READY}
     for service in view.sorted_services():
         live = [task for task in view.tasks_of(service.id) if task.is_live]
