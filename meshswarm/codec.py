@@ -54,7 +54,7 @@ def _exactly(kind: type) -> Callable[[Any, Any], Any]:
 
     def exactly(plain: Any, wanted: Any) -> Any:
         if type(plain) is not kind:
-            raise TypeError(f"not a {kind.__name__}: {plain!r:.100}")
+            raise TypeError(f"{plain!r:.100} is no {kind.__name__}")
         return plain if wanted is kind else wanted(plain)
 
     return exactly
@@ -62,7 +62,7 @@ def _exactly(kind: type) -> Callable[[Any, Any], Any]:
 
 def _real(plain: Any, _: Any) -> float:
     if type(plain) is not float and type(plain) is not int:
-        raise TypeError(f"not a number: {plain!r:.100}")
+        raise TypeError(f"{plain!r:.100} is no number")
     return float(plain)
 
 
@@ -314,4 +314,11 @@ def structure(plain: object, as_type: Any, *, lenient: bool = False) -> Any:
         KeyError,
         AttributeError,
     ) as error:
-        raise Undecodable(f"not a {as_type}: {error!r:.300}") from error
+        raise Undecodable(f"not a {_told(plain, as_type)}: {error!r:.300}") from error
+
+
+def _told(plain: object, as_type: Any) -> str:
+    """What it should have been, in a few words: of a union's dozens the one that it says it is."""
+    if get_args(as_type) and isinstance(plain, dict):
+        return f"{plain.get(TAG, 'member of a union')!s:.60}"
+    return f"{getattr(as_type, '__name__', as_type)!s:.60}"

@@ -146,7 +146,8 @@ class Endpoint:
     def on_notify(
         self, kind: str, handler: NotifyHandler, roles: Collection[PeerRole] = NODES
     ) -> None:
-        """Let `handler` take notifications; it must not block; what it raises is only logged."""
+        """Let `handler` take notifications; it must not block. `Undecodable` counts as a bad frame;
+        whatever else it raises is only logged, as a bug."""
         self._site.notifies.add(kind, handler, roles)
 
     def on_call(

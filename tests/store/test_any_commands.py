@@ -194,6 +194,7 @@ def test_what_is_no_whole_number_is_refused_as_one(replicas: object) -> None:
     applied = apply(View(), index=Index(1), term=Term(1), data=entry.encoded())
     assert applied.outcome.refusal is not None
     assert "undecodable" == applied.outcome.refusal.code
+    assert applied.outcome.refusal.message.startswith("not a PutService: ")
     assert not applied.changed
 
 
