@@ -55,6 +55,7 @@ class Script:
         self._lines: list[str] = []
         self._world = World({})
         self._draws: dict[NodeId, Draws] = {}
+        self._held: set[str] = set()
 
     def run(self, line: str) -> list[str]:
         """What comes of one command, a line each; `ok` if there is nothing to tell."""
@@ -154,11 +155,12 @@ class Script:
         self._lines = [line for line in self._lines if "->" not in line]
 
     def do_settle(self) -> None:
-        """Deliver everything, and what comes of it, until nothing is in flight."""
+        """Deliver everything, and what comes of it, until nothing is in flight but what is held."""
         for _ in range(MAX_STEPS):
-            if not self._world.wire:
+            free = (m for m in self._world.wire if type(m).__name__ not in self._held)
+            if (message := next(free, None)) is None:
                 return
-            self._world.deliver(self._world.wire[0])
+            self._world.deliver(message)
         raise AssertionError(f"still {len(self._world.wire)} messages in flight")
 
     def do_run(self, count: str = "1") -> None:
@@ -181,6 +183,11 @@ class Script:
         """`drop [a->b] [Kind]`: lose what is in flight."""
         for message in self._picked(words):
             self._world.drop(message)
+
+    def do_hold(self, kind: str) -> None:
+        """`hold InstallSnapshot`: from now on messages of this kind take long; `deliver` brings
+        them."""
+        self._held.add(kind)
 
     def do_wire(self) -> None:
         """What is in flight."""
@@ -251,6 +258,10 @@ class Script:
     def do_lost(self, name: str, peer: str) -> None:
         """`lost b a`: b's connection to a broke."""
         self._ask(name, lambda core: core.lost_contact(NodeId(peer)))
+
+    def do_moved(self, name: str, peer: str) -> None:
+        """`moved a c`: the snapshot on its way from a to c has come further."""
+        self._ask(name, lambda core: core.snapshot_moved(NodeId(peer)))
 
     def do_unreachable(self, name: str, peer: str) -> None:
         self._ask(name, lambda core: core.unreachable(NodeId(peer)))
