@@ -37,6 +37,8 @@ class Consensus:
     """The members from each index on, as of what was committed anywhere."""
     leader_of: dict[Term, NodeId] = field(factory=dict)
     committed: dict[Index, tuple[Term, bytes]] = field(factory=dict)
+    _reached: dict[Term, Index] = field(factory=dict)
+    """Up to where something was committed in each term."""
     _voted: dict[tuple[NodeId, Term], NodeId] = field(factory=dict)
     _entry_at: dict[tuple[Index, Term], tuple[bytes, Term]] = field(factory=dict)
     """What an entry holds, and the term of the one before it."""
@@ -173,9 +175,11 @@ class Consensus:
         self._is_complete(node, term)
 
     def _is_complete(self, node: NodeId, term: Term) -> None:
-        """Leader Completeness: a new leader holds whatever was committed."""
+        """Leader Completeness: a new leader holds whatever was committed in its term or an earlier
+        one. (Who was elected before others led later terms may learn so late.)"""
         log, (start, _) = self._logs[node], self._starts[node]
-        for index in range(len(self.committed), start, -1):
+        last = max((index for before, index in self._reached.items() if before <= term), default=0)
+        for index in range(last, start, -1):
             wanted = self.committed[Index(index)][0]
             if log.get(Index(index)) != wanted:
                 raise Violation(f"{node} leads term {term} without committed {index}/{wanted}")
@@ -236,7 +240,7 @@ class Consensus:
             self._has_conf(node, status.conf, status.applied)
         known = len(self.committed)
         for entry in ready.committed:
-            self._commit(node, entry)
+            self._commit(node, status.term, entry)
         self._see_commit(status, known)
 
     def _append(self, status: RaftStatus, entries: tuple[Entry, ...]) -> None:
@@ -262,13 +266,14 @@ class Consensus:
             if entry.kind is EntryKind.CONF_CHANGE:
                 self._changes[entry.index, entry.term] = confchange.decode(entry.data)
 
-    def _commit(self, node: NodeId, entry: Entry) -> None:
+    def _commit(self, node: NodeId, term: Term, entry: Entry) -> None:
         """State Machine Safety: one command at an index, everywhere, for ever."""
         told = self.committed.get(entry.index)
         if told is None:
             if entry.index != len(self.committed) + 1:
                 raise Violation(f"{node} commits {entry.index} after {len(self.committed)}")
             self.committed[entry.index] = (entry.term, entry.data)
+            self._reached[term] = entry.index
             if entry.kind is EntryKind.CONF_CHANGE:
                 conf = _changed(self.conf, confchange.decode(entry.data))
                 self.confs.append((entry.index, conf))

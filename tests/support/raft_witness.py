@@ -32,6 +32,8 @@ class Witness:
     entry_at: dict[tuple[Index, Term], tuple[bytes, Term]] = Factory(dict)
     """What an entry holds, and the term of the one before it."""
     committed: dict[Index, tuple[Term, bytes]] = Factory(dict)
+    reached: dict[Term, Index] = Factory(dict)
+    """Up to where something was committed in each term."""
     logs: dict[NodeId, dict[Index, Term]] = Factory(dict)
     starts: dict[NodeId, tuple[Index, Term]] = Factory(dict)
     """The snapshot that each log follows."""
@@ -64,11 +66,12 @@ class Witness:
             assert other == node, f"{other} and {node} lead term {term}"
 
     def _is_complete(self, node: NodeId, term: Term) -> None:
-        """Leader Completeness: a new leader holds whatever was committed."""
+        """Leader Completeness: a new leader holds whatever was committed in its term or before."""
         log = self.logs.get(node, {})
         start, _ = self.starts.get(node, (0, 0))
+        last = max((index for before, index in self.reached.items() if before <= term), default=0)
         for index, (committed_term, _) in self.committed.items():
-            assert index <= start or log.get(index) == committed_term, (
+            assert index <= start or index > last or log.get(index) == committed_term, (
                 f"{node} leads term {term} without the committed {index}/{committed_term}"
             )
 
@@ -89,7 +92,7 @@ class Witness:
                 del log[index]
             self._enter(node, ready.entries)
         for entry in ready.committed:
-            self._commit(node, entry)
+            self._commit(node, status.term, entry)
 
     def stored(self, node: NodeId, entries: Sequence[Entry]) -> None:
         """A node begins with these entries on its disk."""
@@ -107,8 +110,10 @@ class Witness:
             assert told == (entry.data, previous), f"{entry} of {node} is elsewhere {told}"
             log[entry.index] = entry.term
 
-    def _commit(self, node: NodeId, entry: Entry) -> None:
+    def _commit(self, node: NodeId, term: Term, entry: Entry) -> None:
         """State Machine Safety: one command at an index, everywhere, for ever."""
+        if entry.index not in self.committed:
+            self.reached[term] = entry.index
         told = self.committed.setdefault(entry.index, (entry.term, entry.data))
         assert told == (entry.term, entry.data), f"{node} applies {entry}, another {told}"
 
