@@ -56,7 +56,7 @@ def members(scene: Scene) -> str:
     change = next((change for change in attempts if change is not None), None)
     if change is None:
         return ""
-    leader.ask_of_it(partial(_try, partial(leader.driver.change_members, change)))
+    leader.ask_of_it(partial(_try, partial(_have_changed, scene, leader, change)))
     return f"{change.kind.value} {change.node}, asked of {leader.id}"
 
 
@@ -72,6 +72,12 @@ def _change(scene: Scene, leader: Seat) -> ConfChange | None:
     except ConfChangeRefused:
         return None
     return change if _is_bearable(scene, after) else None
+
+
+def _have_changed(scene: Scene, leader: Seat, change: ConfChange) -> None:
+    """The wish arrives, after a pause perhaps: what voters had then they may have lost since."""
+    if _is_bearable(scene, changed(leader.driver.core.status().conf, change)):
+        leader.driver.change_members(change)
 
 
 def _is_bearable(scene: Scene, after: ConfState) -> bool:

@@ -9,11 +9,21 @@ from meshswarm.errors import OutcomeUnknown, Unavailable
 from meshswarm.ids import Index, NodeId, Term
 from meshswarm.model.node import NodeRole
 from meshswarm.raft.ready import Ready
-from meshswarm.raft.types import ConfState, Entry, HardState, Snapshot, SnapshotMeta
+from meshswarm.raft.types import (
+    ConfChange,
+    ConfChangeKind,
+    ConfState,
+    Entry,
+    HardState,
+    Snapshot,
+    SnapshotMeta,
+)
 from meshswarm.sim.clock import Bell, Clock, Life, Promise
+from meshswarm.sim.cluster_faults import _have_changed
 from meshswarm.sim.disk import Adopt, Append, Disk, Drop
 from meshswarm.sim.hosts import Host
 from meshswarm.sim.network import GIVE_UP_MS, Door, Network, Stream
+from meshswarm.sim.scene import Scene
 from meshswarm.sim.shape import EPOCH_MS, Shape
 from meshswarm.sim.trace import Trace
 from meshswarm.sim.world import World
@@ -286,4 +296,27 @@ def test_a_log_is_broken_only_if_enough_others_are_whole() -> None:
     assert not world.has_sound_quorum(without=[m1, m2])
     world.hosts[m2].disk.is_damaged = True
     assert not world.has_sound_quorum(without=[m1])
+    world.end()
+
+
+def test_a_change_that_comes_late_is_made_only_if_enough_of_what_it_leaves_is_whole() -> None:
+    world = World(random.Random(1), Shape(is_bare=True, workers=0, clients=1))
+    world.clock.run_until(5_000)
+    scene = Scene(world, random.Random(1), Life(world.clock), pause_ms=1_000)
+    leader = scene.leader()
+    assert leader is not None
+    one, other = (NodeId(name) for name in world.shape.founder_ids if name != leader.id)
+    life = world.hosts[leader.id].life
+    assert life is not None
+    life.pause()
+    removal = ConfChange(ConfChangeKind.REMOVE, other)
+    leader.ask_of_it(partial(_have_changed, scene, leader, removal))
+    world.hosts[one].disk.is_damaged = True
+    life.resume()
+    world.clock.run_until(5_100)
+    assert other in leader.driver.core.status().conf.voters
+    world.hosts[one].disk.is_damaged = False
+    leader.ask_of_it(partial(_have_changed, scene, leader, removal))
+    world.clock.run_until(5_200)
+    assert other not in leader.driver.core.status().conf.voters
     world.end()
