@@ -97,7 +97,7 @@ _KINDS: dict[type[Message], _Kind] = {
             {"last_index": int, "last_term": int, "pre_vote": bool, "leadership_transfer": bool},
         ),
         _kind(VoteReply, {"granted": bool, "pre_vote": bool, "commit": int, "commit_term": int}),
-        _kind(Heartbeat, {"commit": int, "read_position": int}),
+        _kind(Heartbeat, {"commit": int, "read_position": int, "vouched": int}),
         _kind(HeartbeatReply, {"read_position": int}),
         # And the snapshot's index, term, voters, learners and former members.
         _kind(InstallSnapshot, {}, (int, int, list, list, list), payloads=1),
@@ -174,13 +174,13 @@ _WIDE, _FALSE = codec.WIDE, 0xF4
 """In CBOR `False` is before `True`."""
 
 _APPEND = struct.Struct(">BQBQBQBQ")
-_REPLY = struct.Struct(">BQBQBBQBQB")
-_HEARTBEAT = struct.Struct(">BQBQBQ")
+_REPLY = struct.Struct(">BQBQBBQBQBQ")
+_HEARTBEAT = struct.Struct(">BQBQBQBQ")
 _HEARTBEAT_REPLY = struct.Struct(">BQBQ")
 
 _Often = AppendEntries | AppendReply | Heartbeat | HeartbeatReply
 
-_ITEMS = {"AppendEntries": 7, "AppendReply": 9, "Heartbeat": 6, "HeartbeatReply": 5}
+_ITEMS = {"AppendEntries": 7, "AppendReply": 9, "Heartbeat": 7, "HeartbeatReply": 5}
 """How many the array of each has; an append with its blob has one more."""
 
 _append, _reply = maker(AppendEntries), maker(AppendReply)
@@ -211,12 +211,12 @@ def _pack_append(message: AppendEntries, blob: bytes | None = None) -> codec.Enc
 def _pack_reply(message: AppendReply) -> codec.Encoded:
     found = (_WIDE, message.index, _FALSE + message.rejected)
     hint = (_WIDE, message.hint_index, _WIDE, message.hint_term)
-    recovering = _FALSE + message.recovering
-    return _array(_REPLY, message, _WIDE, message.term, *found, *hint, recovering)
+    recovery = (_WIDE, message.recovery)
+    return _array(_REPLY, message, _WIDE, message.term, *found, *hint, *recovery)
 
 
 def _pack_heartbeat(message: Heartbeat) -> codec.Encoded:
-    items = (_WIDE, message.commit, _WIDE, message.read_position)
+    items = (_WIDE, message.commit, _WIDE, message.read_position, _WIDE, message.vouched)
     return _array(_HEARTBEAT, message, _WIDE, message.term, *items)
 
 
@@ -248,19 +248,21 @@ def _unpack_append(body: list[Any], payloads: tuple[bytes, ...]) -> AppendEntrie
 def _unpack_reply(body: list[Any], payloads: tuple[bytes, ...]) -> AppendReply:
     if len(body) != 9 or payloads:
         raise _no_message(body)
-    _, from_, to, term, index, rejected, hint, hint_term, recovering = body
+    _, from_, to, term, index, rejected, hint, hint_term, recovery = body
     are_texts = type(from_) is type(to) is str
-    are_numbers = type(term) is type(index) is type(hint) is type(hint_term) is int
-    are_truths = type(rejected) is type(recovering) is bool
+    are_indexes = type(term) is type(index) is type(hint) is type(hint_term) is int
     if (
-        not (are_texts and are_numbers and are_truths)
+        not (are_texts and are_indexes)
+        or type(rejected) is not bool
+        or type(recovery) is not int
         or not 0 <= term <= NUMBER_MAX
         or not 0 <= index <= NUMBER_MAX
         or not 0 <= hint <= NUMBER_MAX
         or not 0 <= hint_term <= NUMBER_MAX
+        or not 0 <= recovery <= NUMBER_MAX
     ):
         raise _no_message(body)
-    return _reply(from_, to, term, index, rejected, hint, hint_term, recovering)
+    return _reply(from_, to, term, index, rejected, hint, hint_term, recovery)
 
 
 def pack_entries(entries: tuple[Entry, ...]) -> bytes:

@@ -94,19 +94,22 @@ def on_heartbeat(state: RaftState, message: Heartbeat) -> None:
     """Learn the commit index, and confirm that this node still follows."""
     hear_leader(state, message)
     log = state.log
-    if message.commit > log.last_index:
+    if state.recovering and message.vouched == state.recovery:
+        _believe_voucher(state, message)
+    if message.commit > log.last_index and not state.recovering:
         # The leader speaks of entries that this node acknowledged and has no more.
-        state.recovering = True
+        state.begin_recovery()
         state.blank = False
-    log.commit_to(min(message.commit, log.last_index))
-    if state.recovering:
+    if state.recovering:  # the leader may speak of a log that was here once
         _ask_for_repair(state, message)
+    else:
+        log.commit_to(min(message.commit, log.last_index))
     state.send(
         HeartbeatReply(
             from_=state.id,
             to=message.from_,
             term=state.term,
-            read_position=message.read_position,
+            read_position=0 if state.recovering or state.blank else message.read_position,
         )
     )
 
@@ -149,7 +152,24 @@ def _ask_for_repair(state: RaftState, message: Heartbeat) -> None:
 def _fill_blank(state: RaftState, committed: Index) -> None:
     """A leader speaks to a node that held nothing; it has to catch up with its history first."""
     state.blank = False
-    state.recovering = committed > 0
+    if committed == 0:
+        state.recovery = 0
+    elif not state.recovering:
+        state.begin_recovery()
+
+
+def _believe_voucher(state: RaftState, message: Heartbeat) -> None:
+    """What this node forgot can do no harm any more: others hold an entry of this leader's that
+    whoever is helped by it would need (`leading.note_recovery`).
+
+    In this term it may have voted already, and forgotten that: it shall not vote for another. It
+    asks how far the leader is, at once.
+    """
+    if not state.is_vouched_for:
+        state.repaired_to = state.log.last_index
+    state.is_vouched_for = True
+    if state.vote is None:
+        state.vote = message.from_
 
 
 def finish_repair(state: RaftState) -> Index | None:
@@ -157,7 +177,8 @@ def finish_repair(state: RaftState) -> Index | None:
     recovered_at = state.recovered_at
     if recovered_at is None or state.log.durable < recovered_at:
         return None
-    state.recovering = False
+    state.recovery = 0
+    state.is_vouched_for = False
     state.recovered_at = None
     return recovered_at
 
@@ -175,12 +196,12 @@ def tell_repaired(state: RaftState, recovered_at: Index) -> None:
 def _note_repair(state: RaftState, message: AppendEntries, last: Index) -> None:
     """See whether this append shows that a recovering node has caught up.
 
-    It has when it holds everything up to a commit index of the leader's own term: all that this
-    node ever acknowledged and that was committed is at or below it. (A message to an earlier
-    incarnation of this node would prove nothing: the transport must not deliver it.)
+    It has when it was vouched for, and holds everything up to a commit index of the leader's own
+    term: all that this node ever acknowledged and that was committed is at or below it. (A message
+    to an earlier incarnation of this node would prove nothing: the transport must not deliver it.)
     """
-    commit = message.commit
-    if commit <= last and commit >= state.log.offset and state.log.term(commit) == message.term:
+    commit, log = message.commit, state.log
+    if state.is_vouched_for and log.offset <= commit <= last and log.term(commit) == message.term:
         state.recovered_at = commit
         finish_repair(state)
 
@@ -202,6 +223,6 @@ def _reply(
             rejected=hint is not None,
             hint_index=hint_index,
             hint_term=hint_term,
-            recovering=state.recovering,
+            recovery=state.recovery,
         )
     )

@@ -24,7 +24,7 @@ def refuse_newcomer(reign: Reign, change: ConfChange) -> None:
             f"`{change.node}` holds the log up to {progress.match}, and must hold it up to "
             f"{progress.goal}"
         )
-    if progress.is_recovering:
+    if progress.recovery:
         raise ConfChangeRefused(f"`{change.node}` is recovering what it lost, or never had")
 
 
@@ -44,8 +44,10 @@ def refuse_without_quorum(state: RaftState, reign: Reign, after: ConfState) -> N
 
 
 def _answers(state: RaftState, reign: Reign, voter: NodeId) -> bool:
-    """Whether `voter` said anything within the last election timeout."""
+    """Whether `voter` said anything within the last election timeout, and counts."""
     if voter == state.id:
         return True
     progress = reign.peers.get(voter)
-    return progress is not None and progress.silent_ticks < state.config.election_ticks
+    if progress is None or progress.recovery:
+        return False
+    return progress.silent_ticks < state.config.election_ticks

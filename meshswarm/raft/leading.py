@@ -20,7 +20,7 @@ from meshswarm.raft.messages import (
 )
 from meshswarm.raft.progress import Progress, ProgressState
 from meshswarm.raft.state import RaftState, Reign
-from meshswarm.raft.types import Entry, News, Snapshot
+from meshswarm.raft.types import Entry, EntryKind, News, Snapshot
 
 
 def tick(state: RaftState, reign: Reign) -> None:
@@ -57,7 +57,7 @@ def due_in(state: RaftState, reign: Reign) -> int:
 
 def _check_quorum(state: RaftState, reign: Reign) -> None:
     """Step down unless a majority was heard within the last election timeout (thesis 6.2)."""
-    active = {peer: True for peer, progress in reign.peers.items() if progress.recent_active}
+    active = {peer: True for peer, progress in reign.peers.items() if progress.is_active}
     active[state.id] = True
     for progress in reign.peers.values():
         progress.end_round(state.config.snapshot_elections, state.log.committed)
@@ -88,6 +88,8 @@ def _broadcast_heartbeat(
     for peer, progress in reign.peers.items():
         if peer in but:
             continue
+        if progress.recovery and _may_vouch_for(state, peer, progress.vouched_at):
+            progress.vouched = progress.recovery
         state.send(
             Heartbeat(
                 from_=state.id,
@@ -95,6 +97,7 @@ def _broadcast_heartbeat(
                 term=state.term,
                 commit=min(progress.match, state.log.committed),
                 read_position=position,
+                vouched=progress.vouched,
             )
         )
 
@@ -222,22 +225,51 @@ def on_append_reply(state: RaftState, reply: AppendReply) -> None:
         return
     progress = reign.peers[reply.from_]
     progress.heard()
-    progress.is_recovering = reply.recovering
+    has_changed = reply.recovery != progress.recovery
+    if has_changed:
+        _note_recovery(state, progress, reply.recovery)
     log = state.log
     if reply.rejected:
         hint, _ = log.find_conflict_by_term(reply.hint_index, reply.hint_term)
         retry_from = Index(hint + 1)
-        if reply.recovering:
+        if reply.recovery:
             progress.lost_data(retry_from)
         else:
             progress.rejected(reply.index, retry_from)
         return
     if reply.index > log.last_index:
         return  # No honest answer to this reign's appends: never count it.
-    if progress.accepted(reply.index, log.first_index):
-        if reply.index > log.committed:
+    if progress.accepted(reply.index, log.first_index) or has_changed:
+        if progress.match > log.committed:
             commit(state)
         _hand_over(state, reign)
+
+
+def _note_recovery(state: RaftState, progress: Progress, recovery: int) -> None:
+    """A peer lost part of what it held, or has recovered (0).
+
+    It may also have lost votes, and terms: another leader may have been elected with them, or may
+    still be, and count on what it forgot. So it does not count until a majority of the others holds
+    an entry of this leader's that was appended since. Who counts on a vote or on entries that the
+    peer forgot needs one of these others, as any two majorities share a voter, and this one is not
+    the peer. It knows of this term then: a leader of an older one it serves no more; a candidate of
+    a newer one that lacks the entry it refuses; and it would not have taken the entry, had it known
+    a newer leader. The answer names the loss, for the peer may have had another one since.
+    """
+    progress.recovery, progress.vouched = recovery, 0
+    if recovery:
+        progress.vouched_at = state.append([b""], EntryKind.NOOP)
+
+
+def _may_vouch_for(state: RaftState, peer: NodeId, index: Index) -> bool:
+    """Whether enough others hold the entry at `index`: it is committed, and that without the peer.
+
+    Of two voters it is enough that the leader holds it, as long as no membership change is under
+    way: who is elected with the word of the other one can only be the leader itself.
+    """
+    log, voters = state.log, state.conf.voters
+    is_other_of_two = len(voters) == 2 and peer in voters and log.unapplied_conf_change is None
+    return index <= (log.durable if is_other_of_two else log.committed)
 
 
 def on_heartbeat_reply(state: RaftState, reply: HeartbeatReply) -> None:
@@ -252,7 +284,7 @@ def on_heartbeat_reply(state: RaftState, reply: HeartbeatReply) -> None:
 
 
 def commit(state: RaftState) -> None:
-    """Commit what a majority of the voters holds durably.
+    """Commit what a majority of the voters holds durably; who recovers is not counted.
 
     Only an entry of the own term is counted; older ones commit with it (Raft section 5.4.2). The
     leader counts itself only as far as its own disk is (thesis section 10.2.1). A membership change
@@ -265,7 +297,7 @@ def commit(state: RaftState) -> None:
     index = Index(
         quorum.majority_value(
             [
-                log.durable if voter == state.id else reign.peers[voter].match
+                log.durable if voter == state.id else reign.peers[voter].counted
                 for voter in state.conf.voters
             ]
         )
@@ -302,7 +334,7 @@ def best_transferee(state: RaftState, reign: Reign) -> NodeId | None:
         peer
         for peer, progress in reign.peers.items()
         if progress.silent_ticks < state.config.election_ticks
-        and not progress.is_recovering
+        and not progress.recovery
         and peer in state.conf.voters
     ]
     return max(able, key=lambda peer: reign.peers[peer].match, default=None)

@@ -62,8 +62,9 @@ class AppendReply:
 
     Accepted: `index` is the last index known to match. Rejected: `index` is the refused
     `prev_index`, and (`hint_index`, `hint_term`) is the last entry that could match
-    (conflict back-tracking by term, Raft section 5.3). `recovering`: the follower lost entries
-    that it once acknowledged, so the leader forgets what it knew of its log.
+    (conflict back-tracking by term, Raft section 5.3). `recovery`: 0, or the number of a loss: the
+    follower lost entries that it once acknowledged, so the leader forgets what it knew of its log,
+    and does not count it.
     """
 
     from_: NodeId
@@ -73,23 +74,28 @@ class AppendReply:
     rejected: bool = False
     hint_index: Index = Index(0)
     hint_term: Term = Term(0)
-    recovering: bool = False
+    recovery: int = 0
 
 
 @frozen(kw_only=True)
 class Heartbeat:
-    """The leader lives; `commit` is min(match, commit); `read_position` confirms reads up to it."""
+    """The leader lives; `commit` is min(match, commit); `read_position` confirms reads up to it.
+
+    `vouched`: 0, or the number of a loss of the receiver's (`AppendReply.recovery`) that can do no
+    harm any more.
+    """
 
     from_: NodeId
     to: NodeId
     term: Term
     commit: Index
     read_position: int = 0
+    vouched: int = 0
 
 
 @frozen(kw_only=True)
 class HeartbeatReply:
-    """The follower still follows; echoes `read_position`."""
+    """The follower still follows; echoes `read_position`, or 0 if its word does not count."""
 
     from_: NodeId
     to: NodeId

@@ -64,14 +64,14 @@ class Progress:
     `paused`: nothing more goes out until an answer or a heartbeat's answer. `nudged`: an append
     goes out at the next occasion even if it is empty. `recent_active`: heard from since the last
     check of the quorum; `silent_ticks`: since it last answered. `sent_commit`: the commit index it
-    was last told. `goal`: who matches this has caught up. `is_recovering`: it said so last.
-    `probed_to`: how far the probe under way reaches.
+    was last told. `goal`: who matches this has caught up. `probed_to`: how far the probe under way
+    reaches. `recovery`: the number of the loss that it told of last, 0 if it is whole; `vouched` is
+    the same once the leader vouches for it, for which `vouched_at` must be held by enough.
     """
 
     __slots__ = (
         "goal",
         "inflights",
-        "is_recovering",
         "match",
         "next",
         "nudged",
@@ -79,10 +79,13 @@ class Progress:
         "pending_snapshot",
         "probed_to",
         "recent_active",
+        "recovery",
         "sent_commit",
         "silent_ticks",
         "snapshot_rounds",
         "state",
+        "vouched",
+        "vouched_at",
     )
 
     def __init__(self, next_index: Index, max_inflight: int, max_inflight_bytes: int) -> None:
@@ -97,9 +100,21 @@ class Progress:
         self.probed_to = Index(0)
         self.recent_active = False
         self.silent_ticks = NEVER
-        self.is_recovering = False
+        self.recovery = 0
+        self.vouched = 0
+        self.vouched_at = Index(0)
         self.sent_commit = Index(0)
         self.snapshot_rounds = 0
+
+    @property
+    def counted(self) -> Index:
+        """How far the peer helps to commit."""
+        return Index(0) if self.recovery else self.match
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it counts towards the quorum that a leader must have heard."""
+        return self.recent_active and self.recovery == self.vouched
 
     @property
     def may_stream(self) -> bool:

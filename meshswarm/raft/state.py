@@ -53,8 +53,9 @@ class RaftState:
     """One node's state; `role` is FOLLOWER, CANDIDATE or LEADER, never a mere report.
 
     `campaign` is there exactly for candidates, `reign` exactly for leaders. `silent_ticks` counts
-    since a leader was last heard or a quorum reached. While `recovering`, reaching
-    `recovered_at` durably ends it, and `repaired_to` is how far the last heartbeat found the log.
+    since a leader was last heard or a quorum reached. `recovery` numbers the loss under repair, 0
+    if there is none. Once a leader has vouched (`is_vouched_for`), reaching `recovered_at` durably
+    ends it; `repaired_to` is how far the last heartbeat found the log.
     `removed`: another member knows that this node was removed. Until then a removed leader must
     stay and answer, for it may be the only one that knows.
     A node that is not `is_fit` does not campaign. `elections` counts the terms that it ran in.
@@ -88,7 +89,8 @@ class RaftState:
 
         self.election_elapsed = 0
         self.silent_ticks = 0
-        self.recovering = recovering
+        self.recovery = 0
+        self.is_vouched_for = False
         self.blank = blank
         self.is_fit = True
         self.elections = 0
@@ -104,6 +106,17 @@ class RaftState:
         self._silence_ticks = config.election_ticks_max
         self.election_timeout = 0
         self.reset_election_timer()
+        if recovering:
+            self.begin_recovery()
+
+    @property
+    def recovering(self) -> bool:
+        """Whether something was lost here that is not repaired yet."""
+        return self.recovery != 0
+
+    def begin_recovery(self) -> None:
+        """Something was lost here. By chance, its number is another one each time."""
+        self.recovery = self._rng.randrange(1, 1 << 31)
 
     @property
     def is_voter(self) -> bool:

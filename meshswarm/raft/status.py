@@ -24,7 +24,7 @@ class RaftStatus:
 
     `election_elapsed` is in ticks. `first_index` is the first entry that is still kept;
     `durable_index` the last that is known to be written. `recovering`: data was lost here, so this
-    node neither votes nor campaigns until the leader has repaired it. `removed`: this node is no
+    node counts for nothing until the leader has repaired it. `removed`: this node is no
     member any more, and the others know. `is_fit`: it would lead if elected. `elections`: the terms
     that it ran in since it started.
     """

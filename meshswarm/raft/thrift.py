@@ -34,7 +34,7 @@ def note_quick(state: RaftState, reign: Reign) -> None:
     committed = state.log.committed
     if not reign.spared and committed == state.log.last_index:
         voters = (reign.peers[voter] for voter in state.conf.voters if voter != state.id)
-        reign.quick = tuple(progress for progress in voters if progress.match >= committed)
+        reign.quick = tuple(progress for progress in voters if progress.counted >= committed)
         reign.slow = frozenset(
             peer for peer, progress in reign.peers.items() if progress not in reign.quick
         )

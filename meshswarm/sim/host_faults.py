@@ -2,9 +2,14 @@
 
 from functools import partial
 
+from meshswarm.ids import NodeId
 from meshswarm.sim.disk import SYNC_MS
 from meshswarm.sim.hosts import Host
 from meshswarm.sim.scene import Scene
+from meshswarm.sim.shape import ELECTION_MS
+
+HELPERS_SHARE = 0.5
+"""Of the disks that are wiped: those of managers that have just helped to replace a leader."""
 
 # --- processes --------------------------------------------------------------------------------
 
@@ -135,19 +140,59 @@ def old_snapshot(scene: Scene) -> str:
 
 
 def wipe(scene: Scene) -> str:
-    """Let a manager find its disk empty: term and vote are gone as well.
-
-    Only of a cluster at peace: a quorum of others is sound and knows of this node's term. A vote
-    that only the wiped node and a candidate know of, once forgotten, lets two leaders commit; no
-    Raft survives that under the same identity (it would have to be removed and join anew).
-    """
-    world, host = scene.world, scene.a_manager()
-    term = host.disk.hard_state.term
-    behind = [n for n, other in world.hosts.items() if other.disk.hard_state.term < term]
-    if host.disk.is_blank or not world.has_sound_quorum(without=[host.id, *behind], founders=True):
+    """Let a manager find its disk empty: term and vote are gone too. Enough others are sound."""
+    if scene.rng.random() < HELPERS_SHARE and (what := _wipe_a_helper(scene)):
+        return what
+    host = scene.a_manager()
+    if not _may_lose_all(scene, host):
         return ""
     scene.kill([host.id], power=False)
-    world.trace.tell("wipe", host.id)
-    host.disk.wipe()
-    world.checkers.lost(host.id, promises=True)
+    _lose_all(scene, host)
     return host.id
+
+
+def _wipe_a_helper(scene: Scene) -> str:
+    """A leader stands still until others have a new one. As it goes on, and knows nothing of that,
+    one of those finds its disk empty, and nobody reaches the new leader."""
+    leader = scene.leader()
+    if leader is None or (life := scene.world.hosts[leader.id].life) is None or life.is_paused:
+        return ""
+    pairs = scene.links_of(leader.id)
+    scene.world.network.cuts |= pairs
+    life.pause()
+    away_ms = scene.rng.randrange(ELECTION_MS, 3 * ELECTION_MS)
+    scene.life.after(away_ms, partial(_come_back, scene, leader.id, pairs))
+    return f"one that helps to replace {leader.id}, which is away for {away_ms} ms"
+
+
+def _come_back(scene: Scene, old: NodeId, pairs: set[tuple[str, str]]) -> None:
+    world, cuts = scene.world, scene.world.network.cuts
+    cuts -= pairs
+    new = next((seat.id for seat in world.seats() if seat.leads and seat.id != old), None)
+    helpers = [
+        host
+        for node, host in world.hosts.items()
+        if node in world.shape.manager_ids and node not in (old, new) and host.is_up
+    ]
+    helper = scene.rng.choice(helpers) if helpers else None
+    if new is not None and helper is not None and _may_lose_all(scene, helper):
+        away = scene.links_of(new)
+        cuts |= away
+        scene.later(partial(cuts.difference_update, away))
+        world.kill(helper.id)
+        _lose_all(scene, helper)
+        scene.life.after(scene.rng.randrange(20, ELECTION_MS // 2), partial(scene.start, helper.id))
+    if (life := world.hosts[old].life) is not None:
+        life.resume()
+
+
+def _may_lose_all(scene: Scene, host: Host) -> bool:
+    """Whether it holds anything, and a quorum of others is sound."""
+    sound = scene.world.has_sound_quorum(without=[host.id], founders=True)
+    return sound and not host.disk.is_blank
+
+
+def _lose_all(scene: Scene, host: Host) -> None:
+    scene.world.trace.tell("wipe", host.id)
+    host.disk.wipe()
+    scene.world.checkers.lost(host.id, promises=True)

@@ -55,9 +55,7 @@ def _cut(scene: Scene, pairs: set[tuple[str, str]]) -> str:
 def flap(scene: Scene) -> str:
     """Cut one node off, let it back, and again: each time for long enough to be given up."""
     node, times = scene.a_host().id, scene.rng.randrange(2, 6)
-    others = [name for name in scene.everybody() if name != node]
-    pairs = {(node, other) for other in others} | {(other, node) for other in others}
-    cuts, at_ms = scene.world.network.cuts, 0
+    pairs, cuts, at_ms = scene.links_of(node), scene.world.network.cuts, 0
     for _ in range(times):
         scene.life.after(at_ms, partial(cuts.update, pairs))
         at_ms += scene.rng.randrange(4_000, 7_000)

@@ -59,6 +59,11 @@ class Scene:
         """All nodes and all users."""
         return [*self.world.hosts, *(user.id for user in self.world.users)]
 
+    def links_of(self, node: NodeId) -> set[tuple[str, str]]:
+        """Between this node and everybody else, both ways."""
+        others = [name for name in self.everybody() if name != node]
+        return {(node, other) for other in others} | {(other, node) for other in others}
+
     def duration_ms(self) -> int:
         """Mostly short, sometimes long."""
         return int(min(LONGEST_MS, PAUSES * self.pause_ms) * self.rng.random() ** 1.5) + 20

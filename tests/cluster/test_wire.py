@@ -55,9 +55,9 @@ MESSAGES: list[Message] = [
         rejected=True,
         hint_index=Index(2),
         hint_term=Term(1),
-        recovering=True,
+        recovery=7,
     ),
-    Heartbeat(**HEAD, commit=Index(5), read_position=17),
+    Heartbeat(**HEAD, commit=Index(5), read_position=17, vouched=7),
     HeartbeatReply(**HEAD, read_position=17),
     InstallSnapshot(
         **HEAD,
@@ -94,7 +94,7 @@ def test_all_numbers_come_back(numbers: list[Any], truth: bool) -> None:
         rejected=truth,
         hint_index=other,
         hint_term=last,
-        recovering=not truth,
+        recovery=last,
     )
     append = AppendEntries(**head, prev_index=index, prev_term=other, entries=(), commit=last)
     for message in (reply, append):

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from meshswarm.sim.faults import Fault
 from meshswarm.sim.run import Result, run
-from tests.sim.mutants import clients, disks, elections, logs, members, tasks
+from tests.sim.mutants import clients, disks, elections, logs, losses, members, tasks
 
 SEEDS = 60
 """Within so many seeds every mistake must show."""
@@ -92,6 +92,11 @@ BITES = (
     Bite(logs.sends_without_a_window, "on their way to"),
     Bite(logs.takes_without_a_limit, "bytes uncommitted", CUTS),
     Bite(logs.packs_without_a_limit, "in one append"),
+    Bite(losses.counts_who_recovers, "commits .*, another", (Fault.WIPE,)),
+    Bite(losses.vouches_at_once, "commits .*, another", (Fault.WIPE,)),
+    Bite(losses.recovers_unvouched, "commits .*, another", (Fault.WIPE,)),
+    Bite(losses.confirms_reads_although_it_lost, STALE, (Fault.WIPE,)),
+    Bite(losses.commits_what_was_lost, "commits .*, another", (Fault.WIPE,)),
     Bite(
         members.changes_overlap,
         "only .* hold|right is|is committed",
@@ -136,7 +141,7 @@ def test_a_mistake_is_found(monkeypatch: pytest.MonkeyPatch, bite: Bite) -> None
 def test_every_mistake_has_its_bite() -> None:
     made = {
         mistake
-        for room in (clients, disks, elections, logs, members, tasks)
+        for room in (clients, disks, elections, logs, losses, members, tasks)
         for name, mistake in vars(room).items()
         if getattr(mistake, "__module__", "") == room.__name__ and mistake.__doc__
     }

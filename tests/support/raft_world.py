@@ -316,7 +316,8 @@ class World:
             self.wire.append(message)
 
 
-DULL = {("read_position", 0), ("hint_index", 0), ("hint_term", 0), ("commit_term", 0)}
+DULL = {"read_position", "hint_index", "hint_term", "commit_term", "recovery", "vouched"}
+"""What need not be told if it is 0."""
 
 
 def describe(message: Message) -> str:
@@ -326,7 +327,7 @@ def describe(message: Message) -> str:
         value = getattr(message, name)
         dull = (
             value is False
-            or (name, value) in DULL
+            or (name in DULL and not value)
             or (isinstance(message, VoteReply) and not value)
         )
         if name not in ("from_", "to") and not dull:

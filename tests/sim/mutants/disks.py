@@ -74,7 +74,7 @@ def votes_although_it_lost(patch: pytest.MonkeyPatch) -> None:
 
     def sound(*arguments: object) -> RaftCore:
         core = right(*arguments)  # type: ignore[arg-type]
-        core._state.recovering = False
+        core._state.recovery = 0
         return core
 
     patch.setattr(driver, "_core", sound)
