@@ -79,7 +79,7 @@ class ManagerStatus:
     unfit_because: str | None = None
     """Why it would not lead now; None if it could."""
     recovering: bool = False
-    """It lost part of its log, and does not vote before it has it again."""
+    """It lost part of its log, and counts for nothing before it has it again."""
     differing: Mapping[str, Index] = Factory(dict)
     """The managers whose state is not this one's, and up to which entry that was seen."""
     metrics: ManagerMetrics = ManagerMetrics()

@@ -142,7 +142,7 @@ def _trouble(row: Row) -> object:
     if row["diverged_at"] is not None:
         return f"diverged up to entry {row['diverged_at']}: its own log says what to do"
     if row["recovering"]:
-        return "recovering: part of its log was lost here, so it does not count yet"
+        return "recovering: part of its log was lost here; a quorum of the others makes it whole"
     return row["error"] or row["unfit_because"]
 
 

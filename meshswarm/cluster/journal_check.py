@@ -100,11 +100,11 @@ class Report:
             )
         repaired = "its peers send it what it lacks; until then it does not vote"
         if not self.faults:
-            return (f"run the node, with a majority of the other managers: {repaired}",)
+            return (f"run the node, with a quorum of the other managers: {repaired}",)
         return (
             "run the node: it moves the damaged log aside, deletes nothing, and goes on "
             f"{base}; {repaired}",
-            "see that a majority of the other managers is up (`meshswarm cluster status`)",
+            "see that a quorum of the other managers is up (`meshswarm cluster status`)",
             "see the kernel's log for errors of this disk (`dmesg`)",
         )
 

@@ -175,7 +175,7 @@ def test_what_is_damaged_is_named_with_what_to_do(left: Path) -> None:
     assert "log-1 is damaged" in report.faults[0]
     assert hard_state(3, 10) == report.hard_state, "the mark still knows"
     assert "goes on from snapshot-8-2" in report.advice[0]
-    assert "a majority of the other managers" in report.advice[1]
+    assert "a quorum of the other managers" in report.advice[1]
 
 
 def test_a_damaged_snapshot_is_a_fault_only_where_it_is_needed(left: Path) -> None:
