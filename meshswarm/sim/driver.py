@@ -136,7 +136,6 @@ class Driver:
     def _carry_out(self, ready: Ready) -> None:
         if ready.entries or ready.committed or ready.snapshot:
             self._around.checkers.ready(self.core.status(), ready)
-            limits.check_core(self.core)
         for state in ready.read_states:  # before a change is applied: its voters were others
             self._around.checkers.confirms(self.core, state.context)
         self._send_all(ready.messages)
@@ -213,6 +212,7 @@ class Driver:
             raise Unavailable("the leader's disk is nearly full: it takes no writes")
         self._count_ticks()
         term, index = self.core.propose([data])
+        limits.check_proposals(self.core)
         self._waiting[index] = (term, waiter)
         self._pump_soon()
 
@@ -221,6 +221,7 @@ class Driver:
         self._count_ticks()
         self._read_number += 1
         self.core.read_index(self._read_number)
+        limits.check_reads(self.core)
         self._around.checkers.asked(self.core, self._read_number)
         promise: Promise[Index] = Promise(self._life)
         self._reads[self._read_number] = promise

@@ -1,4 +1,5 @@
-"""Every queue, window and table stays under its declared limit (I9), looked at from outside."""
+"""Every queue, window and table stays under its declared limit (I9): looked at from outside,
+whenever it may have grown."""
 
 from meshswarm.ids import Index
 from meshswarm.raft.core import RaftCore
@@ -10,28 +11,18 @@ from meshswarm.store.outcome import MAX_ANSWERS, MAX_CLIENTS
 from meshswarm.store.view import View
 
 
-def check_core(core: RaftCore) -> None:
-    """What a leader keeps of its peers, its proposals and its reads."""
-    state = core._state
-    config, reign = state.config, state.reign
-    if reign is None:
-        return
-    if len(reign.reads) > config.max_pending_reads:
-        raise Violation(f"{state.id} keeps {len(reign.reads)} of {config.max_pending_reads} reads")
-    _check_uncommitted(core)
-    for peer, progress in reign.peers.items():
-        window = progress.inflights
-        if len(window) > config.max_inflight:
-            raise Violation(f"{state.id} has {len(window)} appends on their way to {peer}")
-        if window.bytes > config.max_inflight_bytes + config.max_append_bytes:
-            raise Violation(f"{state.id} has {window.bytes} bytes on their way to {peer}")
+def check_reads(core: RaftCore) -> None:
+    """What waits for a majority to confirm it, now that one more does."""
+    reign, limit = core._state.reign, core._state.config.max_pending_reads
+    if reign is not None and len(reign.reads) > limit:
+        raise Violation(f"{core.id} keeps {len(reign.reads)} of {limit} reads")
 
 
-def _check_uncommitted(core: RaftCore) -> None:
+def check_proposals(core: RaftCore) -> None:
     """What a leader took since it knows what is committed; one proposal is always taken when
     nothing else waits, however large, and what Raft itself appends does not count."""
     log, term = core._state.log, core._state.term
-    if log.term(log.committed) != term or log.last_index == log.committed:
+    if not core.leads or log.term(log.committed) != term or log.last_index == log.committed:
         return
     allowed = core._state.config.max_uncommitted_bytes
     if log.uncommitted_bytes <= allowed:
@@ -44,13 +35,22 @@ def _check_uncommitted(core: RaftCore) -> None:
 
 
 def check_message(message: Message, core: RaftCore) -> None:
-    """What one append may hold: one entry at least, however large."""
-    if not isinstance(message, AppendEntries) or len(message.entries) < 2:
+    """What one append may hold, one entry at least, however large; and what may be on its way to
+    one peer without an answer."""
+    if not isinstance(message, AppendEntries):
         return
-    config, count = core._state.config, len(message.entries)
-    size = sum(len(entry.data) + ENTRY_OVERHEAD_BYTES for entry in message.entries)
-    if count > config.max_append_entries or size > config.max_append_bytes:
-        raise Violation(f"{message.from_} sends {count} entries of {size} bytes in one append")
+    config, reign, count = core._state.config, core._state.reign, len(message.entries)
+    if count > 1:
+        size = sum(len(entry.data) + ENTRY_OVERHEAD_BYTES for entry in message.entries)
+        if count > config.max_append_entries or size > config.max_append_bytes:
+            raise Violation(f"{message.from_} sends {count} entries of {size} bytes in one append")
+    if reign is None or (progress := reign.peers.get(message.to)) is None:
+        return
+    window = progress.inflights
+    if len(window) > config.max_inflight:
+        raise Violation(f"{core.id} has {len(window)} appends on their way to {message.to}")
+    if window.bytes > config.max_inflight_bytes + config.max_append_bytes:
+        raise Violation(f"{core.id} has {window.bytes} bytes on their way to {message.to}")
 
 
 def check_view(view: View) -> None:

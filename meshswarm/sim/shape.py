@@ -99,5 +99,5 @@ def drawn(rng: random.Random, managers: int, *, is_bare: bool) -> Shape:
         has_jobs=not is_bare and rng.random() < 0.5,
     )
     if (shape.trailing_entries, shape.max_inflight) == (1, 1):
-        return evolve(shape, max_uncommitted_bytes=400, max_pending_reads=2)
+        return evolve(shape, max_uncommitted_bytes=400, max_pending_reads=1)
     return shape

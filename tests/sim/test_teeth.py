@@ -111,6 +111,11 @@ BITES = (
     Bite(clients.reads_before_it_commits, STALE, (Fault.CRASH, Fault.SLOW_DISK)),
     Bite(clients.reads_by_old_answers, "confirms a read"),
     Bite(clients.reads_by_two, "confirms a read", CUTS, managers=5),
+    Bite(
+        clients.keeps_reads_without_a_limit,
+        "keeps .* reads",
+        (Fault.CLOG, Fault.STORM, Fault.PAUSE),
+    ),
     Bite(clients.reads_before_it_applies, STALE),
     Bite(clients.repeats_requests, "again|was told|expected"),
     Bite(clients.forgets_answers, "was told|expected|again"),

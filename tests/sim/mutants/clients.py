@@ -70,6 +70,19 @@ def reads_by_two(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(reads, "quorum", SimpleNamespace(majority_value=second))
 
 
+def keeps_reads_without_a_limit(patch: pytest.MonkeyPatch) -> None:
+    """A leader takes all reads, however many wait for a majority."""
+
+    def read_index(core: RaftCore, context: object) -> None:
+        waiting = core._own_reign().reads
+        if core._state.log.term(core.commit) == core.term:
+            waiting.add(context, core.commit)
+        else:
+            waiting.hold(context)
+
+    patch.setattr(RaftCore, "read_index", read_index)
+
+
 def reads_before_it_applies(patch: pytest.MonkeyPatch) -> None:
     """A manager asks the leader for the index, and does not wait until it has applied it."""
 
