@@ -129,10 +129,15 @@ class World:
         """Whether enough voters have a whole log, these left out, whatever the members are now.
 
         The limit of all that may be broken: what a quorum has lost nothing can bring back. `also`
-        is one more membership to look at; with `founders` it is that of a node that knows nothing.
+        is one more membership to look at; with `founders` it is that of a node that knows nothing,
+        and they must know that the founding is over: something was committed.
         """
-        lost = set(without)
-        sound = {node for node, host in self.hosts.items() if host.disk.is_whole} - lost
+        disks = {node: host.disk for node, host in self.hosts.items() if node not in set(without)}
+        sound = {
+            node
+            for node, disk in disks.items()
+            if disk.is_whole and (disk.hard_state.commit > 0 or not founders)
+        }
         confs = self.checkers.consensus.possible_confs()
         if also is not None:
             confs.append(also)
