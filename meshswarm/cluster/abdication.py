@@ -8,8 +8,8 @@ another leads. Looked at once a tick, before the tick.
 
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
-from meshswarm.cluster.journal_disk import DiskWatch
 from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.errors import Unavailable
 from meshswarm.ids import NodeId
@@ -22,13 +22,32 @@ DISK_STALL_MIN_S, LOOP_STALL_MIN_S = 0.5, 1.0
 them now and then, often together with its neighbours, and a change of leader would not help."""
 
 
+class Watched(Protocol):
+    """What can be told of the disk; `journal_disk.DiskWatch` is one."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the last write did not fit."""
+        ...
+
+    @property
+    def stalled_s(self) -> float:
+        """For how long it has been at what it is doing now."""
+        ...
+
+    @property
+    def low_space(self) -> bool:
+        """Whether new proposals are to be refused for want of room."""
+        ...
+
+
 class Abdication:
     """One manager's fitness to lead; tells its core."""
 
     def __init__(
         self,
         core: RaftCore,
-        disk: DiskWatch,
+        disk: Watched,
         settings: ClusterSettings,
         has_room: Callable[[NodeId], bool],
     ) -> None:

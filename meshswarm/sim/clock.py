@@ -86,6 +86,12 @@ class Life:
         """For how long it has run, without its pauses."""
         return self.clock.now_ms - self._since_ms - self._paused_ms
 
+    @property
+    def paused_ms(self) -> int:
+        """For how long it stood still, in all its pauses that are over."""
+        assert self._held is None, "asked of a process that stands still"
+        return self._paused_ms
+
     def run(self, work: Work) -> None:
         """Let the process do this now, or when it goes on, or never."""
         if self.is_over:

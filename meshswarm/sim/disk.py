@@ -59,6 +59,9 @@ class Note:
     is_damaged: bool
 
 
+RETRY_MS = 100
+"""How often a write is tried for which there was no room."""
+
 Write = Append | Adopt | Drop | Note
 
 
@@ -77,7 +80,7 @@ class Disk:
     is_low: bool = False
     """Whether so little room is left that proposals are refused."""
     is_full: bool = False
-    """Whether there is no room at all: nothing is written, and the manager ends."""
+    """Whether there is no room at all: what is to be written waits for some."""
     sync_fails: bool = False
     """Whether the next sync fails, which ends the manager; what it wrote may be there or not."""
     is_failing: bool = False
@@ -90,6 +93,10 @@ class Disk:
     _queue: list[tuple[Write, Work]] = Factory(list)
     _syncing: int = 0
     """How many of the queue are part of the sync under way."""
+    busy_since_ms: int | None = None
+    """Since when the sync under way has been, until it is over."""
+    has_refused: bool = False
+    """Whether it had no room for what is under way when that was tried last."""
 
     @property
     def last_index(self) -> Index:
@@ -129,6 +136,7 @@ class Disk:
 
     def _sync(self, life: Life) -> None:
         self._syncing = len(self._queue)
+        self.busy_since_ms = life.clock.now_ms
         low, high = self.sync_ms
         took_ms = low + int(self.rng.random() * (high - low + 1))
         stalled_ms = max(0, self.stalled_until_ms - life.clock.now_ms)
@@ -139,13 +147,17 @@ class Disk:
         if stalled_ms > 0:
             life.after(stalled_ms, partial(self._synced, life))
             return
-        if self.is_full or self.sync_fails:
+        self.has_refused = self.is_full
+        if self.is_full:
+            life.after(RETRY_MS, partial(self._synced, life))
+            return
+        if self.sync_fails:
             assert self.on_failure is not None, "a disk at work whose manager nobody can end"
             self.is_failing = True
             life.after(self.rng.randrange(TICK_MS), self.on_failure)  # noticed at the next tick
             return
         group, self._queue = self._queue[: self._syncing], self._queue[self._syncing :]
-        self._syncing = 0
+        self._syncing, self.busy_since_ms = 0, None
         for write, _ in group:
             self._write(write)
         if self._queue:
@@ -186,7 +198,7 @@ class Disk:
         for write, _ in self._queue[:landed]:
             self._write(write)
         self._queue.clear()
-        self._syncing = 0
+        self._syncing, self.busy_since_ms, self.has_refused = 0, None, False
         self.sync_fails = self.is_failing = False
 
     def lose_log(self) -> None:

@@ -6,6 +6,8 @@ from functools import partial
 
 from attrs import frozen
 
+from meshswarm.cluster.abdication import Abdication
+from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.errors import MeshswarmError, OutcomeUnknown, Unavailable
 from meshswarm.ids import Index, NodeId, Term
 from meshswarm.raft.config import RaftConfig
@@ -49,6 +51,32 @@ class Surroundings:
     """This node's idea of a tick's length."""
     send: Callable[[Message], bool]
     send_whole: Callable[[InstallSnapshot], Promise[None]]
+    has_room: Callable[[NodeId], bool]
+    """Whether a peer says that its disk has room."""
+
+
+@frozen
+class DiskWatch:
+    """A disk as the process sees it that writes to it: `cluster.journal_disk.DiskWatch` retold."""
+
+    disk: Disk
+    life: Life
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the last write did not fit."""
+        return self.disk.has_refused
+
+    @property
+    def stalled_s(self) -> float:
+        """For how long it has been at what it is doing now; 0 when it does nothing."""
+        since_ms = self.disk.busy_since_ms
+        return 0.0 if since_ms is None else (self.life.clock.now_ms - since_ms) / 1_000
+
+    @property
+    def low_space(self) -> bool:
+        """Whether so little room is left that proposals are refused."""
+        return self.disk.is_low
 
 
 class Driver:
@@ -73,6 +101,10 @@ class Driver:
         self._is_saving = False
         self._is_incomplete = self._disk.is_damaged
         self._ticks, self._woken_at = 0, NEVER
+        self._abdication = Abdication(
+            self.core, DiskWatch(self._disk, self._life), ClusterSettings(), around.has_room
+        )
+        self._paused_ms = 0
         around.checkers.started(node_id, self._disk, self.view)
         self._pump_soon()
 
@@ -85,9 +117,19 @@ class Driver:
         real driver's, they stand still while the process does.
         """
         passed = self._life.lived_ms // self._around.tick_ms
+        if self._ticks < passed:
+            self._look_at_fitness()
         while self._ticks < passed:
             self._ticks += 1
             self.core.tick()
+
+    def _look_at_fitness(self) -> None:
+        """As the real driver does before each tick; here only if there may be something to see."""
+        lag_ms = self._life.paused_ms - self._paused_ms
+        disk, is_fit = self._disk, self._abdication.unfit_because is None
+        if lag_ms or disk.busy_since_ms is not None or disk.is_low or not is_fit:
+            self._paused_ms += lag_ms
+            self._abdication.look(lag_ms / 1_000)
 
     def _wake_in_time(self) -> None:
         """See to it that the next tick that does more than count is not missed."""
@@ -204,6 +246,12 @@ class Driver:
         self.core.step(message)
         if isinstance(message, AppendReply):
             self._around.checkers.heard(self.core, message.from_)
+        self._pump_soon()
+
+    def lost_contact(self, peer: NodeId) -> None:
+        """The connection to a peer broke."""
+        self._count_ticks()
+        self.core.lost_contact(peer)
         self._pump_soon()
 
     def propose(self, data: bytes, waiter: Waiter) -> None:

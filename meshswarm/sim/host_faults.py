@@ -8,6 +8,9 @@ from meshswarm.sim.hosts import Host
 from meshswarm.sim.scene import Scene
 from meshswarm.sim.shape import ELECTION_MS
 
+AWAY_MS, STEP_MS = ELECTION_MS - 150, 50
+"""A leader that stood still for longer would give leadership away before it does anything else."""
+
 HELPERS_SHARE = 0.5
 """Of the disks that are wiped: those of managers that have just helped to replace a leader."""
 
@@ -160,9 +163,18 @@ def _wipe_a_helper(scene: Scene) -> str:
     pairs = scene.links_of(leader.id)
     scene.world.network.cuts |= pairs
     life.pause()
-    away_ms = scene.rng.randrange(ELECTION_MS, 3 * ELECTION_MS)
-    scene.life.after(away_ms, partial(_come_back, scene, leader.id, pairs))
-    return f"one that helps to replace {leader.id}, which is away for {away_ms} ms"
+    scene.life.after(STEP_MS, partial(_await_new, scene, leader.id, pairs, AWAY_MS))
+    return f"one that helps to replace {leader.id}"
+
+
+def _await_new(scene: Scene, old: NodeId, pairs: set[tuple[str, str]], left_ms: int) -> None:
+    """Let the old leader go on as soon as there is a new one, or when its time is over."""
+    new = next((seat.id for seat in scene.world.seats() if seat.leads and seat.id != old), None)
+    if new is None and left_ms > 0:
+        again = partial(_await_new, scene, old, pairs, left_ms - STEP_MS)
+        scene.life.after(STEP_MS, again)
+    else:
+        scene.life.after(scene.rng.randrange(100), partial(_come_back, scene, old, pairs))
 
 
 def _come_back(scene: Scene, old: NodeId, pairs: set[tuple[str, str]]) -> None:

@@ -73,6 +73,7 @@ class Seat:
                 tick_ms=host.tick_ms,
                 send=self._send,
                 send_whole=self._send_whole,
+                has_room=self._has_room,
             ),
         )
         self.driver.on_role.append(self._give_up_asking)
@@ -91,6 +92,14 @@ class Seat:
         """A snapshot goes by a call: the sender must know whether it came."""
         door, take = self._premises.managers[message.to], partial(_take, message)
         return self._network.ask(self._life, self.id, door, "InstallSnapshot", take, SNAPSHOT_MS)
+
+    def _has_room(self, peer: NodeId) -> bool:
+        other = self._premises.managers[peer].process
+        return other is not None and not other._host.disk.is_low
+
+    def lost_contact(self, peer: NodeId) -> None:
+        """The connection to a peer broke, as it does when its process ends; soon that is known."""
+        self._life.after(1, partial(self.driver.lost_contact, peer))
 
     def step(self, message: Message) -> None:
         """A peer's Raft message."""

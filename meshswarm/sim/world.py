@@ -103,6 +103,10 @@ class World:
             door.close()
         if power:
             host.lose_power()
+        elif door is not None:
+            for seat in self.seats():
+                if (node_id, seat.id) not in self.network.cuts:
+                    seat.lost_contact(node_id)
 
     def end(self) -> None:
         """Nothing happens any more."""

@@ -21,7 +21,7 @@ from meshswarm.raft.types import (
 )
 from meshswarm.sim.clock import Bell, Clock, Life, Promise
 from meshswarm.sim.cluster_faults import _have_changed
-from meshswarm.sim.disk import Adopt, Append, Disk, Drop
+from meshswarm.sim.disk import RETRY_MS, Adopt, Append, Disk, Drop
 from meshswarm.sim.hosts import Host
 from meshswarm.sim.network import GIVE_UP_MS, Door, Network, Stream
 from meshswarm.sim.scene import Scene
@@ -221,16 +221,27 @@ def test_a_stalled_disk_syncs_nothing_until_it_goes_on() -> None:
     assert [1] == done
 
 
-def test_a_disk_that_is_full_or_fails_ends_its_manager_and_acknowledges_nothing() -> None:
+def test_a_disk_that_fails_ends_its_manager_and_acknowledges_nothing() -> None:
     clock, done = Clock(), list[str]()
-    full, failing = (
-        Disk(random.Random(1), on_failure=lambda: done.append("ended")) for _ in range(2)
-    )
-    full.is_full, failing.sync_fails = True, True
-    for disk in (full, failing):
-        disk.submit(Life(clock), write(1, 1), lambda: done.append("durable"))
+    disk = Disk(random.Random(1), on_failure=lambda: done.append("ended"))
+    disk.sync_fails = True
+    disk.submit(Life(clock), write(1, 1), lambda: done.append("durable"))
     clock.run_until(1_000)
-    assert ["ended", "ended"] == done
+    assert ["ended"] == done
+
+
+def test_a_full_disk_is_waited_out_and_acknowledges_nothing() -> None:
+    clock, done = Clock(), list[str]()
+    disk = Disk(random.Random(1))
+    disk.is_full = True
+    disk.submit(Life(clock), write(1, 1), lambda: done.append("durable"))
+    clock.run_until(5_000)
+    assert [] == done
+    assert disk.has_refused
+    disk.is_full = False
+    clock.run_until(5_000 + RETRY_MS)
+    assert ["durable"] == done
+    assert not disk.has_refused
 
 
 def test_without_its_newest_snapshot_a_disk_has_the_one_before_if_the_log_reaches_it() -> None:
