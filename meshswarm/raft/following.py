@@ -160,7 +160,7 @@ def _fill_blank(state: RaftState, committed: Index) -> None:
 
 def _believe_voucher(state: RaftState, message: Heartbeat) -> None:
     """What this node forgot can do no harm any more: others hold an entry of this leader's that
-    whoever is helped by it would need (`leading.note_recovery`).
+    whoever is helped by it would need (`leading._note_recovery`).
 
     In this term it may have voted already, and forgotten that: it shall not vote for another. It
     asks how far the leader is, at once.

@@ -88,7 +88,7 @@ def _broadcast_heartbeat(
     for peer, progress in reign.peers.items():
         if peer in but:
             continue
-        if progress.recovery and _may_vouch_for(state, peer, progress.vouched_at):
+        if progress.recovery and _may_vouch(state, progress.vouched_at):
             progress.vouched = progress.recovery
         state.send(
             Heartbeat(
@@ -261,15 +261,18 @@ def _note_recovery(state: RaftState, progress: Progress, recovery: int) -> None:
         progress.vouched_at = state.append([b""], EntryKind.NOOP)
 
 
-def _may_vouch_for(state: RaftState, peer: NodeId, index: Index) -> bool:
-    """Whether enough others hold the entry at `index`: it is committed, and that without the peer.
+def _may_vouch(state: RaftState, index: Index) -> bool:
+    """Whether enough others hold the entry at `index`: it is committed without who recovers.
 
-    Of two voters it is enough that the leader holds it, as long as no membership change is under
-    way: who is elected with the word of the other one can only be the leader itself.
+    Of two voters it is enough that the leader holds it, if there is no other member, never was one,
+    and none is coming: whoever is elected with the word of the other one can only be the leader. (A
+    third one that was removed, and may not know it yet, could be elected, too.)
     """
-    log, voters = state.log, state.conf.voters
-    is_other_of_two = len(voters) == 2 and peer in voters and log.unapplied_conf_change is None
-    return index <= (log.durable if is_other_of_two else log.committed)
+    log, conf = state.log, state.conf
+    is_pair = len(conf.members) == len(conf.voters) == 2 and not conf.removed
+    if is_pair and log.unapplied_conf_change is None:
+        return index <= log.durable
+    return index <= log.committed
 
 
 def on_heartbeat_reply(state: RaftState, reply: HeartbeatReply) -> None:

@@ -16,7 +16,7 @@ def counts_who_recovers(patch: pytest.MonkeyPatch) -> None:
 
 def vouches_at_once(patch: pytest.MonkeyPatch) -> None:
     """The leader vouches for it before anybody else holds what came since."""
-    patch.setattr(leading, "_may_vouch_for", lambda state, peer, index: True)
+    patch.setattr(leading, "_may_vouch", lambda state, index: True)
 
 
 def recovers_unvouched(patch: pytest.MonkeyPatch) -> None:
