@@ -6,7 +6,6 @@ is the one whose vote is missing; and one whose loop was stuck may be the last t
 another leads. Looked at once a tick, before the tick.
 """
 
-import logging
 from collections.abc import Callable
 from typing import Protocol
 
@@ -14,8 +13,6 @@ from meshswarm.cluster.settings import ClusterSettings
 from meshswarm.errors import Unavailable
 from meshswarm.ids import NodeId
 from meshswarm.raft.core import RaftCore
-
-log = logging.getLogger("meshswarm.raft")
 
 DISK_STALL_MIN_S, LOOP_STALL_MIN_S = 0.5, 1.0
 """Shorter stalls cost nobody the leadership, however short the election timeout: a busy host has
@@ -42,7 +39,7 @@ class Watched(Protocol):
 
 
 class Abdication:
-    """One manager's fitness to lead; tells its core."""
+    """One manager's fitness to lead; tells its core, and `warn`s or `complain`s in words."""
 
     def __init__(
         self,
@@ -50,6 +47,8 @@ class Abdication:
         disk: Watched,
         settings: ClusterSettings,
         has_room: Callable[[NodeId], bool],
+        warn: Callable[[str], None],
+        complain: Callable[[str], None],
     ) -> None:
         self.unfit_because: str | None = None
         """Why this manager does not lead, in words; None while it could."""
@@ -60,12 +59,13 @@ class Abdication:
         # By twice an election timeout every follower's has passed.
         self._loop_limit_s = max(2 * election_s, LOOP_STALL_MIN_S)
         self._has_room = has_room
+        self._warn, self._complain = warn, complain
         self._warned = False
 
     def look(self, lag_s: float) -> None:
         """Judge the disk now, and the loop by how late this tick comes."""
         if lag_s >= self._loop_limit_s:
-            log.error("the event loop was stuck for %.1f s: not leading any longer", lag_s)
+            self._complain(f"the event loop was stuck for {lag_s:.1f} s: not leading any longer")
             self._core.abdicate()
         stalled_s = self._disk.stalled_s
         because = None
@@ -83,14 +83,14 @@ class Abdication:
         self.unfit_because = because
         self._core.set_fit(because is None)
         if because is None:
-            log.warning("the disk works again: this manager could lead")
+            self._warn("the disk works again: this manager could lead")
         else:
-            log.error("this manager cannot lead: %s", because)
+            self._complain(f"this manager cannot lead: {because}")
 
     def _warn_early(self, stalled_s: float) -> None:
         is_slow = stalled_s > self._disk_limit_s / 2
         if is_slow and not self._warned:
-            log.warning("the disk has been at one write for %.1f s", stalled_s)
+            self._warn(f"the disk has been at one write for {stalled_s:.1f} s")
         self._warned = is_slow
 
     def _make_way(self) -> None:
@@ -109,6 +109,6 @@ class Abdication:
         try:
             self._core.transfer_leadership(best.id)
         except Unavailable as error:
-            log.warning("leadership stays on a nearly full disk: %s", error)
+            self._warn(f"leadership stays on a nearly full disk: {error}")
         else:
-            log.warning("the disk is nearly full: handing leadership over to %s", best.id)
+            self._warn(f"the disk is nearly full: handing leadership over to {best.id}")

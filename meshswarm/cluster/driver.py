@@ -81,7 +81,8 @@ class Driver:
         self.core = core
         self.hub = hub
         self.metrics = DriverMetrics()
-        self.abdication = Abdication(core, journal.disk, settings, has_room)
+        say = log.warning, log.error
+        self.abdication = Abdication(core, journal.disk, settings, has_room, *say)
         self.state_hash = RollingHash(
             hub.view, window=settings.state_window, state_every_ms=settings.state_every_ms
         )

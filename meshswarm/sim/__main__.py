@@ -1,7 +1,6 @@
 """`python3 -m meshswarm.sim`: run seeds, say what happened, and how to repeat what broke."""
 
 import argparse
-import logging
 import sys
 import time
 from collections import Counter, defaultdict
@@ -19,7 +18,6 @@ NEWS_S = 60
 def main() -> int:
     """0 if nothing broke, else 1."""
     arguments = parser().parse_args()
-    logging.getLogger("meshswarm").addHandler(logging.NullHandler())  # the nodes' own words
     if arguments.idle is not None:
         return _idle(arguments)
     began, told, tally = time.monotonic(), time.monotonic(), Tally()

@@ -102,7 +102,12 @@ class Driver:
         self._is_incomplete = self._disk.is_damaged
         self._ticks, self._woken_at = 0, NEVER
         self._abdication = Abdication(
-            self.core, DiskWatch(self._disk, self._life), ClusterSettings(), around.has_room
+            self.core,
+            DiskWatch(self._disk, self._life),
+            ClusterSettings(),
+            around.has_room,
+            self._say,
+            self._say,
         )
         self._paused_ms = 0
         around.checkers.started(node_id, self._disk, self.view)
@@ -122,6 +127,9 @@ class Driver:
         while self._ticks < passed:
             self._ticks += 1
             self.core.tick()
+
+    def _say(self, what: str) -> None:
+        self._around.trace.tell("fitness", f"{self.id}: {what}")
 
     def _look_at_fitness(self) -> None:
         """As the real driver does before each tick; here only if there may be something to see."""

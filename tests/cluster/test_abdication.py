@@ -1,7 +1,6 @@
 """Managers whose disks are sick: they give leadership away, promise nothing, and come back."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -245,7 +244,15 @@ class _Leading:
             self.script.run(line)
         self.core = self.script._world.nodes[NodeId("a")].running
         self.disk = DiskWatch(tmp_path, 0)
-        self.abdication = Abdication(self.core, self.disk, ClusterSettings(), lambda _: True)
+        self.said: list[str] = []
+        self.abdication = Abdication(
+            self.core,
+            self.disk,
+            ClusterSettings(),
+            lambda _: True,
+            self.said.append,
+            self.said.append,
+        )
 
     @property
     def leads(self) -> bool:
@@ -263,16 +270,16 @@ def test_s77_a_loop_stuck_for_two_election_timeouts_leads_no_longer(
 
 
 def test_a_disk_is_warned_of_before_it_costs_the_leadership(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leading = _Leading(tmp_path)
     clock = {"now": 100.0}
     monkeypatch.setattr("meshswarm.cluster.journal_disk.time.monotonic", lambda: clock["now"])
-    with leading.disk.working, caplog.at_level(logging.WARNING):
+    with leading.disk.working:
         for now in (100.4, 100.6, 101.0):
             clock["now"] = now
             leading.abdication.look(0.0)
-        assert 1 == caplog.text.count("the disk has been at one write")
+        assert ["the disk has been at one write for 0.6 s"] == leading.said
         assert leading.leads
         clock["now"] = 101.1
         leading.abdication.look(0.0)
