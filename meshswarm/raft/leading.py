@@ -233,7 +233,7 @@ def on_append_reply(state: RaftState, reply: AppendReply) -> None:
         hint, _ = log.find_conflict_by_term(reply.hint_index, reply.hint_term)
         retry_from = Index(hint + 1)
         if reply.recovery:
-            progress.lost_data(retry_from)
+            progress.lost_data(min(reply.index, retry_from))
         else:
             progress.rejected(reply.index, retry_from)
         return
