@@ -309,7 +309,8 @@ def commit(state: RaftState) -> None:
         return
     change = log.unapplied_conf_change
     if log.commit_to(index if change is None else min(index, change)):
-        reign.reads.release(log.committed)
+        if log.committed == index:  # else it stopped before this leader's own term
+            reign.reads.release(log.committed)
         if state.config.thrifty:
             thrift.note_quick(state, reign)
         if change == log.committed:
