@@ -94,7 +94,14 @@ _KINDS: dict[type[Message], _Kind] = {
     for kind in (
         _kind(
             RequestVote,
-            {"last_index": int, "last_term": int, "pre_vote": bool, "leadership_transfer": bool},
+            {
+                "last_index": int,
+                "last_term": int,
+                "pre_vote": bool,
+                "leadership_transfer": bool,
+                "commit": int,
+                "commit_term": int,
+            },
         ),
         _kind(VoteReply, {"granted": bool, "pre_vote": bool, "commit": int, "commit_term": int}),
         _kind(Heartbeat, {"commit": int, "read_position": int, "vouched": int}),

@@ -27,7 +27,7 @@ def step(state: RaftState, message: Message) -> None:
     if isinstance(message, RequestVote) and message.from_ in state.conf.removed:
         state.send(Removed(from_=state.id, to=message.from_, term=message.term))
         return
-    if isinstance(message, VoteReply):
+    if isinstance(message, RequestVote | VoteReply):
         election.learn_commit(state, message)
     if message.term < state.term:
         _answer_stale(state, message)

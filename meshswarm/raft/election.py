@@ -100,6 +100,8 @@ def _ask_voters(state: RaftState, term: Term, *, pre_vote: bool, transfer: bool 
                     last_term=state.log.last_term,
                     pre_vote=pre_vote,
                     leadership_transfer=transfer,
+                    commit=state.log.committed,
+                    commit_term=state.log.term(state.log.committed),
                 )
             )
 
@@ -170,17 +172,18 @@ def _is_up_to_date(state: RaftState, request: RequestVote) -> bool:
     return (request.last_term, request.last_index) >= (log.last_term, log.last_index)
 
 
-def learn_commit(state: RaftState, reply: VoteReply) -> None:
-    """Take what the voter knows to be committed, if it is in this log: true for ever, in any term.
+def learn_commit(state: RaftState, message: RequestVote | VoteReply) -> None:
+    """Take what its sender knows to be committed, if it is in this log: true for ever, in any term.
 
     A candidate may not know that a membership change in its log is committed, and ask voters that
     are none any more. One of them can hold a longer log than it, and refuse it for ever; but it
     knows of the change. So the campaign ends, the change is applied, and the next one asks those
-    who are voters now.
+    who are voters now. Or it does not ask one that is a voter now, and whom it refuses for its
+    shorter log; but that one asks it, and knows.
     """
-    if state.reign is not None or not state.log.matches(reply.commit, reply.commit_term):
+    if state.reign is not None or not state.log.matches(message.commit, message.commit_term):
         return
-    state.log.commit_to(reply.commit)
+    state.log.commit_to(message.commit)
     if state.role is Role.CANDIDATE and not may_campaign(state):
         state.become_follower(state.term, None)
 

@@ -12,7 +12,10 @@ from meshswarm.raft.types import Entry, Snapshot
 
 @frozen(kw_only=True)
 class RequestVote:
-    """A candidate asks for a vote; `pre_vote` asks only whether one would be given (thesis 9.6)."""
+    """A candidate asks for a vote; `pre_vote` asks only whether one would be given (thesis 9.6).
+
+    (`commit`, `commit_term`) is the last entry that it knows to be committed.
+    """
 
     from_: NodeId
     to: NodeId
@@ -21,14 +24,16 @@ class RequestVote:
     last_term: Term
     pre_vote: bool = False
     leadership_transfer: bool = False
+    commit: Index = Index(0)
+    commit_term: Term = Term(0)
 
 
 @frozen(kw_only=True)
 class VoteReply:
     """The answer to `RequestVote`; `pre_vote` says to which kind.
 
-    (`commit`, `commit_term`) is the last entry that the voter knows to be committed. A candidate
-    that holds it learns so of membership changes that have made its own voters others.
+    (`commit`, `commit_term`) is the last entry that the voter knows to be committed. Whoever holds
+    it learns so of membership changes that have made its own voters others.
     """
 
     from_: NodeId

@@ -44,7 +44,14 @@ ENTRIES = (
 )
 LARGE = (Entry(Index(8), Term(2), bytes(wire.INLINE_BYTES)),)
 MESSAGES: list[Message] = [
-    RequestVote(**HEAD, last_index=Index(9), last_term=Term(2), pre_vote=True),
+    RequestVote(
+        **HEAD,
+        last_index=Index(9),
+        last_term=Term(2),
+        pre_vote=True,
+        commit=Index(8),
+        commit_term=Term(1),
+    ),
     VoteReply(**HEAD, granted=True, commit=Index(9), commit_term=Term(2)),
     AppendEntries(**HEAD, prev_index=Index(7), prev_term=Term(2), entries=ENTRIES, commit=Index(6)),
     AppendEntries(**HEAD, prev_index=Index(7), prev_term=Term(2), entries=(), commit=Index(6)),

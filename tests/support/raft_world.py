@@ -14,7 +14,7 @@ from meshswarm.errors import MeshswarmError
 from meshswarm.ids import Index, NodeId
 from meshswarm.raft.config import RaftConfig, Rng
 from meshswarm.raft.core import RaftCore
-from meshswarm.raft.messages import InstallSnapshot, Message, VoteReply
+from meshswarm.raft.messages import InstallSnapshot, Message, RequestVote, VoteReply
 from meshswarm.raft.ready import Ready
 from meshswarm.raft.types import (
     ConfState,
@@ -329,6 +329,7 @@ def describe(message: Message) -> str:
             value is False
             or (name in DULL and not value)
             or (isinstance(message, VoteReply) and not value)
+            or (isinstance(message, RequestVote) and name == "commit" and not value)
         )
         if name not in ("from_", "to") and not dull:
             words.append(_describe_field(name, value))
