@@ -15,7 +15,7 @@ from meshswarm.ids import Index, JobId, NodeId, ServiceId, TaskId
 from meshswarm.model.task import Health, Task, TaskState
 from meshswarm.raft.core import RaftCore
 from meshswarm.raft.messages import Message
-from meshswarm.raft.ready import Ready
+from meshswarm.raft.ready import ReadState, Ready
 from meshswarm.raft.status import RaftStatus
 from meshswarm.raft.types import Entry, EntryKind
 from meshswarm.sim.consensus import Consensus
@@ -259,9 +259,9 @@ class Checkers:
         """A core was asked to confirm a read."""
         self.consensus.asked(core.id, core.term, context)
 
-    def confirms(self, core: RaftCore, context: object) -> None:
+    def confirms(self, core: RaftCore, read: ReadState) -> None:
         """A core confirmed a read."""
-        self.consensus.confirms(core.id, core._state.conf.voters, context)
+        self.consensus.confirms(core.id, core._state.conf.voters, read)
 
     def ready(self, status: RaftStatus, ready: Ready) -> None:
         """A core handed out work."""

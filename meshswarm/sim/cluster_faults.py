@@ -18,6 +18,9 @@ MAX_VOTERS = 5
 RETURN_SHARE = 0.5
 """Of the hand-overs: the old leader gets leadership back, as when hosts restart one by one."""
 
+FALLS_SHARE = 0.3
+"""Of the changes of the membership: their leader dies in the midst of them."""
+
 ATTEMPTS = 4
 """Changes thought of, of which the first that is possible is asked for."""
 
@@ -57,6 +60,8 @@ def members(scene: Scene) -> str:
     if change is None:
         return ""
     leader.ask_of_it(partial(_try, partial(_have_changed, scene, leader, change)))
+    if scene.rng.random() < FALLS_SHARE:
+        scene.life.after(scene.rng.randrange(30), partial(_fall, scene, leader.id))
     return f"{change.kind.value} {change.node}, asked of {leader.id}"
 
 
@@ -72,6 +77,11 @@ def _change(scene: Scene, leader: Seat) -> ConfChange | None:
     except ConfChangeRefused:
         return None
     return change if _is_bearable(scene, after) else None
+
+
+def _fall(scene: Scene, node: NodeId) -> None:
+    """Before all know of the change, or that it is committed."""
+    scene.world.trace.tell("fall", scene.kill([node], power=False))
 
 
 def _have_changed(scene: Scene, leader: Seat, change: ConfChange) -> None:

@@ -21,7 +21,7 @@ from meshswarm.raft.messages import (
     VoteReply,
 )
 from meshswarm.raft.quorum import majority_of
-from meshswarm.raft.ready import Ready
+from meshswarm.raft.ready import ReadState, Ready
 from meshswarm.raft.refusals import ConfChangeRefused
 from meshswarm.raft.status import RaftStatus
 from meshswarm.raft.types import ConfChange, ConfState, Entry, EntryKind, HardState, Role
@@ -63,8 +63,9 @@ class Consensus:
     """Grows with whatever the next two books note."""
     _followed: dict[tuple[Term, NodeId, NodeId], int] = field(factory=dict)
     """When each peer last said to a leader, in its term, that it follows."""
-    _asked: dict[tuple[NodeId, object], tuple[Term, int]] = field(factory=dict)
-    """In which term, and when, a leader was asked for each read that is not confirmed yet."""
+    _asked: dict[tuple[NodeId, object], tuple[Term, int, int]] = field(factory=dict)
+    """In which term, and when, a leader was asked for each read that is not confirmed yet, and how
+    much was committed by then."""
 
     @property
     def conf(self) -> ConfState:
@@ -145,12 +146,16 @@ class Consensus:
     def asked(self, node: NodeId, term: Term, context: object) -> None:
         """A leader is to confirm a read."""
         self._moment += 1
-        self._asked[node, context] = term, self._moment
+        self._asked[node, context] = term, self._moment, len(self.committed)
 
-    def confirms(self, node: NodeId, voters: Sequence[NodeId], context: object) -> None:
-        """A leader has: with it a majority said since that it follows (thesis section 6.4). It may
-        be in a later term by the time that it tells."""
-        term, asked = self._asked.pop((node, context))
+    def confirms(self, node: NodeId, voters: Sequence[NodeId], read: ReadState) -> None:
+        """A leader has: with it a majority said since that it follows (thesis section 6.4), and the
+        read sees what was committed before. It may be in a later term by the time that it tells."""
+        term, asked, committed = self._asked.pop((node, read.context))
+        if read.index < committed:
+            raise Violation(
+                f"{node} confirms a read at {read.index}; {committed} were committed before"
+            )
         since = [v for v in voters if v == node or self._followed.get((term, node, v), 0) > asked]
         if len(since) < majority_of(len(voters)):
             raise Violation(f"{node} confirms a read in term {term}: of {voters} only {since} did")

@@ -187,7 +187,7 @@ class Driver:
         if ready.entries or ready.committed or ready.snapshot:
             self._around.checkers.ready(self.core.status(), ready)
         for state in ready.read_states:  # before a change is applied: its voters were others
-            self._around.checkers.confirms(self.core, state.context)
+            self._around.checkers.confirms(self.core, state)
         self._send_all(ready.messages)
         if ready.snapshot is not None:
             self._install(ready.snapshot)

@@ -23,7 +23,7 @@ Mistake = Callable[[pytest.MonkeyPatch], None]
 
 CUTS = (Fault.ISOLATE, Fault.SPLIT, Fault.UNLINK, Fault.ONE_WAY)
 CHANGES = (Fault.MEMBERS, Fault.SPLIT, Fault.ISOLATE, Fault.CRASH, Fault.HAND_OVER)
-STALE = "misses what was acknowledged|not linearizable"
+STALE = "misses what was acknowledged|not linearizable|were committed before"
 
 
 @frozen
