@@ -9,6 +9,7 @@ import random
 from meshswarm.ids import NodeId
 from meshswarm.raft import confchange
 from meshswarm.raft.config import RaftConfig
+from meshswarm.raft.messages import Message
 from meshswarm.raft.quorum import majority_of
 from meshswarm.raft.refusals import ConfChangeRefused
 from meshswarm.raft.types import ConfChange, ConfChangeKind, ConfState, EntryKind
@@ -68,7 +69,13 @@ class Walk:
             if self.chance.random() < self.losses:
                 self.world.drop(message)
             else:
-                self.world.deliver(message, keep=self.chance.random() < 0.03)
+                self._arrive(message, keep=self.chance.random() < 0.03)
+
+    def _arrive(self, message: Message, *, keep: bool = False) -> None:
+        self.world.deliver(message, keep=keep)
+
+    def _restart(self, name: NodeId) -> None:
+        self.world.restart(name)
 
     def _tick(self) -> None:
         alive = self.world.alive()
@@ -94,7 +101,7 @@ class Walk:
         alive = self.world.alive()
         match self.chance.randrange(3):
             case 0 if down:
-                self.world.restart(self.chance.choice(down))
+                self._restart(self.chance.choice(down))
             case 1 if alive:
                 self.world.compact(self.chance.choice(alive).id, self.chance.randrange(3))
             case _:
