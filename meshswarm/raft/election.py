@@ -48,9 +48,11 @@ def doubt_leader(state: RaftState) -> None:
 
 def campaign(state: RaftState, *, transfer: bool = False) -> None:
     """Run for leader, unless this node must not; at a leader's wish (`transfer`) without
-    asking first."""
+    asking first. A blank node asks all the same: what was granted to it before it was wiped may
+    still come, and must not elect it with nothing in its log."""
     if may_campaign(state):
-        _run(state, pre_vote=state.config.pre_vote and not transfer, transfer=transfer)
+        asks_first = state.config.pre_vote and (state.blank or not transfer)
+        _run(state, pre_vote=asks_first, transfer=transfer)
 
 
 def may_campaign(state: RaftState) -> bool:

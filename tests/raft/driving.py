@@ -39,6 +39,7 @@ def core_of(
     snapshot: SnapshotMeta | None = None,
     entries: Sequence[Entry] | None = None,
     recovering: bool = False,
+    blank: bool = False,
 ) -> RaftCore:
     """Node a with this on its disk."""
     return RaftCore(
@@ -50,6 +51,7 @@ def core_of(
         entries=entries_of(terms) if entries is None else entries,
         applied=snapshot.index if snapshot else Index(0),
         recovering=recovering,
+        blank=blank,
     )
 
 

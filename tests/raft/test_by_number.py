@@ -7,9 +7,15 @@ import pytest
 from meshswarm.ids import Index, NodeId, Term
 from meshswarm.raft.config import RaftConfig
 from meshswarm.raft.log import ENTRY_OVERHEAD_BYTES, RaftLog
-from meshswarm.raft.messages import HeartbeatReply
+from meshswarm.raft.messages import (
+    Heartbeat,
+    HeartbeatReply,
+    RequestVote,
+    TimeoutNow,
+    VoteReply,
+)
 from meshswarm.raft.progress import ProgressState
-from tests.raft.driving import A, B, ack, core_of, elected, entries_of, sent_by
+from tests.raft.driving import A, B, C, ack, core_of, elected, entries_of, sent_by
 from tests.support.raft_world import World
 
 CONFIG = RaftConfig(node_id=NodeId("-"))
@@ -180,3 +186,16 @@ def test_s73_a_peer_that_is_gone_holds_nothing_back() -> None:
     assert len(reign.peers[gone].inflights) <= config.max_inflight
     assert leader.running._state.outbox.is_empty
     assert not world.wire
+
+
+@pytest.mark.parametrize("blank", [True, False])
+def test_s48_who_is_blank_asks_first_though_told_to_run(blank: bool) -> None:
+    """What was granted to it before it was wiped may still come, and in that very term."""
+    core = core_of(term=1, blank=blank)
+    core.step(Heartbeat(from_=B, to=A, term=Term(1), commit=Index(0)))
+    sent_by(core)
+    core.step(TimeoutNow(from_=B, to=A, term=Term(1)))
+    asked = [message for message in sent_by(core) if isinstance(message, RequestVote)]
+    assert [blank, blank] == [request.pre_vote for request in asked]
+    core.step(VoteReply(from_=C, to=A, term=Term(2), granted=True))
+    assert blank is not core.leads

@@ -26,7 +26,7 @@ class LossWalk(Walk):
     """One walk; `losses_made` counts disks, `replaced` the leaders whose helpers lost theirs."""
 
     def __init__(self, seed: int) -> None:
-        super().__init__(seed)
+        super().__init__(seed, pre_vote=True)
         self.losses_made = self.replaced = self.reads = 0
         self.is_whole = False
         self._founders = next(iter(self.world.nodes.values())).first_conf

@@ -24,7 +24,7 @@ WEIGHTS = (4, 4, 3, 1)
 class Walk:
     """One walk; `changes` counts the membership changes that were taken."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, pre_vote: bool = False) -> None:
         self.chance = random.Random(seed)
         count = self.chance.choice((1, 2, 3, 3, 4, 5))
         names = "abcdefg"[: count + self.chance.randint(1, 2)]
@@ -34,7 +34,7 @@ class Walk:
             max_append_entries=self.chance.choice((1, 2, 4_096)),
             max_inflight=self.chance.choice((1, 3, 16)),
             snapshot_elections=4,
-            pre_vote=self.chance.random() < 0.8,
+            pre_vote=self.chance.random() < 0.8 or pre_vote,
             thrifty=self.chance.random() < 0.5,
         )
         self.world = World.of(
