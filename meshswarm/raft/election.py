@@ -197,6 +197,8 @@ def on_vote_reply(state: RaftState, reply: VoteReply) -> None:
         return
     if reply.granted and reply.term != state.term + (1 if race.pre_vote else 0):
         return
+    if reply.granted and reply.commit > state.log.last_index:
+        return  # Nobody grants that to this log: it was for one that was here before a loss.
     race.votes.setdefault(reply.from_, reply.granted)
     result = quorum.vote_result(state.conf.voters, race.votes)
     match result:

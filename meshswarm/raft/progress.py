@@ -212,10 +212,11 @@ class Progress:
         self.silent_ticks = 0
 
     def heartbeat_answered(self, last_index: Index) -> None:
-        """The peer answered a heartbeat: resume, and look for lost appends if it lags."""
+        """The peer answered a heartbeat: resume, and look for lost appends if it lags, or for the
+        word that it is whole again, which may have been lost too."""
         self.heard()
         self.paused = False
-        if self.match < last_index or self.state is ProgressState.PROBE:
+        if self.match < last_index or self.state is ProgressState.PROBE or self.recovery:
             self.nudged = True
 
     def become_probe(self) -> None:
