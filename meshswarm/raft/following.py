@@ -1,6 +1,6 @@
 """What a follower does with its leader's messages (Raft section 5.3, 7)."""
 
-from meshswarm.ids import Index, Term
+from meshswarm.ids import Index, NodeId, Term
 from meshswarm.raft.messages import (
     AppendEntries,
     AppendReply,
@@ -28,7 +28,7 @@ def on_append(state: RaftState, message: AppendEntries) -> None:
     """Take the entries if the log agrees with the leader's up to them; else say where it may."""
     hear_leader(state, message)
     if state.blank:
-        _fill_blank(state, message.commit)
+        _fill_blank(state, message.from_, message.commit)
     log = state.log
     if not _agrees(state, message):
         index, term = log.find_conflict_by_term(
@@ -119,7 +119,7 @@ def on_install_snapshot(state: RaftState, message: InstallSnapshot) -> None:
     hear_leader(state, message)
     log, meta = state.log, message.snapshot.meta
     if state.blank:
-        _fill_blank(state, meta.index)
+        _fill_blank(state, message.from_, meta.index)
     if wants_snapshot(state, message):
         log.install(message.snapshot)
         state.conf = meta.conf
@@ -149,12 +149,15 @@ def _ask_for_repair(state: RaftState, message: Heartbeat) -> None:
     state.repaired_to = log.last_index
 
 
-def _fill_blank(state: RaftState, committed: Index) -> None:
-    """A leader speaks to a node that held nothing; it has to catch up with its history first."""
+def _fill_blank(state: RaftState, leader: NodeId, committed: Index) -> None:
+    """A leader speaks to a node that held nothing; it has to catch up with its history first.
+
+    Not if this is the founding: nothing is committed, and this node helped to elect the leader. One
+    that does not remember that may have been wiped since it promised another leader something.
+    """
     state.blank = False
-    if committed == 0:
-        state.recovery = 0
-    elif not state.recovering:
+    is_founding = committed == 0 and state.vote == leader
+    if not is_founding and not state.recovering:
         state.begin_recovery()
 
 
