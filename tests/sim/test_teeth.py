@@ -23,6 +23,7 @@ Mistake = Callable[[pytest.MonkeyPatch], None]
 
 CUTS = (Fault.ISOLATE, Fault.SPLIT, Fault.UNLINK, Fault.ONE_WAY)
 CHANGES = (Fault.MEMBERS, Fault.SPLIT, Fault.ISOLATE, Fault.CRASH, Fault.HAND_OVER)
+LOST = "without committed|commits .*, another"
 STALE = "misses what was acknowledged|not linearizable|were committed before"
 
 
@@ -54,11 +55,11 @@ BITES = (
     Bite(disks.does_not_sync, "tells its vote|acknowledges entry"),
     Bite(disks.counts_itself_early, "only .* hold", (Fault.SLOW_DISK, Fault.STALL)),
     Bite(disks.votes_although_it_lost, "without committed", (Fault.DAMAGE, *CUTS)),
-    Bite(disks.votes_although_it_is_blank, "without committed", (Fault.WIPE, *CUTS)),
+    Bite(disks.votes_although_it_is_blank, LOST, (Fault.WIPE, *CUTS)),
     Bite(disks.leaves_members_out, "right is", CHANGES),
     Bite(disks.leaves_requests_out, "another state"),
     Bite(disks.takes_an_older_state, "another state|applies|view is at"),
-    Bite(elections.votes_for_anyone, "without committed", CUTS),
+    Bite(elections.votes_for_anyone, LOST, (Fault.PAUSE, Fault.CRASH, Fault.ISOLATE)),
     Bite(elections.votes_again, "durable, and now|votes for"),
     Bite(elections.takes_wishes_for_votes, "leads term .* by|lead term"),
     Bite(elections.wins_by_half, "leads term .* by|lead term"),
