@@ -19,7 +19,7 @@ def tick(state: RaftState) -> None:
         return
     if state.id in state.conf.removed and not state.removed:
         state.reset_election_timer()
-        _ask_voters(state, Term(state.term + 1), pre_vote=True)
+        _ask_for_votes(state, Term(state.term + 1), pre_vote=True)
     else:
         campaign(state)
 
@@ -82,7 +82,7 @@ def _run(state: RaftState, *, pre_vote: bool, transfer: bool) -> None:
     state.leader = None
     state.campaign = Campaign(pre_vote)
     state.reset_election_timer()
-    _ask_voters(state, term, pre_vote=pre_vote, transfer=transfer)
+    _ask_for_votes(state, term, pre_vote=pre_vote, transfer=transfer)
     own = VoteReply(from_=state.id, to=state.id, term=term, granted=True, pre_vote=pre_vote)
     if pre_vote:
         on_vote_reply(state, own)
@@ -90,13 +90,14 @@ def _run(state: RaftState, *, pre_vote: bool, transfer: bool) -> None:
         state.send(own)  # comes back when the vote is durable, and counts only then
 
 
-def _ask_voters(state: RaftState, term: Term, *, pre_vote: bool, transfer: bool = False) -> None:
-    for voter in state.conf.voters:
-        if voter != state.id:
+def _ask_for_votes(state: RaftState, term: Term, *, pre_vote: bool, transfer: bool = False) -> None:
+    """Ask the voters; before an election the learners too, for what they know to be committed."""
+    for member in state.conf.members if pre_vote else state.conf.voters:
+        if member != state.id:
             state.send(
                 RequestVote(
                     from_=state.id,
-                    to=voter,
+                    to=member,
                     term=term,
                     last_index=state.log.last_index,
                     last_term=state.log.last_term,
@@ -181,7 +182,8 @@ def learn_commit(state: RaftState, message: RequestVote | VoteReply) -> None:
     are none any more. One of them can hold a longer log than it, and refuse it for ever; but it
     knows of the change. So the campaign ends, the change is applied, and the next one asks those
     who are voters now. Or it does not ask one that is a voter now, and whom it refuses for its
-    shorter log; but that one asks it, and knows.
+    shorter log; but that one asks it, and knows. Or those who were voters are gone, and of those
+    who remain only one that was a learner before the change knows of it: so learners are asked too.
     """
     if state.reign is not None or not state.log.matches(message.commit, message.commit_term):
         return
