@@ -101,7 +101,10 @@ class Abdication:
         able = [
             peer
             for peer in status.peers
-            if peer.recent_active and peer.id in status.conf.voters and self._has_room(peer.id)
+            if peer.recent_active
+            and not peer.recovering
+            and peer.id in status.conf.voters
+            and self._has_room(peer.id)
         ]
         best = max(able, key=lambda peer: peer.match, default=None)
         if best is None:

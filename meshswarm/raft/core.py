@@ -159,7 +159,7 @@ class RaftCore:
         """Hand leadership to the voter `to`, or to the best one; given up after one election
         timeout. No proposals are taken meanwhile.
 
-        Raises `NotLeader`, or `ProposalRefused` if `to` is no voter or nobody is there.
+        Raises `NotLeader`, or `ProposalRefused` if `to` is no voter or recovers, or nobody answers.
         """
         reign = self._own_reign()
         state = self._state
@@ -169,6 +169,11 @@ class RaftCore:
         if target not in state.conf.voters:
             raise ProposalRefused(
                 f"`{target}` is no voter", hint="see the managers with `meshswarm cluster status`"
+            )
+        if target in reign.peers and reign.peers[target].recovery:
+            raise ProposalRefused(
+                f"`{target}` is recovering what it lost and cannot lead yet",
+                hint="see when it is whole with `meshswarm cluster status`",
             )
         if target not in (state.id, reign.transferee):
             leading.transfer_to(state, reign, target)
@@ -482,6 +487,7 @@ def _peer_statuses(reign: Reign | None) -> tuple[PeerStatus, ...]:
             next=progress.next,
             state=progress.state,
             recent_active=progress.recent_active,
+            recovering=bool(progress.recovery),
         )
         for peer, progress in reign.peers.items()
     )

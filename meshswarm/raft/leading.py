@@ -57,6 +57,7 @@ def due_in(state: RaftState, reign: Reign) -> int:
 
 def _check_quorum(state: RaftState, reign: Reign) -> None:
     """Step down unless a majority was heard within the last election timeout (thesis 6.2)."""
+    _vouch(state, reign)
     active = {peer: True for peer, progress in reign.peers.items() if progress.is_active}
     active[state.id] = True
     for progress in reign.peers.values():
@@ -84,12 +85,11 @@ def _broadcast_heartbeat(
     is left out hears it when the next heartbeat is due."""
     if not but:
         reign.heartbeat_elapsed = 0
+    _vouch(state, reign)
     position = reign.reads.next_position()
     for peer, progress in reign.peers.items():
         if peer in but:
             continue
-        if progress.recovery and _may_vouch(state, progress.vouched_at):
-            progress.vouched = progress.recovery
         state.send(
             Heartbeat(
                 from_=state.id,
@@ -228,6 +228,8 @@ def on_append_reply(state: RaftState, reply: AppendReply) -> None:
     has_changed = reply.recovery != progress.recovery
     if has_changed:
         _note_recovery(state, progress, reply.recovery)
+        if reign.transferee == reply.from_:
+            reign.transferee = None
     log = state.log
     if reply.rejected:
         hint, _ = log.find_conflict_by_term(reply.hint_index, reply.hint_term)
@@ -256,9 +258,21 @@ def _note_recovery(state: RaftState, progress: Progress, recovery: int) -> None:
     a newer one that lacks the entry it refuses; and it would not have taken the entry, had it known
     a newer leader. The answer names the loss, for the peer may have had another one since.
     """
-    progress.recovery, progress.vouched = recovery, 0
-    if recovery:
-        progress.vouched_at = state.append([b""], EntryKind.NOOP)
+    vouched_at = state.append([b""], EntryKind.NOOP) if recovery else Index(0)
+    progress.told_recovery(recovery, vouched_at)
+
+
+def _vouch(state: RaftState, reign: Reign) -> None:
+    """Count who recovers from now on, if enough others hold what they need for that."""
+    told = [
+        progress
+        for progress in reign.peers.values()
+        if progress.recovery != progress.vouched and _may_vouch(state, progress.vouched_at)
+    ]
+    for progress in told:
+        progress.vouched = progress.recovery
+    if told:
+        commit(state)
 
 
 def _may_vouch(state: RaftState, index: Index) -> bool:

@@ -109,7 +109,7 @@ class Progress:
     @property
     def counted(self) -> Index:
         """How far the peer helps to commit."""
-        return Index(0) if self.recovery else self.match
+        return self.match if self.recovery == self.vouched else Index(0)
 
     @property
     def is_active(self) -> bool:
@@ -205,6 +205,12 @@ class Progress:
         self.next = max(retry_from, Index(1))
         self.sent_commit = Index(0)
         self._probe_now()
+
+    def told_recovery(self, recovery: int, vouched_at: Index) -> None:
+        """The peer says that it had another loss, or that it has recovered (0)."""
+        self.recovery, self.vouched, self.vouched_at = recovery, 0, vouched_at
+        if recovery:
+            self.match = Index(0)
 
     def heard(self) -> None:
         """The peer said something."""

@@ -16,6 +16,7 @@ class PeerStatus:
     next: Index
     state: ProgressState
     recent_active: bool
+    recovering: bool
 
 
 @frozen(kw_only=True)

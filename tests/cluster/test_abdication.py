@@ -236,23 +236,26 @@ async def test_s65_a_failed_sync_ends_the_node_and_is_never_tried_again(tmp_path
 
 
 class _Leading:
-    """A leader of three in memory, and what would tell it that it cannot lead."""
+    """A leader of three in memory, and what would tell it that it cannot lead; b has room."""
 
-    def __init__(self, tmp_path: Path) -> None:
+    def __init__(self, tmp_path: Path, min_free_bytes: int = 0) -> None:
         self.script = Script()
-        for line in ("nodes a b c", "elect a"):
-            self.script.run(line)
+        self.run("nodes a b c", "elect a")
         self.core = self.script._world.nodes[NodeId("a")].running
-        self.disk = DiskWatch(tmp_path, 0)
+        self.disk = DiskWatch(tmp_path, min_free_bytes)
         self.said: list[str] = []
         self.abdication = Abdication(
             self.core,
             self.disk,
             ClusterSettings(),
-            lambda _: True,
+            lambda peer: peer == NodeId("b"),
             self.said.append,
             self.said.append,
         )
+
+    def run(self, *lines: str) -> None:
+        for line in lines:
+            self.script.run(line)
 
     @property
     def leads(self) -> bool:
@@ -287,3 +290,13 @@ def test_a_disk_is_warned_of_before_it_costs_the_leadership(
     assert not leading.core.status().is_fit
     leading.abdication.look(0.0)
     assert leading.core.status().is_fit
+
+
+def test_a_leader_on_a_full_disk_makes_no_way_for_who_is_recovering(tmp_path: Path) -> None:
+    leading = _Leading(tmp_path, min_free_bytes=1 << 62)
+    leading.run("propose a x", "settle", "crash b", "crash c", "wipe b", "restart b", "run 3")
+    leading.abdication.look(0.0)
+    assert [] == leading.said
+    leading.run("restart c", "run 20")
+    leading.abdication.look(0.0)
+    assert ["the disk is nearly full: handing leadership over to b"] == leading.said

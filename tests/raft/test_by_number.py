@@ -16,6 +16,7 @@ from meshswarm.raft.messages import (
 )
 from meshswarm.raft.progress import ProgressState
 from tests.raft.driving import A, B, C, ack, core_of, elected, entries_of, sent_by
+from tests.support.raft_script import Script
 from tests.support.raft_world import World
 
 CONFIG = RaftConfig(node_id=NodeId("-"))
@@ -199,3 +200,25 @@ def test_s48_who_is_blank_asks_first_though_told_to_run(blank: bool) -> None:
     assert [blank, blank] == [request.pre_vote for request in asked]
     core.step(VoteReply(from_=C, to=A, term=Term(2), granted=True))
     assert blank is not core.leads
+
+
+@pytest.mark.parametrize("ticks", range(20, 30))
+def test_s48_a_pair_survives_a_wipe_whenever_the_leader_checks_its_quorum(ticks: int) -> None:
+    """Even between two heartbeats, one of which would have told that it vouches."""
+    script = Script()
+    for line in (
+        "nodes a b election=10 heartbeat=3",
+        "elect a",
+        "propose a x",
+        "settle",
+        f"run {ticks}",
+        "crash b",
+        "wipe b",
+        "restart b",
+        "run 60",
+    ):
+        script.run(line)
+    assert [" ".join(line.split()[1:]) for line in script.run("show")] == [
+        "Leader term=1 vote=a leader=a log=1..3 durable=3 commit=3 applied=3",
+        "Follower term=1 vote=a leader=a log=1..3 durable=3 commit=3 applied=3",
+    ]
