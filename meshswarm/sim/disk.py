@@ -28,6 +28,9 @@ from meshswarm.sim.shape import TICK_MS
 SYNC_MS = (1, 3)
 """How long a sync takes on a disk that is well."""
 
+RETRY_MS = 100
+"""How often a write is tried for which there was no room."""
+
 
 @frozen(kw_only=True)
 class Append:
@@ -58,9 +61,6 @@ class Note:
 
     is_damaged: bool
 
-
-RETRY_MS = 100
-"""How often a write is tried for which there was no room."""
 
 Write = Append | Adopt | Drop | Note
 

@@ -169,7 +169,7 @@ def _wipe_a_helper(scene: Scene) -> str:
 
 def _await_new(scene: Scene, old: NodeId, pairs: set[tuple[str, str]], left_ms: int) -> None:
     """Let the old leader go on as soon as there is a new one, or when its time is over."""
-    new = next((seat.id for seat in scene.world.seats() if seat.leads and seat.id != old), None)
+    new = _another(scene, old)
     if new is None and left_ms > 0:
         again = partial(_await_new, scene, old, pairs, left_ms - STEP_MS)
         scene.life.after(STEP_MS, again)
@@ -180,7 +180,7 @@ def _await_new(scene: Scene, old: NodeId, pairs: set[tuple[str, str]], left_ms: 
 def _come_back(scene: Scene, old: NodeId, pairs: set[tuple[str, str]]) -> None:
     world, cuts = scene.world, scene.world.network.cuts
     cuts -= pairs
-    new = next((seat.id for seat in world.seats() if seat.leads and seat.id != old), None)
+    new = _another(scene, old)
     helpers = [
         host
         for node, host in world.hosts.items()
@@ -196,6 +196,10 @@ def _come_back(scene: Scene, old: NodeId, pairs: set[tuple[str, str]]) -> None:
         scene.life.after(scene.rng.randrange(20, ELECTION_MS // 2), partial(scene.start, helper.id))
     if (life := world.hosts[old].life) is not None:
         life.resume()
+
+
+def _another(scene: Scene, old: NodeId) -> NodeId | None:
+    return next((seat.id for seat in scene.world.seats() if seat.leads and seat.id != old), None)
 
 
 def _may_lose_all(scene: Scene, host: Host) -> bool:

@@ -136,7 +136,8 @@ class World:
         is one more membership to look at; with `founders` it is that of a node that knows nothing,
         and they must know that the founding is over: something was committed.
         """
-        disks = {node: host.disk for node, host in self.hosts.items() if node not in set(without)}
+        lost = set(without)
+        disks = {node: host.disk for node, host in self.hosts.items() if node not in lost}
         sound = {
             node
             for node, disk in disks.items()
