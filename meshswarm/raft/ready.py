@@ -15,6 +15,8 @@ The embedder's duties, in this order for each `Ready`:
    once the transfer is known to have ended.
 
 Several Readys may be outstanding; their tokens become durable in the order they were issued.
+Messages may be lost, repeated and overtake each other; but none may reach a later life of its
+receiver, nor come after one of a later life of its sender (`mesh` sees to both).
 `hard_state` comes whenever `token` does; a commit index alone is worth a write only when it makes
 a membership change take effect.
 """

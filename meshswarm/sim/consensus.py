@@ -40,6 +40,8 @@ class Consensus:
     _reached: dict[Term, Index] = field(factory=dict)
     """Up to where something was committed in each term."""
     _voted: dict[tuple[NodeId, Term], NodeId] = field(factory=dict)
+    _forgotten: set[tuple[NodeId, Term, NodeId]] = field(factory=set)
+    """Votes of disks that were wiped since: they count, and do not bind any more."""
     _entry_at: dict[tuple[Index, Term], tuple[bytes, Term]] = field(factory=dict)
     """What an entry holds, and the term of the one before it."""
     _logs: dict[NodeId, dict[Index, Term]] = field(factory=dict)
@@ -62,7 +64,7 @@ class Consensus:
     _moment: int = 0
     """Grows with whatever the next two books note."""
     _followed: dict[tuple[Term, NodeId, NodeId], int] = field(factory=dict)
-    """When each peer last said to a leader, in its term, that it follows."""
+    """When each peer last said to a leader, in its term, that its reads may be served."""
     _asked: dict[tuple[NodeId, object], tuple[Term, int, int]] = field(factory=dict)
     """In which term, and when, a leader was asked for each read that is not confirmed yet, and how
     much was committed by then."""
@@ -88,7 +90,7 @@ class Consensus:
     def sent(self, message: Message, disk: Disk) -> None:
         """A message leaves its node, whose disk holds this."""
         match message:
-            case HeartbeatReply(from_=peer, to=leader, term=term):
+            case HeartbeatReply(from_=peer, to=leader, term=term) if message.read_position:
                 self._moment += 1
                 self._followed[term, leader, peer] = self._moment
             case Heartbeat() | AppendEntries() | InstallSnapshot() | TimeoutNow():
@@ -174,7 +176,10 @@ class Consensus:
         self._leads(node, term)
         self._reigns.add(term)
         voters = status.conf.voters
-        votes = sum(self._voted.get((voter, term)) == node for voter in voters)
+        votes = sum(
+            self._voted.get((voter, term)) == node or (voter, term, node) in self._forgotten
+            for voter in voters
+        )
         if votes < majority_of(len(voters)) and voters != (node,):
             raise Violation(f"{node} leads term {term} by {votes} of {len(voters)} votes")
         self._is_complete(node, term)
@@ -358,6 +363,8 @@ class Consensus:
         self._lost[node] = self._lost.get(node, {}) | self._durable.pop(node, {})
         if promises:
             del self._hard[node]
+            for voter, term in [vote for vote in self._voted if vote[0] == node]:
+                self._forgotten.add((voter, term, self._voted.pop((voter, term))))
 
     def started(self, node: NodeId, disk: Disk) -> None:
         """A node begins with what its disk holds."""

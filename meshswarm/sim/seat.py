@@ -57,6 +57,8 @@ class Seat:
         self._network = premises.network
         self._log_ms = self._log_set_ms = 0
         self._serving: dict[NodeId, int] = {}
+        self._heard_of: dict[NodeId, int] = {}
+        """The newest life of each peer."""
         self._asking: dict[Promise[Any], str] = {}
         self._hearing = Hearing(host.id, life.clock.now_ms)
         self._vouching = Vouching(host.id)
@@ -85,12 +87,15 @@ class Seat:
 
     def _send(self, message: Message) -> bool:
         door = self._premises.managers[message.to]
-        deliver = partial(_deliver, message)
+        deliver = partial(_deliver, message, self._host.incarnation)
         return self._network.tell(self.id, door, type(message).__name__, deliver)
 
     def _send_whole(self, message: InstallSnapshot) -> Promise[None]:
         """A snapshot goes by a call: the sender must know whether it came."""
-        door, take = self._premises.managers[message.to], partial(_take, message)
+        door, take = (
+            self._premises.managers[message.to],
+            partial(_take, message, self._host.incarnation),
+        )
         return self._network.ask(self._life, self.id, door, "InstallSnapshot", take, SNAPSHOT_MS)
 
     def _has_room(self, peer: NodeId) -> bool:
@@ -101,8 +106,11 @@ class Seat:
         """The connection to a peer broke, as it does when its process ends; soon that is known."""
         self._life.after(1, partial(self.driver.lost_contact, peer))
 
-    def step(self, message: Message) -> None:
-        """A peer's Raft message."""
+    def step(self, message: Message, incarnation: int) -> None:
+        """A peer's Raft message; what an earlier life of it sent is dropped, as by the mesh."""
+        if incarnation < self._heard_of.get(message.from_, 0):
+            return
+        self._heard_of[message.from_] = incarnation
         self._hearing.note(message.from_, self._life.clock.now_ms)
         self.driver.step(message)
 
@@ -360,12 +368,12 @@ class Seat:
         await self.append(encode_command(batch), None, self.id, self._deadline_ms())
 
 
-def _deliver(message: Message, seat: Seat) -> None:
-    seat.step(message)
+def _deliver(message: Message, incarnation: int, seat: Seat) -> None:
+    seat.step(message, incarnation)
 
 
-async def _take(message: Message, seat: Seat) -> None:
-    seat.step(message)
+async def _take(message: Message, incarnation: int, seat: Seat) -> None:
+    seat.step(message, incarnation)
 
 
 def _confirm(leader: NodeId, sequence: int, seat: Seat) -> None:

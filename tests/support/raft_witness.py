@@ -48,20 +48,13 @@ class Witness:
             case VoteReply(granted=True, pre_vote=False):
                 voter = (message.from_, message.term)
                 other = self.voted.setdefault(voter, message.to)
-                assert other == message.to or self._is_hopeless(message.to), (
-                    f"{voter} voted for {other} and {message.to}"
-                )
+                assert other == message.to, f"{voter} voted for {other} and {message.to}"
                 saved = self.durable.get(message.from_, HardState())
                 assert (saved.term, saved.vote) >= (message.term, message.to), (
                     f"{message} left while {saved} was durable"
                 )
             case _:
                 pass
-
-    def _is_hopeless(self, candidate: NodeId) -> bool:
-        """Whether it holds nothing, though something was committed: a majority refuses it. (Only
-        such a one gets the vote of a node that was wiped.)"""
-        return bool(self.committed) and not self.logs.get(candidate)
 
     def _leads(self, node: NodeId, term: Term) -> None:
         """Election Safety: at most one leader a term."""
@@ -150,8 +143,11 @@ class Witness:
         self.commits.pop(node, None)
 
     def wiped(self, node: NodeId) -> None:
-        """A disk was replaced; the votes that were on it stay in the books."""
+        """A disk was replaced; the votes that were on it bind its node no more. (Two leaders of a
+        term are noticed as such.)"""
         self.durable.pop(node, None)
+        for vote in [vote for vote in self.voted if vote[0] == node]:
+            del self.voted[vote]
 
     def restarted(
         self,
