@@ -41,4 +41,4 @@ def test_walks_notice_mistakes_with_who_lost_its_disk(
 ) -> None:
     mistake(monkeypatch)
     with pytest.raises(AssertionError, match=r"another|committed|reads at"):
-        [walked(seed) for seed in range(1, 31)]
+        [walked(seed) for seed in range(1, 101)]

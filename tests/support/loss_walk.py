@@ -37,12 +37,13 @@ class LossWalk(Walk):
         self._asked: dict[object, Index] = {}
 
     def go(self, steps: int) -> None:
-        """Take so many steps, after the founding; a fifth has to do with losses and reads."""
+        """Take so many steps, after the founding; half of them have to do with losses and reads."""
         self._calm()
         self._calm()
+        steps_of_loss = (self._read, self._lose, self._replace, self._replace, self._calm)
         for _ in range(steps):
-            if self.chance.random() < 0.2:
-                self.chance.choice((self._read, self._lose, self._replace, self._calm))()
+            if self.chance.random() < 0.5:
+                self.chance.choice(steps_of_loss)()
             else:
                 super().go(1)
             self._note()

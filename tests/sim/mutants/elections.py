@@ -82,20 +82,15 @@ def counts_old_acknowledgements(patch: pytest.MonkeyPatch) -> None:
 
 def tells_commits_to_laggards(patch: pytest.MonkeyPatch) -> None:
     """Heartbeats carry the commit index also to those whose log is not known to agree so far."""
+    right = leading._broadcast_heartbeat
 
     def broadcast(state: RaftState, reign: Reign, *, but: frozenset[NodeId] = frozenset()) -> None:
-        reign.heartbeat_elapsed = 0
-        position = reign.reads.next_position()
-        for peer in [peer for peer in reign.peers if peer not in but]:
-            state.send(
-                Heartbeat(
-                    from_=state.id,
-                    to=peer,
-                    term=state.term,
-                    commit=state.log.committed,
-                    read_position=position,
-                )
-            )
+        def heartbeat(**fields: object) -> Heartbeat:
+            return Heartbeat(**{**fields, "commit": state.log.committed})  # type: ignore[arg-type]
+
+        with patch.context() as here:
+            here.setattr(leading, "Heartbeat", heartbeat)
+            right(state, reign, but=but)
 
     patch.setattr(leading, "_broadcast_heartbeat", broadcast)
 
