@@ -53,6 +53,8 @@ def init(
     say("")
     say(f"Next, on each host: copy its NAME.toml and NAME.key from {out}, then")
     say("  meshswarm node start --config NAME.toml")
+    if len(node) > 1:
+        say("(the cluster begins once all its managers run; from then on a majority is enough)")
     say(f"and from wherever {out / 'client.toml'} and its key are:")
     say(f"  meshswarm --context {out / 'client.toml'} cluster status")
     if len(node) % 2 == 0:

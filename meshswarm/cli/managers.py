@@ -46,6 +46,11 @@ def without_leader(answers: Iterable[Answer]) -> str:
     """What to say where no manager that leads was reached: who leads all the same, if one knows."""
     said = [answer.status for answer in answers if answer.status is not None]
     heard = [status for status in said if status.leader is not None]
+    if said and not any(status.last_index for status in said):
+        missing = [answer.name for answer in answers if answer.status is None]
+        return "no manager leads yet: a new cluster begins with all its managers" + (
+            f", and {', '.join(missing)} did not answer" if missing else ""
+        )
     if not heard:
         return "no manager leads: writes are refused until a majority of them can talk"
     newest = max(heard, key=lambda status: status.term)

@@ -339,10 +339,7 @@ class Proposals:
         while True:
             core = self._driver.core
             if core.is_disconnected:
-                raise Unavailable(
-                    "this manager hears no leader and reaches no quorum",
-                    hint="meshswarm cluster status",
-                )
+                raise Unavailable(self._why_disconnected(), hint="meshswarm cluster status")
             if core.leader == core.id:
                 return None
             if core.leader is not None:
@@ -353,6 +350,17 @@ class Proposals:
             await self._news_of_leader(min(deadline, self._now() + LOOK_S))
             if self._now() >= deadline:
                 raise Unavailable("no leader was elected in time", hint="meshswarm cluster status")
+
+    def _why_disconnected(self) -> str:
+        status = self._driver.core.status()
+        if status.last_index:
+            return "this manager hears no leader and reaches no quorum"
+        voters = [self._managers(voter) for voter in status.conf.voters if voter != status.id]
+        missing = [
+            peer.name for peer in voters if peer is not None and not self._endpoint.link(peer).is_up
+        ]
+        because = f"missing here: {', '.join(missing)}" if missing else "they are about to agree"
+        return f"nothing is stored here; a new cluster begins with all its managers: {because}"
 
     async def _news_of_leader(self, until: float) -> None:
         """Wait for another leader, or until then: a link that comes up tells nobody."""

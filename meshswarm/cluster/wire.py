@@ -103,7 +103,16 @@ _KINDS: dict[type[Message], _Kind] = {
                 "commit_term": int,
             },
         ),
-        _kind(VoteReply, {"granted": bool, "pre_vote": bool, "commit": int, "commit_term": int}),
+        _kind(
+            VoteReply,
+            {
+                "granted": bool,
+                "pre_vote": bool,
+                "forgetful": bool,
+                "commit": int,
+                "commit_term": int,
+            },
+        ),
         _kind(Heartbeat, {"commit": int, "read_position": int, "vouched": int}),
         _kind(HeartbeatReply, {"read_position": int}),
         # And the snapshot's index, term, voters, learners and former members.

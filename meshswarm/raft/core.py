@@ -37,9 +37,9 @@ class RaftCore:
     from some way before it: trailing entries are kept for laggards). The embedder's state machine
     stands at `applied`, where the membership was `conf`: that of the founders, if nothing is
     applied, also on a node that joins later. `recovering`: entries may have been lost here; the
-    node counts for nothing until its leader has repaired it, and vouches for it. `blank`: nothing
-    was ever stored here, or all of it was wiped; until a leader has spoken the node votes only for
-    those who hold nothing either, for what it may have acknowledged before must not be outvoted.
+    node counts for nothing until its leader has repaired it, and vouches for it. `blank`: no
+    entry was ever stored here, or all were wiped. The votes of both count only with all others
+    (`losses`), for what they may have said before must not be outvoted.
     Raises `Corrupt` if the parts do not fit together, `Invalid` if `conf` has no voter.
     """
 

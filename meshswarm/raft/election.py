@@ -3,7 +3,7 @@
 from typing import assert_never
 
 from meshswarm.ids import Index, NodeId, Term
-from meshswarm.raft import quorum
+from meshswarm.raft import losses
 from meshswarm.raft.messages import RequestVote, TimeoutNow, VoteReply
 from meshswarm.raft.progress import Progress
 from meshswarm.raft.quorum import VoteResult
@@ -83,7 +83,14 @@ def _run(state: RaftState, *, pre_vote: bool, transfer: bool) -> None:
     state.campaign = Campaign(pre_vote)
     state.reset_election_timer()
     _ask_for_votes(state, term, pre_vote=pre_vote, transfer=transfer)
-    own = VoteReply(from_=state.id, to=state.id, term=term, granted=True, pre_vote=pre_vote)
+    own = VoteReply(
+        from_=state.id,
+        to=state.id,
+        term=term,
+        granted=True,
+        pre_vote=pre_vote,
+        forgetful=state.is_forgetful,
+    )
     if pre_vote:
         on_vote_reply(state, own)
     else:
@@ -134,9 +141,7 @@ def on_request_vote(state: RaftState, request: RequestVote) -> None:
         or (state.vote is None and state.leader is None)
         or (request.pre_vote and request.term > state.term)
     )
-    # A blank node may have acknowledged what the candidate lacks, and been wiped since.
-    may_vote = not state.recovering and not (state.blank and request.last_index > 0)
-    granted = is_free and may_vote and _is_up_to_date(state, request)
+    granted = is_free and _is_up_to_date(state, request)
     if granted and not request.pre_vote:
         state.vote = request.from_
         state.election_elapsed = 0
@@ -147,6 +152,7 @@ def on_request_vote(state: RaftState, request: RequestVote) -> None:
             term=request.term if granted else state.term,
             granted=granted,
             pre_vote=request.pre_vote,
+            forgetful=granted and state.is_forgetful,
             commit=state.log.committed,
             commit_term=state.log.term(state.log.committed),
         )
@@ -199,10 +205,13 @@ def on_vote_reply(state: RaftState, reply: VoteReply) -> None:
         return
     if reply.granted and reply.term != state.term + (1 if race.pre_vote else 0):
         return
-    if reply.granted and reply.commit > state.log.last_index:
-        return  # Nobody grants that to this log: it was for one that was here before a loss.
-    race.votes.setdefault(reply.from_, reply.granted)
-    result = quorum.vote_result(state.conf.voters, race.votes)
+    if reply.granted and state.blank and not reply.forgetful:
+        return  # It was for a log that was here once: who holds anything grants nothing to this.
+    if reply.from_ not in race.votes:
+        race.votes[reply.from_] = reply.granted
+        if reply.forgetful:
+            race.forgetful.add(reply.from_)
+    result = losses.vote_result(state, race)
     match result:
         case VoteResult.PENDING:
             return

@@ -1,6 +1,6 @@
 """What a follower does with its leader's messages (Raft section 5.3, 7)."""
 
-from meshswarm.ids import Index, NodeId, Term
+from meshswarm.ids import Index, Term
 from meshswarm.raft.messages import (
     AppendEntries,
     AppendReply,
@@ -28,7 +28,7 @@ def on_append(state: RaftState, message: AppendEntries) -> None:
     """Take the entries if the log agrees with the leader's up to them; else say where it may."""
     hear_leader(state, message)
     if state.blank:
-        _fill_blank(state, message.from_, message.commit)
+        _fill_blank(state, is_founding=_founds(state, message))
     log = state.log
     if not _agrees(state, message):
         index, term = log.find_conflict_by_term(
@@ -119,7 +119,7 @@ def on_install_snapshot(state: RaftState, message: InstallSnapshot) -> None:
     hear_leader(state, message)
     log, meta = state.log, message.snapshot.meta
     if state.blank:
-        _fill_blank(state, message.from_, meta.index)
+        _fill_blank(state, is_founding=False)
     if wants_snapshot(state, message):
         log.install(message.snapshot)
         state.conf = meta.conf
@@ -149,14 +149,19 @@ def _ask_for_repair(state: RaftState, message: Heartbeat) -> None:
     state.repaired_to = log.last_index
 
 
-def _fill_blank(state: RaftState, leader: NodeId, committed: Index) -> None:
-    """A leader speaks to a node that held nothing; it has to catch up with its history first.
+def _founds(state: RaftState, message: AppendEntries) -> bool:
+    """Whether this leader was elected by all, this node among them, when none held anything.
 
-    Not if this is the founding: nothing is committed, and this node helped to elect the leader. One
-    that does not remember that may have been wiped since it promised another leader something.
+    Then its own first entry is that of the log. Nothing that anyone acknowledged before is left to
+    be contradicted, and what this node said since, it remembers: the vote, at least.
     """
+    first = message.entries[0] if message.entries and message.prev_index == 0 else None
+    return first is not None and first.term == message.term and state.vote == message.from_
+
+
+def _fill_blank(state: RaftState, *, is_founding: bool) -> None:
+    """A leader speaks to a node that held nothing: unless it is new, it has to recover first."""
     state.blank = False
-    is_founding = committed == 0 and state.vote == leader
     if not is_founding and not state.recovering:
         state.begin_recovery()
 

@@ -8,7 +8,7 @@ the peers catch up with both after a while (`catch_up`).
 """
 
 from meshswarm.ids import Index, NodeId
-from meshswarm.raft import quorum, thrift
+from meshswarm.raft import losses, quorum, thrift
 from meshswarm.raft.election import enrol_peers
 from meshswarm.raft.messages import (
     AppendEntries,
@@ -267,7 +267,7 @@ def _vouch(state: RaftState, reign: Reign) -> None:
     told = [
         progress
         for progress in reign.peers.values()
-        if progress.recovery != progress.vouched and _may_vouch(state, progress.vouched_at)
+        if progress.recovery != progress.vouched and _may_vouch(state, reign, progress)
     ]
     for progress in told:
         progress.vouched = progress.recovery
@@ -275,18 +275,21 @@ def _vouch(state: RaftState, reign: Reign) -> None:
         commit(state)
 
 
-def _may_vouch(state: RaftState, index: Index) -> bool:
-    """Whether enough others hold the entry at `index`: it is committed without who recovers.
-
-    Of two voters it is enough that the leader holds it, if there is no other member, never was one,
-    and none is coming: whoever is elected with the word of the other one can only be the leader. (A
-    third one that was removed, and may not know it yet, could be elected, too.)
+def _may_vouch(state: RaftState, reign: Reign, forgetful: Progress) -> bool:
+    """Whether enough others hold what was appended since this one's loss was told of: it is
+    committed without who recovers, or all others hold it, be they recovering themselves (`losses`).
     """
-    log, conf = state.log, state.conf
-    is_pair = len(conf.members) == len(conf.voters) == 2 and not conf.removed
-    if is_pair and log.unapplied_conf_change is None:
-        return index <= log.durable
-    return index <= log.committed
+    log, index = state.log, forgetful.vouched_at
+    if index <= log.committed:
+        return True
+    voters = [peer for peer in state.conf.voters if peer != state.id]
+    recovering = sum(reign.peers[peer].recovery != 0 for peer in voters)
+    others = [peer for peer in voters if reign.peers[peer] is not forgetful]
+    return (
+        losses.all_suffice(state, recovering)
+        and index <= log.durable
+        and all(reign.peers[peer].match >= index for peer in others)
+    )
 
 
 def on_heartbeat_reply(state: RaftState, reply: HeartbeatReply) -> None:

@@ -33,7 +33,8 @@ class VoteReply:
     """The answer to `RequestVote`; `pre_vote` says to which kind.
 
     (`commit`, `commit_term`) is the last entry that the voter knows to be committed. Whoever holds
-    it learns so of membership changes that have made its own voters others.
+    it learns so of membership changes that have made its own voters others. `forgetful`: the voter
+    may have forgotten what it said before, so this counts only if all voters say it (`losses`).
     """
 
     from_: NodeId
@@ -41,6 +42,7 @@ class VoteReply:
     term: Term
     granted: bool
     pre_vote: bool = False
+    forgetful: bool = False
     commit: Index = Index(0)
     commit_term: Term = Term(0)
 

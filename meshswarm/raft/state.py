@@ -24,6 +24,8 @@ class Campaign:
 
     pre_vote: bool
     votes: dict[NodeId, bool] = field(factory=dict)
+    forgetful: set[NodeId] = field(factory=set)
+    """Those of them that may have forgotten what they said before (`losses`)."""
 
 
 @define
@@ -117,6 +119,11 @@ class RaftState:
     def begin_recovery(self) -> None:
         """Something was lost here. By chance, its number is another one each time."""
         self.recovery = self._rng.randrange(1, 1 << 31)
+
+    @property
+    def is_forgetful(self) -> bool:
+        """Whether this node may have said, and forgotten, what its word now contradicts."""
+        return self.blank or self.recovery != 0
 
     @property
     def is_voter(self) -> bool:

@@ -133,16 +133,11 @@ class World:
         """Whether enough voters have a whole log, these left out, whatever the members are now.
 
         The limit of all that may be broken: what a quorum has lost nothing can bring back. `also`
-        is one more membership to look at; with `founders` it is that of a node that knows nothing,
-        and they must know that the founding is over: something was committed.
+        is one more membership to look at, `founders` that of a node that knows nothing.
         """
         lost = set(without)
         disks = {node: host.disk for node, host in self.hosts.items() if node not in lost}
-        sound = {
-            node
-            for node, disk in disks.items()
-            if disk.is_whole and (disk.hard_state.commit > 0 or not founders)
-        }
+        sound = {node for node, disk in disks.items() if disk.is_whole}
         confs = self.checkers.consensus.possible_confs()
         if also is not None:
             confs.append(also)

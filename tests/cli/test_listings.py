@@ -200,6 +200,21 @@ def test_cluster_status_without_a_leader_is_shown_and_exits_with_7(
     assert "no manager leads" in err
 
 
+def test_cluster_status_says_whom_a_new_cluster_waits_for(
+    client: FakeClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = managers("n1", "n2", leader=None)
+    assert first.status is not None
+    first = evolve(first, status=evolve(first.status, last_index=Index(0)))
+    away = Answer(name="n3", address="n3:4747", error=Unavailable("nobody answers"))
+    client.answers = [first, away]
+    assert main(["cluster", "status"], client.connect) == 7
+    assert "a new cluster begins with all its managers, and n3 did not" in capsys.readouterr().err
+    client.answers = [first, second, away]
+    assert main(["cluster", "status"], client.connect) == 7
+    assert "writes are refused" in capsys.readouterr().err
+
+
 def test_cluster_log_and_elect(client: FakeClient, capsys: pytest.CaptureFixture[str]) -> None:
     client.log_lines = [
         LogLine(index=Index(4), term=Term(2), at_ms=SINCE_MS, by="ops", words="put stack shop")

@@ -242,6 +242,25 @@ async def test_s20_everything_survives_a_restart_of_all(tmp_path: Path) -> None:
         assert (await again.seat.proposals.read()).service_named("kept") is not None
 
 
+async def test_s48_a_new_cluster_waits_for_all_its_managers_and_says_for_whom(
+    tmp_path: Path,
+) -> None:
+    async with managers(tmp_path) as cluster:
+        await cluster.leads()  # else they do not know each other's addresses
+        for member in cluster.members:
+            await member.stop()
+            shutil.rmtree(tmp_path / member.name)
+        *present, absent = cluster.members
+        for member in present:
+            member.start()
+        await until(lambda: all(member.role == Role.DISCONNECTED.value for member in present))
+        assert present[0].seat is not None
+        with pytest.raises(Unavailable, match=f"a new cluster begins with all.*: {absent.name}\n"):
+            await present[0].seat.proposals.read()
+        absent.start()
+        await cluster.leads()
+
+
 async def test_s39_without_a_quorum_a_manager_is_disconnected_and_refuses(tmp_path: Path) -> None:
     async with _led(tmp_path) as (cluster, leader):
         for other in _others(cluster, leader):

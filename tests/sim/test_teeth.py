@@ -70,7 +70,7 @@ BITES = (
         "and was told|only .* hold",
         (Fault.CLOG, Fault.HAND_OVER),
     ),
-    Bite(elections.tells_commits_to_laggards, "commits", (Fault.STORM, *CUTS)),
+    Bite(elections.tells_commits_to_laggards, "commits|no leader", (Fault.STORM, *CUTS)),
     Bite(elections.deposed_leader_goes_on, "lead term|two leaders|was told", CUTS),
     Bite(
         elections.transfers_to_laggards,
@@ -93,6 +93,7 @@ BITES = (
     Bite(logs.sends_without_a_window, "on their way to"),
     Bite(logs.takes_without_a_limit, "bytes uncommitted", CUTS),
     Bite(logs.packs_without_a_limit, "in one append"),
+    Bite(losses.founds_without_all, LOST, (Fault.WIPE, *CUTS)),
     Bite(losses.counts_who_recovers, "commits .*, another", (Fault.WIPE,)),
     Bite(losses.vouches_at_once, "commits .*, another", (Fault.WIPE,)),
     Bite(losses.recovers_unvouched, "commits .*, another", (Fault.WIPE,)),

@@ -38,15 +38,18 @@ class LossWalk(Walk):
 
     def go(self, steps: int) -> None:
         """Take so many steps, after the founding; half of them have to do with losses and reads."""
-        self._calm()
-        self._calm()
-        steps_of_loss = (self._read, self._lose, self._replace, self._replace, self._calm)
+        self._found()
+        steps_of_loss = (self._read, self._lose, self._replace, self._replace, self.calm)
         for _ in range(steps):
             if self.chance.random() < 0.5:
                 self.chance.choice(steps_of_loss)()
             else:
                 super().go(1)
             self._note()
+
+    def _found(self) -> None:
+        self.calm()
+        self.calm()
 
     def come_to_rest(self) -> bool:
         """As there; and whoever lost something has got it back."""
@@ -102,7 +105,7 @@ class LossWalk(Walk):
             else:
                 self.world.drop(free[0])
 
-    def _calm(self) -> None:
+    def calm(self) -> None:
         """A while without cuts, in which disks are quick and whoever is down comes up."""
         self.world.cuts.clear()
         for node in self.world.nodes.values():
@@ -137,9 +140,13 @@ class LossWalk(Walk):
         else:
             self._damage(node)
         self.losses_made += 1
+        self._lost(name)
         if self.chance.random() < 0.9:
             self._restart(name)
         return True
+
+    def _lost(self, name: NodeId) -> None:
+        """This one's disk was lost."""
 
     def _damage(self, node: Node) -> None:
         """What is left are the snapshot, term and vote."""
@@ -203,9 +210,7 @@ class LossWalk(Walk):
         whole = {
             node.id
             for node in self.world.nodes.values()
-            if node.id not in {name, *self._incomplete}
-            and node.disk.last_index
-            and node.disk.hard_state.commit
+            if node.id not in {name, *self._incomplete} and node.disk.last_index
         }
         return all(
             len(whole & set(conf.voters)) >= majority_of(len(conf.voters))
@@ -224,6 +229,53 @@ class LossWalk(Walk):
                     except ConfChangeRefused:
                         continue
         return confs
+
+
+class FoundingWalk(LossWalk):
+    """Any minority may lose its disk, from the first moment on, though others were never up or hold
+    nothing yet. Nothing may be lost; that somebody leads in the end is not promised."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._wiped: set[NodeId] = set()
+        """Whose disk was lost, until they hold a log that they take for whole."""
+
+    def go(self, steps: int) -> None:
+        """Take so many steps from the very first on, some of them without those who start late."""
+        for name in self.nodes:
+            if self.chance.random() < 0.3:
+                self.world.crash(name)
+        for _ in range(self.chance.choice((0, 40, 80, 150))):
+            match self.chance.choices(range(3), (8, 6, 86))[0]:
+                case 0:
+                    self._lose()
+                case 1:
+                    self._part({self.chance.choice(self.nodes)})
+                case _:
+                    Walk.go(self, 1)
+            self._note()
+        super().go(steps)
+
+    def _found(self) -> None:
+        """It is part of the walk."""
+
+    def _note(self) -> None:
+        super()._note()
+        self._wiped -= {
+            node.id
+            for node in self.world.alive()
+            if node.running.status().last_index and not node.running.status().recovering
+        }
+
+    def _may_lose(self, name: NodeId) -> bool:
+        lost = {name, *self._incomplete, *self._wiped}
+        return all(
+            len(lost & set(conf.voters)) < majority_of(len(conf.voters))
+            for conf in self._possible_confs()
+        )
+
+    def _lost(self, name: NodeId) -> None:
+        self._wiped.add(name)
 
 
 def _entries_of(node: Node) -> list[Entry]:

@@ -103,23 +103,19 @@ class Script:
         )
         self._world.tell = self._tell
 
-    def do_stored(self, name: str, *words: str) -> None:
-        """`stored a terms=1,1,2 term=2 [vote=b] [commit=1]`: begin with this on the disk."""
-        node = self._world.nodes[NodeId(name)]
+    def do_stored(self, names: str, *words: str) -> None:
+        """`stored a,b terms=1,1,2 term=2 [vote=b] [commit=1]`: begin with this on the disks."""
         options = dict(word.split("=") for word in words)
         terms = [int(term) for term in options["terms"].split(",") if term]
-        node.disk.entries = [
+        vote = options.get("vote")
+        entries = [
             Entry(Index(index), Term(term), f"{index}.{term}".encode(), EntryKind.NORMAL)
             for index, term in enumerate(terms, 1)
         ]
-        vote = options.get("vote")
-        node.disk.hard_state = HardState(
-            Term(int(options["term"])),
-            NodeId(vote) if vote else None,
-            Index(int(options.get("commit", 0))),
-        )
-        self._world.witness.stored(node.id, node.disk.entries)
-        self._world.restart(node.id)
+        commit = Index(int(options.get("commit", 0)))
+        hard_state = HardState(Term(int(options["term"])), NodeId(vote) if vote else None, commit)
+        for name in self._nodes(names):
+            self._world.store(name, entries, hard_state)
 
     def do_timeout(self, name: str, ticks: str) -> None:
         """`timeout a 12`: the length of the node's election timeouts that begin from now on."""

@@ -49,6 +49,15 @@ class Walk:
         self.losses = self.chance.choice((0, 0.02, 0.2))
         self.changes = 0
 
+    def found(self) -> None:
+        """Let the founders begin, undisturbed."""
+        while not self.world.witness.committed:
+            for name in self.nodes:
+                self.world.tick(name)
+                self.world.write(name)
+            for message in list(self.world.wire):
+                self.world.deliver(message)
+
     def go(self, steps: int) -> None:
         """Take so many steps, most of them such that something comes of it."""
         for _ in range(steps):

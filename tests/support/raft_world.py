@@ -4,7 +4,7 @@ Nothing moves by itself: whoever holds a `World` says what ticks, arrives, gets 
 crashes. Every step is watched by a `Witness`, which sees only what leaves a core.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import assert_never
 
 from attrs import Factory, define, evolve, field, fields
@@ -209,6 +209,13 @@ class World:
         member.core = None
         member.disk.pending.clear()
         self.witness.crashed(node)
+
+    def store(self, node: NodeId, entries: Sequence[Entry], hard_state: HardState) -> None:
+        """Boot a node that has this on its disk."""
+        self.nodes[node].disk.entries = list(entries)
+        self.nodes[node].disk.hard_state = hard_state
+        self.witness.stored(node, entries)
+        self.restart(node)
 
     def wipe(self, node: NodeId) -> None:
         """A node's disk is replaced by an empty one while it is down."""

@@ -3,10 +3,12 @@
 import pytest
 
 from meshswarm.ids import Index
-from meshswarm.raft import following, leading
+from meshswarm.raft import following, leading, quorum
+from meshswarm.raft import losses as raft_losses
 from meshswarm.raft.messages import AppendEntries, Heartbeat, HeartbeatReply
 from meshswarm.raft.progress import Progress
-from meshswarm.raft.state import RaftState
+from meshswarm.raft.quorum import VoteResult
+from meshswarm.raft.state import Campaign, RaftState
 
 
 def counts_who_recovers(patch: pytest.MonkeyPatch) -> None:
@@ -16,7 +18,16 @@ def counts_who_recovers(patch: pytest.MonkeyPatch) -> None:
 
 def vouches_at_once(patch: pytest.MonkeyPatch) -> None:
     """The leader vouches for it before anybody else holds what came since."""
-    patch.setattr(leading, "_may_vouch", lambda state, index: True)
+    patch.setattr(leading, "_may_vouch", lambda state, reign, forgetful: True)
+
+
+def founds_without_all(patch: pytest.MonkeyPatch) -> None:
+    """A majority of those who hold nothing elects, or of those and others."""
+
+    def vote_result(state: RaftState, race: Campaign) -> VoteResult:
+        return quorum.vote_result(state.conf.voters, race.votes)
+
+    patch.setattr(raft_losses, "vote_result", vote_result)
 
 
 def recovers_unvouched(patch: pytest.MonkeyPatch) -> None:
