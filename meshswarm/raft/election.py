@@ -98,8 +98,8 @@ def _run(state: RaftState, *, pre_vote: bool, transfer: bool) -> None:
 
 
 def _ask_for_votes(state: RaftState, term: Term, *, pre_vote: bool, transfer: bool = False) -> None:
-    """Ask the voters; before an election the learners too, for what they know to be committed."""
-    for member in state.conf.members if pre_vote else state.conf.voters:
+    """Ask all members: learners too may know what is committed, or that all say the same."""
+    for member in state.conf.members:
         if member != state.id:
             state.send(
                 RequestVote(

@@ -277,18 +277,16 @@ def _vouch(state: RaftState, reign: Reign) -> None:
 
 def _may_vouch(state: RaftState, reign: Reign, forgetful: Progress) -> bool:
     """Whether enough others hold what was appended since this one's loss was told of: it is
-    committed without who recovers, or all others hold it, be they recovering themselves (`losses`).
+    committed without who recovers, or all others hold it, be they recovering, too (`losses`).
     """
     log, index = state.log, forgetful.vouched_at
     if index <= log.committed:
         return True
-    voters = [peer for peer in state.conf.voters if peer != state.id]
-    recovering = sum(reign.peers[peer].recovery != 0 for peer in voters)
-    others = [peer for peer in voters if reign.peers[peer] is not forgetful]
+    recovering = {peer for peer, progress in reign.peers.items() if progress.recovery}
     return (
         losses.all_suffice(state, recovering)
         and index <= log.durable
-        and all(reign.peers[peer].match >= index for peer in others)
+        and all(peer.match >= index for peer in reign.peers.values() if peer is not forgetful)
     )
 
 
