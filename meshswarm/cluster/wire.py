@@ -115,8 +115,8 @@ _KINDS: dict[type[Message], _Kind] = {
         ),
         _kind(Heartbeat, {"commit": int, "read_position": int, "vouched": int}),
         _kind(HeartbeatReply, {"read_position": int}),
-        # And the snapshot's index, term, voters, learners and former members.
-        _kind(InstallSnapshot, {}, (int, int, list, list, list), payloads=1),
+        # And the snapshot's index and term, then what `ConfState` has.
+        _kind(InstallSnapshot, {}, (int, int, list, list, list, bool), payloads=1),
         _kind(TimeoutNow, {}),
         _kind(Removed, {}),
     )
@@ -148,9 +148,10 @@ def pack(message: Message) -> tuple[Body, tuple[bytes, ...]]:
     kind = _KINDS[type(message)]
     body = [kind.name, *kind.values_of(message)]
     if isinstance(message, InstallSnapshot):
-        meta = message.snapshot.meta
+        meta, conf = message.snapshot.meta, message.snapshot.meta.conf
         body += [meta.index, meta.term]
-        body += [list(ids) for ids in (meta.conf.voters, meta.conf.learners, meta.conf.removed)]
+        body += [list(ids) for ids in (conf.voters, conf.learners, conf.removed)]
+        body.append(conf.has_founders)
         return body, (message.snapshot.data,)
     return body, ()
 
@@ -171,7 +172,8 @@ def unpack(body: object, payloads: tuple[bytes, ...]) -> Message:
         raise _no_message(body)
     fields = dict(zip(kind.attributes, body[1:], strict=False))
     if kind.make is InstallSnapshot:
-        conf = ConfState(*(_node_ids(some) for some in body[6:]))
+        voters, learners, removed = (_node_ids(some) for some in body[6:9])
+        conf = ConfState(voters, learners, removed, body[9])
         fields["snapshot"] = Snapshot(SnapshotMeta(body[4], body[5], conf), payloads[0])
     return kind.make(**fields)
 

@@ -45,7 +45,8 @@ def changed(conf: ConfState, change: ConfChange) -> ConfState:
         case _:
             assert_never(change.kind)
     _refuse_if(not voters, f"`{node}` is the last voter")
-    return ConfState(tuple(voters), tuple(learners), tuple(removed))
+    has_founders = conf.has_founders and voters == set(conf.voters)
+    return ConfState(tuple(voters), tuple(learners), tuple(removed), has_founders)
 
 
 def encode(change: ConfChange) -> bytes:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TypeVar
 
+from attrs import evolve
+
 from meshswarm.errors import Invalid
 from meshswarm.ids import Index, NodeId, Term
 from meshswarm.raft import confchange, dispatch, election, following, guards, leading
@@ -60,6 +62,8 @@ class RaftCore:
             raise Invalid(
                 "a membership without voters: a node that joins starts with that of the founders"
             )
+        if snapshot is None:
+            conf = evolve(conf, has_founders=True)
         stored_to = max(entries[-1].index if entries else 0, snapshot.index if snapshot else 0)
         committed = min(hard_state.commit, stored_to) if recovering else hard_state.commit
         log = RaftLog(

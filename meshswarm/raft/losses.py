@@ -5,28 +5,48 @@ term, and acknowledged entries on which another leader counts. So its word is no
 majority until a leader vouches for it (`leading`). But where *all* members say the same there is
 nobody left who could count on what was forgotten: no leader of a newer term, for it is one of them
 and would refuse; no committed entry that the candidate lacks, for of the majority that held it
-somebody remembers. (Learners are asked, too, for one may have been a voter, and not know better.)
-So new clusters begin: all founders hold nothing, and all grant that to one.
+somebody remembers. So new clusters begin: all founders hold nothing, and all grant that to one.
 """
 
-from collections.abc import Set
+from collections.abc import Iterator, Set
 
 from meshswarm.ids import NodeId
-from meshswarm.raft import quorum
+from meshswarm.raft import confchange, quorum
 from meshswarm.raft.quorum import VoteResult
+from meshswarm.raft.refusals import ConfChangeRefused
 from meshswarm.raft.state import Campaign, RaftState
+from meshswarm.raft.types import ConfState
 
 
 def all_suffice(state: RaftState, forgetful: Set[NodeId]) -> bool:
     """Whether the word of all members counts, though these may have forgotten something.
 
-    At the founding: nobody knows of anything that is committed. Afterwards only if most voters
-    remember, and nobody was ever removed: such a one may not know it yet, and be elected by those
-    who were the voters before, with what was forgotten.
+    At the founding: nobody knows of anything that is committed. Afterwards only if somebody in each
+    majority remembers: in those of the founders, and of a change that this log holds. Where the
+    voters were changed before, majorities of then may consist of the forgetful alone, and what they
+    did, or their messages that are still on the way, may contradict.
     """
-    conf = state.conf
-    are_few = len(forgetful & set(conf.voters)) < quorum.majority_of(len(conf.voters))
-    return state.log.committed == 0 or (are_few and not conf.removed)
+    if state.log.committed == 0:
+        return True
+    if not state.conf.has_founders:
+        return False
+    return all(
+        len(forgetful & set(conf.voters)) < quorum.majority_of(len(conf.voters))
+        for conf in _possible_confs(state)
+    )
+
+
+def _possible_confs(state: RaftState) -> Iterator[ConfState]:
+    """The members, and who they are once the change is applied that comes next in this log."""
+    yield state.conf
+    index = state.log.unapplied_conf_change
+    if index is not None:
+        (entry,) = state.log.slice(index, index, max_entries=1, max_bytes=1)
+        change = confchange.decode(entry.data)
+        try:
+            yield confchange.changed(state.conf, change)
+        except ConfChangeRefused:
+            return  # it will change nothing
 
 
 def vote_result(state: RaftState, race: Campaign) -> VoteResult:

@@ -73,12 +73,14 @@ class ConfState:
     """The members: voters decide, learners only receive. Ids are unique and sorted.
 
     `removed` are former members, which never become members again: a disk that was restored or
-    forgotten somewhere must not come back as one.
+    forgotten somewhere must not come back as one. `has_founders`: the voters are those of the
+    founding, and never were others; False where that is not known.
     """
 
     voters: tuple[NodeId, ...] = field(converter=_sorted_ids)
     learners: tuple[NodeId, ...] = field(default=(), converter=_sorted_ids)
     removed: tuple[NodeId, ...] = field(default=(), converter=_sorted_ids)
+    has_founders: bool = False
 
     @property
     def members(self) -> tuple[NodeId, ...]:

@@ -37,7 +37,7 @@ class World:
         states = States()
         founders = tuple(NodeId(name) for name in shape.founder_ids)
         self.checkers = Checkers(
-            Consensus([(Index(0), ConfState(founders))]),
+            Consensus([(Index(0), ConfState(founders, has_founders=True))]),
             states,
             Tasks(self.hosts, lambda: states.newest),
             History(),
