@@ -113,7 +113,7 @@ _KINDS: dict[type[Message], _Kind] = {
                 "commit_term": int,
             },
         ),
-        _kind(Heartbeat, {"commit": int, "read_position": int, "vouched": int}),
+        _kind(Heartbeat, {"commit": int, "read_position": int, "vouched": int, "vouched_at": int}),
         _kind(HeartbeatReply, {"read_position": int}),
         # And the snapshot's index and term, then what `ConfState` has.
         _kind(InstallSnapshot, {}, (int, int, list, list, list, bool), payloads=1),
@@ -193,12 +193,12 @@ _WIDE, _FALSE = codec.WIDE, 0xF4
 
 _APPEND = struct.Struct(">BQBQBQBQ")
 _REPLY = struct.Struct(">BQBQBBQBQBQ")
-_HEARTBEAT = struct.Struct(">BQBQBQBQ")
+_HEARTBEAT = struct.Struct(">BQBQBQBQBQ")
 _HEARTBEAT_REPLY = struct.Struct(">BQBQ")
 
 _Often = AppendEntries | AppendReply | Heartbeat | HeartbeatReply
 
-_ITEMS = {"AppendEntries": 7, "AppendReply": 9, "Heartbeat": 7, "HeartbeatReply": 5}
+_ITEMS = {"AppendEntries": 7, "AppendReply": 9, "Heartbeat": 8, "HeartbeatReply": 5}
 """How many the array of each has; an append with its blob has one more."""
 
 _append, _reply = maker(AppendEntries), maker(AppendReply)
@@ -234,8 +234,9 @@ def _pack_reply(message: AppendReply) -> codec.Encoded:
 
 
 def _pack_heartbeat(message: Heartbeat) -> codec.Encoded:
-    items = (_WIDE, message.commit, _WIDE, message.read_position, _WIDE, message.vouched)
-    return _array(_HEARTBEAT, message, _WIDE, message.term, *items)
+    items = (_WIDE, message.commit, _WIDE, message.read_position)
+    vouched = (_WIDE, message.vouched, _WIDE, message.vouched_at)
+    return _array(_HEARTBEAT, message, _WIDE, message.term, *items, *vouched)
 
 
 def _pack_heartbeat_reply(message: HeartbeatReply) -> codec.Encoded:

@@ -40,7 +40,7 @@ def on_append(state: RaftState, message: AppendEntries) -> None:
     last = Index(max(message.prev_index + len(message.entries), log.committed))
     log.commit_to(min(message.commit, last))
     if state.recovering:
-        _note_repair(state, message, last)
+        _note_repair(state, last)
     _reply(state, message, last)
 
 
@@ -173,9 +173,9 @@ def _believe_voucher(state: RaftState, message: Heartbeat) -> None:
     In this term it may have voted already, and forgotten that: it shall not vote for another. It
     asks how far the leader is, at once.
     """
-    if not state.is_vouched_for:
+    if state.vouched_at is None:
         state.repaired_to = state.log.last_index
-    state.is_vouched_for = True
+    state.vouched_at = message.vouched_at
     if state.vote is None:
         state.vote = message.from_
 
@@ -186,7 +186,7 @@ def finish_repair(state: RaftState) -> Index | None:
     if recovered_at is None or state.log.durable < recovered_at:
         return None
     state.recovery = 0
-    state.is_vouched_for = False
+    state.vouched_at = None
     state.recovered_at = None
     return recovered_at
 
@@ -201,16 +201,16 @@ def tell_repaired(state: RaftState, recovered_at: Index) -> None:
         )
 
 
-def _note_repair(state: RaftState, message: AppendEntries, last: Index) -> None:
+def _note_repair(state: RaftState, last: Index) -> None:
     """See whether this append shows that a recovering node has caught up.
 
-    It has when it was vouched for, and holds everything up to a commit index of the leader's own
-    term: all that this node ever acknowledged and that was committed is at or below it. (A message
-    to an earlier incarnation of this node would prove nothing: the transport must not deliver it.)
+    It has when it holds the log of whoever vouched up to the entry that was appended after the loss
+    was told of: all that this node ever acknowledged and that was committed is before it. It need
+    not be committed, or a leader could need this node for that. (A message to an earlier life of
+    this node would prove nothing: the transport must not deliver it.)
     """
-    commit, log = message.commit, state.log
-    if state.is_vouched_for and log.offset <= commit <= last and log.term(commit) == message.term:
-        state.recovered_at = commit
+    if state.vouched_at is not None and last >= state.vouched_at:
+        state.recovered_at = state.vouched_at
         finish_repair(state)
 
 

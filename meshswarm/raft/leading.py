@@ -56,14 +56,17 @@ def due_in(state: RaftState, reign: Reign) -> int:
 
 
 def _check_quorum(state: RaftState, reign: Reign) -> None:
-    """Step down unless a majority was heard within the last election timeout (thesis 6.2)."""
+    """Step down unless a majority was heard within the last election timeout (thesis 6.2), or all
+    were who can help those that recover."""
     _vouch(state, reign)
     active = {peer: True for peer, progress in reign.peers.items() if progress.is_active}
     active[state.id] = True
+    heard = {peer for peer, progress in reign.peers.items() if progress.recent_active}
+    are_all = losses.are_all(state, heard | {state.id}, reign.recovering)
     for progress in reign.peers.values():
         progress.end_round(state.config.snapshot_elections, state.log.committed)
     won = quorum.vote_result(state.conf.voters, active) is quorum.VoteResult.WON
-    if won or not state.config.check_quorum:
+    if won or are_all or not state.config.check_quorum:
         state.silent_ticks = 0
     else:
         state.become_follower(state.term, None)
@@ -98,6 +101,7 @@ def _broadcast_heartbeat(
                 commit=min(progress.match, state.log.committed),
                 read_position=position,
                 vouched=progress.vouched,
+                vouched_at=progress.vouched_at if progress.vouched else Index(0),
             )
         )
 
@@ -263,16 +267,10 @@ def _note_recovery(state: RaftState, progress: Progress, recovery: int) -> None:
 
 
 def _vouch(state: RaftState, reign: Reign) -> None:
-    """Count who recovers from now on, if enough others hold what they need for that."""
-    told = [
-        progress
-        for progress in reign.peers.values()
-        if progress.recovery != progress.vouched and _may_vouch(state, reign, progress)
-    ]
-    for progress in told:
-        progress.vouched = progress.recovery
-    if told:
-        commit(state)
+    """Vouch for who recovers, if enough others hold what they need for that."""
+    for progress in reign.peers.values():
+        if progress.recovery != progress.vouched and _may_vouch(state, reign, progress):
+            progress.vouched = progress.recovery
 
 
 def _may_vouch(state: RaftState, reign: Reign, forgetful: Progress) -> bool:
@@ -282,12 +280,14 @@ def _may_vouch(state: RaftState, reign: Reign, forgetful: Progress) -> bool:
     log, index = state.log, forgetful.vouched_at
     if index <= log.committed:
         return True
-    recovering = {peer for peer, progress in reign.peers.items() if progress.recovery}
-    return (
-        losses.all_suffice(state, recovering)
-        and index <= log.durable
-        and all(peer.match >= index for peer in reign.peers.values() if peer is not forgetful)
-    )
+    holding = {
+        peer
+        for peer, progress in reign.peers.items()
+        if progress.match >= index or progress is forgetful
+    }
+    if index <= log.durable:
+        holding.add(state.id)
+    return losses.are_all(state, holding, reign.recovering)
 
 
 def on_heartbeat_reply(state: RaftState, reply: HeartbeatReply) -> None:

@@ -89,7 +89,7 @@ class Heartbeat:
     """The leader lives; `commit` is min(match, commit); `read_position` confirms reads up to it.
 
     `vouched`: 0, or the number of a loss of the receiver's (`AppendReply.recovery`) that can do no
-    harm any more.
+    harm any more; it has recovered once it holds the leader's log up to `vouched_at`.
     """
 
     from_: NodeId
@@ -98,6 +98,7 @@ class Heartbeat:
     commit: Index
     read_position: int = 0
     vouched: int = 0
+    vouched_at: Index = Index(0)
 
 
 @frozen(kw_only=True)

@@ -109,7 +109,7 @@ class Progress:
     @property
     def counted(self) -> Index:
         """How far the peer helps to commit."""
-        return self.match if self.recovery == self.vouched else Index(0)
+        return Index(0) if self.recovery else self.match
 
     @property
     def is_active(self) -> bool:

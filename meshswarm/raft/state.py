@@ -50,14 +50,20 @@ class Reign:
     looked_at: Index = Index(0)
     unasked: frozenset[NodeId] = frozenset()
 
+    @property
+    def recovering(self) -> frozenset[NodeId]:
+        """The peers that told of a loss, and have not recovered yet."""
+        return frozenset(peer for peer, progress in self.peers.items() if progress.recovery)
+
 
 class RaftState:
     """One node's state; `role` is FOLLOWER, CANDIDATE or LEADER, never a mere report.
 
     `campaign` is there exactly for candidates, `reign` exactly for leaders. `silent_ticks` counts
     since a leader was last heard or a quorum reached. `recovery` numbers the loss under repair, 0
-    if there is none. Once a leader has vouched (`is_vouched_for`), reaching `recovered_at` durably
-    ends it; `repaired_to` is how far the last heartbeat found the log.
+    if there is none. Once a leader has vouched, there is a `vouched_at`; when the log is known to
+    agree so far, it is what must be durable (`recovered_at`) for the recovery to end. `repaired_to`
+    is how far the last heartbeat found the log.
     `removed`: another member knows that this node was removed. Until then a removed leader must
     stay and answer, for it may be the only one that knows.
     A node that is not `is_fit` does not campaign. `elections` counts the terms that it ran in.
@@ -92,7 +98,7 @@ class RaftState:
         self.election_elapsed = 0
         self.silent_ticks = 0
         self.recovery = 0
-        self.is_vouched_for = False
+        self.vouched_at: Index | None = None
         self.blank = blank
         self.is_fit = True
         self.elections = 0

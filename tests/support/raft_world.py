@@ -323,7 +323,15 @@ class World:
             self.wire.append(message)
 
 
-DULL = {"read_position", "hint_index", "hint_term", "commit_term", "recovery", "vouched"}
+DULL = {
+    "read_position",
+    "hint_index",
+    "hint_term",
+    "commit_term",
+    "recovery",
+    "vouched",
+    "vouched_at",
+}
 """What need not be told if it is 0."""
 
 

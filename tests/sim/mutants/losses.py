@@ -32,13 +32,14 @@ def founds_without_all(patch: pytest.MonkeyPatch) -> None:
 
 def recovers_unvouched(patch: pytest.MonkeyPatch) -> None:
     """It takes itself for whole once it holds what one leader knows to be committed."""
-    right = following._note_repair
+    right = following.on_append
 
-    def note_repair(state: RaftState, message: AppendEntries, last: Index) -> None:
-        state.is_vouched_for = True
-        right(state, message, last)
+    def on_append(state: RaftState, message: AppendEntries) -> None:
+        if state.recovering and message.commit:
+            state.vouched_at = message.commit
+        right(state, message)
 
-    patch.setattr(following, "_note_repair", note_repair)
+    patch.setattr(following, "on_append", on_append)
 
 
 def confirms_reads_although_it_lost(patch: pytest.MonkeyPatch) -> None:
