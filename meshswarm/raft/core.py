@@ -335,9 +335,8 @@ class RaftCore:
         state.log.write_completed(token)
         released = state.outbox.persisted(token)
         leading.commit(state)
-        recovered_at = following.finish_repair(state)
-        if recovered_at is not None:
-            following.tell_repaired(state, recovered_at)
+        if following.finish_repair(state):
+            following.tell_repaired(state)
         for message in released:
             if message.to == state.id:
                 self.step(message)

@@ -180,25 +180,24 @@ def _believe_voucher(state: RaftState, message: Heartbeat) -> None:
         state.vote = message.from_
 
 
-def finish_repair(state: RaftState) -> Index | None:
-    """End the recovery of lost data once everything that was missing, up to here, is durable."""
-    recovered_at = state.recovered_at
-    if recovered_at is None or state.log.durable < recovered_at:
-        return None
+def finish_repair(state: RaftState) -> bool:
+    """End the recovery of lost data once everything that was missing is durable; whether it is."""
+    if state.recovered_at is None or state.log.durable < state.recovered_at:
+        return False
     state.recovery = 0
     state.vouched_at = None
     state.recovered_at = None
-    return recovered_at
+    return True
 
 
-def tell_repaired(state: RaftState, recovered_at: Index) -> None:
+def tell_repaired(state: RaftState) -> None:
     """Let the leader know: its appends were answered as long as this node was recovering, and
-    nothing may follow them for a long time."""
+    nothing may follow them for a long time. It may be another leader by now, whose log is known to
+    be the same only as far as it is committed."""
     if state.leader not in (None, state.id):
         assert state.leader is not None
-        state.send(
-            AppendReply(from_=state.id, to=state.leader, term=state.term, index=recovered_at)
-        )
+        index = min(state.log.committed, state.log.durable)
+        state.send(AppendReply(from_=state.id, to=state.leader, term=state.term, index=index))
 
 
 def _note_repair(state: RaftState, last: Index) -> None:
