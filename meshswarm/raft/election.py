@@ -176,9 +176,14 @@ def _stands_back_for(state: RaftState, request: RequestVote) -> bool:
 
 
 def _is_up_to_date(state: RaftState, request: RequestVote) -> bool:
-    """Whether the candidate's log is at least as up to date as ours (Raft section 5.4.1)."""
+    """Whether the candidate's log is at least as up to date as ours (Raft section 5.4.1).
+
+    What who recovers holds beyond the commit index counts for nothing: it must not keep from being
+    elected whoever all others want.
+    """
     log = state.log
-    return (request.last_term, request.last_index) >= (log.last_term, log.last_index)
+    index = log.committed if state.recovering else log.last_index
+    return (request.last_term, request.last_index) >= (log.term(index), index)
 
 
 def learn_commit(state: RaftState, message: RequestVote | VoteReply) -> None:
