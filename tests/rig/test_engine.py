@@ -104,6 +104,17 @@ def test_containers_outlive_the_daemon_if_they_are_told_to(rig: Rig) -> None:
     assert since == began(engine, container)
 
 
+def test_who_is_gone_between_two_questions_is_left_out(rig: Rig) -> None:
+    engine = booted(rig, "a")
+    gone, stays = run(engine), run(engine)
+    engine.docker("rm", "--force", gone)
+    assert [stays] == [container["Id"] for container in engine.inspected(gone, stays)]
+    assert [] == engine.inspected(gone)
+    engine.stop()
+    with pytest.raises(RuntimeError, match="Cannot connect"):
+        engine.inspected(stays)
+
+
 DRIVER = """
 import subprocess, sys, time
 from tools.rig.engine import Engine

@@ -11,6 +11,7 @@ with the namespace's first process, which ends with the thread that made it. Mou
 What is left are control groups below one that bears the run's name, for `rig.remove`.
 """
 
+import json
 import os
 import shutil
 import socket
@@ -18,6 +19,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from tools.rig.rig import NAMESPACES, Rig, obstacle, remove_groups
 
@@ -160,11 +162,24 @@ class Engine:
 
     def docker(self, *arguments: str) -> str:
         """What `docker ARGUMENTS` prints of this engine."""
-        command = ["docker", "-H", self.url, *arguments]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=START_S)
+        done = self._docker(*arguments)
         if done.returncode != 0:
             raise RuntimeError(f"{self.host}: docker {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout.strip()
+
+    def inspected(self, *containers: str) -> list[Any]:
+        """What the engine tells of these; who is gone by now is left out."""
+        if not containers:
+            return []
+        done = self._docker("inspect", *containers)
+        if not all("No such" in line for line in done.stderr.splitlines()):
+            raise RuntimeError(f"{self.host}: docker inspect: {done.stderr.strip()}")
+        told: list[Any] = json.loads(done.stdout)
+        return told
+
+    def _docker(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["docker", "-H", self.url, *arguments]
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=START_S)
 
     def _signal(self, name: str) -> None:
         assert self._daemon is not None, "it was started"

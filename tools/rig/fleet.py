@@ -7,7 +7,6 @@ with fleet("a", "b", "c") as hosts:      # this thread is on a fourth host, `cli
     hosts.start_node("b")
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -130,8 +129,7 @@ class Fleet:
     def _running_on(self, host: str, engine: Engine, service: str) -> Iterator[Running]:
         mine = f"label={LABEL}service={service}"
         ids = engine.docker("ps", "--quiet", "--no-trunc", "--filter", mine).split()
-        told = json.loads(engine.docker("inspect", *ids)) if ids else []
-        for container in told:
+        for container in engine.inspected(*ids):
             if container["State"]["Running"]:
                 slot = int(container["Config"]["Labels"][f"{LABEL}slot"])
                 yield Running(host, slot, container["Id"], container["State"]["StartedAt"])
