@@ -18,6 +18,9 @@ from tests.support.raft_walk import Walk
 from tests.support.raft_world import Disk, Node
 
 CALM_TICKS = 15
+CALMS = 20
+"""So many are enough for all to be whole."""
+
 AWAY_TICKS = 40
 """Within so many a leader that is cut off is replaced, or it is not."""
 
@@ -233,7 +236,8 @@ class LossWalk(Walk):
 
 class FoundingWalk(LossWalk):
     """Any minority may lose its disk, from the first moment on, though others were never up or hold
-    nothing yet. Nothing may be lost; that somebody leads in the end is not promised."""
+    nothing yet. Nothing may be lost; that somebody leads in the end is promised as long as the
+    voters are the founders."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
@@ -255,6 +259,41 @@ class FoundingWalk(LossWalk):
                     Walk.go(self, 1)
             self._note()
         super().go(steps)
+
+    def come_to_rest(self) -> bool:
+        """All are up again: whether it is promised that they go on then. They do."""
+        self.calm()
+        is_promised = self._is_promised()
+        for _ in range(CALMS if is_promised else 2):
+            self.calm()
+        if is_promised:
+            leader = self.world.leader()
+            assert leader is not None, "no leader"
+            members = leader.running.status().conf.members
+            recovering = [n for n in members if self.world.nodes[n].running.status().recovering]
+            assert not recovering, f"{recovering} still recover"
+        return is_promised
+
+    def _is_promised(self) -> bool:
+        """Who holds nothing counts as lost, once something is committed."""
+        statuses = {node.id: node.running.status() for node in self.world.alive()}
+        confs = {status.conf for status in statuses.values() if status.last_index}
+        if any(
+            entry.kind is EntryKind.CONF_CHANGE for n in statuses for entry in self._unapplied(n)
+        ):
+            return False
+        if len(confs) > 1 or not all(conf.has_founders for conf in confs):
+            return False
+        voters = set(self._founders.voters)
+        if not any(status.commit for status in statuses.values()):
+            return True
+        lost = {n for n in voters if statuses[n].recovering or not statuses[n].last_index}
+        return len(lost) < majority_of(len(voters))
+
+    def _unapplied(self, name: NodeId) -> list[Entry]:
+        node = self.world.nodes[name]
+        applied = node.running.status().applied
+        return [entry for entry in _entries_of(node) if entry.index > applied]
 
     def _found(self) -> None:
         """It is part of the walk."""
