@@ -98,7 +98,7 @@ def _run(state: RaftState, *, pre_vote: bool, transfer: bool) -> None:
 
 
 def _ask_for_votes(state: RaftState, term: Term, *, pre_vote: bool, transfer: bool = False) -> None:
-    """Ask all members: learners too may know what is committed, or that all say the same."""
+    """Ask all members: a learner may be a voter by now, or alone know that it is."""
     for member in state.conf.members:
         if member != state.id:
             state.send(

@@ -92,10 +92,8 @@ class Seat:
 
     def _send_whole(self, message: InstallSnapshot) -> Promise[None]:
         """A snapshot goes by a call: the sender must know whether it came."""
-        door, take = (
-            self._premises.managers[message.to],
-            partial(_take, message, self._host.incarnation),
-        )
+        door = self._premises.managers[message.to]
+        take = partial(_take, message, self._host.incarnation)
         return self._network.ask(self._life, self.id, door, "InstallSnapshot", take, SNAPSHOT_MS)
 
     def _has_room(self, peer: NodeId) -> bool:

@@ -28,6 +28,8 @@ AWAY_TICKS = 40
 class LossWalk(Walk):
     """One walk; `losses_made` counts disks, `replaced` the leaders whose helpers lost theirs."""
 
+    LENGTHS = (100, 300, 800)
+
     def __init__(self, seed: int) -> None:
         super().__init__(seed, pre_vote=True)
         self.losses_made = self.replaced = self.reads = 0
@@ -238,6 +240,8 @@ class FoundingWalk(LossWalk):
     """Any minority may lose its disk, from the first moment on, though others were never up or hold
     nothing yet. Nothing may be lost; that somebody leads in the end is promised as long as the
     voters are the founders."""
+
+    LENGTHS = (80, 150, 300)
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
