@@ -353,14 +353,16 @@ class Proposals:
 
     def _why_disconnected(self) -> str:
         status = self._driver.core.status()
-        if status.last_index:
-            return "this manager hears no leader and reaches no quorum"
         voters = [self._managers(voter) for voter in status.conf.voters if voter != status.id]
         missing = [
             peer.name for peer in voters if peer is not None and not self._endpoint.link(peer).is_up
         ]
-        because = f"missing here: {', '.join(missing)}" if missing else "they are about to agree"
-        return f"nothing is stored here; a new cluster begins with all its managers: {because}"
+        if status.last_index or not missing:
+            return "this manager hears no leader and reaches no quorum"
+        return (
+            "nothing is stored here; a new cluster begins with all its managers, and these are "
+            f"missing: {', '.join(missing)}"
+        )
 
     async def _news_of_leader(self, until: float) -> None:
         """Wait for another leader, or until then: a link that comes up tells nobody."""
